@@ -1,0 +1,38 @@
+//! Time and randomness as values handed in, so that the pure floors can be run again with the same
+//! answers. The real implementations live on floor 5 (`roles::ambient`); tests and simulations bring their own.
+
+/// Microseconds since 1970-01-01T00:00:00Z. Good until the year 294,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// This time, `seconds` later; saturating.
+    pub fn plus_seconds(self, seconds: u64) -> Timestamp {
+        Timestamp(self.0.saturating_add(seconds.saturating_mul(1_000_000)))
+    }
+
+    /// Whole seconds from `earlier` to `self`; 0 where `earlier` is later.
+    pub fn seconds_since(self, earlier: Timestamp) -> u64 {
+        self.0.saturating_sub(earlier.0) / 1_000_000
+    }
+}
+
+/// Tells the present time.
+pub trait Clock: Send + Sync + 'static {
+    /// The present time in UTC.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives unpredictable bytes, fit for keys and nonces.
+pub trait Random: Send + Sync + 'static {
+    /// Fills `buffer` with fresh random bytes.
+    fn fill(&self, buffer: &mut [u8]);
+}
+
+/// A fresh random UUID (version 4, RFC 9562 §5.4).
+pub fn random_uuid(random: &dyn Random) -> uuid::Uuid {
+    let mut bytes = [0u8; 16];
+    random.fill(&mut bytes);
+    uuid::Builder::from_random_bytes(bytes).into_uuid()
+}

@@ -1,0 +1,13 @@
+//! Floor 0: the words of dStore. Everything here is plain data and pure functions: ids, names,
+//! keys, documents, limits and refusals. No async, no file, no socket, no clock, no dice: time and
+//! randomness come in through the traits in [`ambient`].
+
+pub mod ambient;
+pub mod ids;
+pub mod limits;
+pub mod names;
+pub mod refusal;
+
+pub use ambient::{Clock, Random, Timestamp};
+pub use names::{TableName, TenantName};
+pub use refusal::{Refusal, RefusalKind};

@@ -1,0 +1,2 @@
+//! The dstore binary.
+fn main() {}

@@ -1,0 +1,6 @@
+//! Floor 2: what rests on disk. [`log`] is the node's commit log, [`vfs`] encrypts SQLite files a
+//! page at a time, [`sqlite`] keeps one range's items in one such file.
+
+pub mod log;
+pub mod sqlite;
+pub mod vfs;

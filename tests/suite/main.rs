@@ -1,0 +1,2 @@
+//! Suite.
+fn main(){}
