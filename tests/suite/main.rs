@@ -1,2 +1,2 @@
 //! Suite.
-fn main(){}
+fn main() {}

@@ -1,0 +1,415 @@
+//! The spelling of every key in the coordinator; nobody else puts one together or takes one apart.
+//!
+//! Keys are relative to the configured prefix, which the implementations add. Parts are divided by
+//! `/`; no part can hold one, since names are checked and ids are UUIDs. A prefix to list always ends
+//! in `/`, so that table `ab` never shows the keys of `abc`.
+//!
+//! | key | value | written by |
+//! |---|---|---|
+//! | `node/{uuid}/details` | [`NodeDetails`](super::values::NodeDetails) | node, control |
+//! | `node/{uuid}/alive` | `{}`, under a lease | node |
+//! | `node/{uuid}/id/{tenant}/{table}/hash/{lowHash}` | [`AssignedRange`](super::values::AssignedRange) | control |
+//! | `node/{uuid}/id/{tenant}/{table}/details` | [`TableAtNode`](super::values::TableAtNode) | node |
+//! | `tenant/{tenant}/{table}/{lowHash}` | [`Route`](super::values::Route) | control creates; the range's leader |
+//! | `notice/{uuid}/{timestamp}` | [`Notice`](super::values::Notice) | node |
+//! | `control/…` | what control needs | control |
+//!
+//! `{lowHash}` is ten decimals with leading zeros (`u32::MAX` has ten), so that the order of keys is the
+//! order of hashes. `{timestamp}` is RFC 3339 in UTC with microseconds, `-` and a counter of six digits:
+//! two notices of one microsecond stay two, and the order of keys is the order of time.
+//!
+//! Keys name tables by name, as people read them; values carry the table's UUID, which is what counts
+//! when a name was deleted and given again.
+
+use std::str::FromStr;
+
+use crate::domain::ids::{ControlId, NodeId, PrincipalId, ProxyId, ReporterId, SessionId, TableId};
+use crate::domain::{TableName, TenantName, Timestamp};
+
+/// All routes.
+pub const ROUTES: &str = "tenant/";
+/// All nodes' own keys.
+pub const NODES: &str = "node/";
+/// All notices.
+pub const NOTICES: &str = "notice/";
+/// All tenants' definitions.
+pub const CONTROL_TENANTS: &str = "control/tenant/";
+/// All tables' definitions.
+pub const CONTROL_TABLES: &str = "control/table/";
+/// Tables that were dropped and can still be brought back.
+pub const CONTROL_TABLES_DELETED: &str = "control/table-deleted/";
+/// All principals.
+pub const CONTROL_PRINCIPALS: &str = "control/principal/";
+/// All access keys (sealed secrets).
+pub const CONTROL_ACCESS_KEYS: &str = "control/access-key/";
+/// All sessions, with revocations.
+pub const CONTROL_SESSIONS: &str = "control/session/";
+/// All roles: named sets of grants.
+pub const CONTROL_ROLES: &str = "control/role/";
+/// Control's records of nodes.
+pub const CONTROL_NODES: &str = "control/node/";
+/// Control's records of proxies.
+pub const CONTROL_PROXIES: &str = "control/proxy/";
+/// Control's records of reporters.
+pub const CONTROL_REPORTERS: &str = "control/reporter/";
+/// Join tokens not yet used (digests).
+pub const CONTROL_JOIN_TOKENS: &str = "control/join-token/";
+/// Sealed keys.
+pub const CONTROL_KEYS: &str = "control/key/";
+/// Long-running jobs.
+pub const CONTROL_JOBS: &str = "control/job/";
+/// Versions of resources.
+pub const CONTROL_HISTORY: &str = "control/history/";
+/// Changes control asks of a range's leader.
+pub const CONTROL_RANGES: &str = "control/range/";
+/// Who leads control; under a lease.
+pub const CONTROL_ELECTION: &str = "control/election";
+/// The cluster's own record.
+pub const CONTROL_CLUSTER: &str = "control/cluster";
+
+/// `{lowHash}`: ten decimals.
+pub fn low_hash_text(low_hash: u32) -> String {
+    format!("{low_hash:010}")
+}
+
+fn parse_low_hash(text: &str) -> Option<u32> {
+    (text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+/// `{timestamp}`: RFC 3339 in UTC with microseconds, then `-` and the counter in six digits.
+pub fn timestamp_text(at: Timestamp, counter: u32) -> String {
+    // Times past the year 9999 are shown as its last microsecond; RFC 3339 has no more.
+    let micros = i64::try_from(at.0).unwrap_or(i64::MAX).min(253_402_207_200_999_999);
+    let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    format!("{instant:.6}-{counter:06}")
+}
+
+/// Everything of one node.
+pub fn node(node: NodeId) -> String {
+    format!("node/{node}/")
+}
+
+/// A node's state and address.
+pub fn node_details(node: NodeId) -> String {
+    format!("node/{node}/details")
+}
+
+/// There while the node renews its lease.
+pub fn node_alive(node: NodeId) -> String {
+    format!("node/{node}/alive")
+}
+
+/// Everything a node holds, or should.
+pub fn node_tables(node: NodeId) -> String {
+    format!("node/{node}/id/")
+}
+
+/// What a node says of one table it holds.
+pub fn node_table_details(node: NodeId, tenant: &TenantName, table: &TableName) -> String {
+    format!("node/{node}/id/{tenant}/{table}/details")
+}
+
+/// The ranges of one table that control has given to a node.
+pub fn node_table_ranges(node: NodeId, tenant: &TenantName, table: &TableName) -> String {
+    format!("node/{node}/id/{tenant}/{table}/hash/")
+}
+
+/// One range that control has given to a node.
+pub fn node_range(node: NodeId, tenant: &TenantName, table: &TableName, low_hash: u32) -> String {
+    format!("node/{node}/id/{tenant}/{table}/hash/{low_hash:010}")
+}
+
+/// All routes of a tenant.
+pub fn tenant_routes(tenant: &TenantName) -> String {
+    format!("tenant/{tenant}/")
+}
+
+/// All routes of a table.
+pub fn table_routes(tenant: &TenantName, table: &TableName) -> String {
+    format!("tenant/{tenant}/{table}/")
+}
+
+/// The route of the range that begins at `low_hash`.
+pub fn route(tenant: &TenantName, table: &TableName, low_hash: u32) -> String {
+    format!("tenant/{tenant}/{table}/{low_hash:010}")
+}
+
+/// All notices of a node.
+pub fn node_notices(node: NodeId) -> String {
+    format!("notice/{node}/")
+}
+
+/// One notice of a node.
+pub fn notice(node: NodeId, at: Timestamp, counter: u32) -> String {
+    format!("notice/{node}/{}", timestamp_text(at, counter))
+}
+
+/// A tenant's definition.
+pub fn control_tenant(tenant: &TenantName) -> String {
+    format!("{CONTROL_TENANTS}{tenant}")
+}
+
+/// All of a tenant's tables' definitions.
+pub fn control_tenant_tables(tenant: &TenantName) -> String {
+    format!("{CONTROL_TABLES}{tenant}/")
+}
+
+/// A table's definition.
+pub fn control_table(tenant: &TenantName, table: &TableName) -> String {
+    format!("{CONTROL_TABLES}{tenant}/{table}")
+}
+
+/// A dropped table, until it is gone for good.
+pub fn control_table_deleted(table: TableId) -> String {
+    format!("{CONTROL_TABLES_DELETED}{table}")
+}
+
+/// A principal.
+pub fn control_principal(principal: PrincipalId) -> String {
+    format!("{CONTROL_PRINCIPALS}{principal}")
+}
+
+/// An access key, by its public id (letters and digits; anything else is escaped).
+pub fn control_access_key(access_key_id: &str) -> String {
+    format!("{CONTROL_ACCESS_KEYS}{}", escape(access_key_id))
+}
+
+/// A session.
+pub fn control_session(session: SessionId) -> String {
+    format!("{CONTROL_SESSIONS}{session}")
+}
+
+/// A named set of grants.
+pub fn control_role(name: &str) -> String {
+    format!("{CONTROL_ROLES}{}", escape(name))
+}
+
+/// Control's record of a node.
+pub fn control_node(node: NodeId) -> String {
+    format!("{CONTROL_NODES}{node}")
+}
+
+/// Control's record of a proxy.
+pub fn control_proxy(proxy: ProxyId) -> String {
+    format!("{CONTROL_PROXIES}{proxy}")
+}
+
+/// Control's record of a reporter.
+pub fn control_reporter(reporter: ReporterId) -> String {
+    format!("{CONTROL_REPORTERS}{reporter}")
+}
+
+/// A join token, by the hexadecimal digest of its secret.
+pub fn control_join_token(digest_hex: &str) -> String {
+    format!("{CONTROL_JOIN_TOKENS}{}", escape(digest_hex))
+}
+
+/// A sealed key, by its name; the name may have parts (`tenant/{uuid}`).
+pub fn control_key(parts: &[&str]) -> String {
+    let escaped: Vec<String> = parts.iter().map(|part| escape(part)).collect();
+    format!("{CONTROL_KEYS}{}", escaped.join("/"))
+}
+
+/// A long-running job.
+pub fn control_job(job: uuid::Uuid) -> String {
+    format!("{CONTROL_JOBS}{job}")
+}
+
+/// One version of a resource, named by its key under `control/` (`table/acme/users`); ten decimals.
+pub fn control_history(resource: &str, number: u32) -> String {
+    format!("{CONTROL_HISTORY}{resource}/{number:010}")
+}
+
+/// All versions of a resource.
+pub fn control_history_of(resource: &str) -> String {
+    format!("{CONTROL_HISTORY}{resource}/")
+}
+
+/// What control asks the leader of a range to change.
+pub fn control_range(range: crate::domain::ids::RangeId) -> String {
+    format!("{CONTROL_RANGES}{range}")
+}
+
+/// What an instance of control writes under [`CONTROL_ELECTION`].
+pub fn control_election_value(instance: ControlId) -> String {
+    instance.to_string()
+}
+
+/// Keeps letters, digits, `-`, `_` and `.`; everything else becomes `%` and two hexadecimal digits.
+fn escape(part: &str) -> String {
+    let mut text = String::with_capacity(part.len());
+    for byte in part.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.') {
+            text.push(byte as char);
+        } else {
+            text.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    text
+}
+
+/// A route's key, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RouteKey {
+    /// The tenant.
+    pub tenant: TenantName,
+    /// The table.
+    pub table: TableName,
+    /// Where the range begins.
+    pub low_hash: u32,
+}
+
+impl RouteKey {
+    /// The parts of `tenant/{tenant}/{table}/{lowHash}`; `None` for anything else.
+    pub fn parse(key: &str) -> Option<Self> {
+        let mut parts = key.strip_prefix(ROUTES)?.split('/');
+        let parsed = Self {
+            tenant: TenantName::new(parts.next()?).ok()?,
+            table: TableName::new(parts.next()?).ok()?,
+            low_hash: parse_low_hash(parts.next()?)?,
+        };
+        parts.next().is_none().then_some(parsed)
+    }
+}
+
+/// A key under `node/`, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NodeKey {
+    /// `node/{uuid}/details`
+    Details(NodeId),
+    /// `node/{uuid}/alive`
+    Alive(NodeId),
+    /// `node/{uuid}/id/{tenant}/{table}/details`
+    Table(NodeId, TenantName, TableName),
+    /// `node/{uuid}/id/{tenant}/{table}/hash/{lowHash}`
+    Range(NodeId, RouteKey),
+}
+
+impl NodeKey {
+    /// The parts of a key under `node/`; `None` for one that is not of this layout.
+    pub fn parse(key: &str) -> Option<Self> {
+        let (node, rest) = key.strip_prefix(NODES)?.split_once('/')?;
+        let node = NodeId::from_str(node).ok()?;
+        match rest {
+            "details" => return Some(NodeKey::Details(node)),
+            "alive" => return Some(NodeKey::Alive(node)),
+            _ => {}
+        }
+        let parts: Vec<&str> = rest.strip_prefix("id/")?.split('/').collect();
+        match parts.as_slice() {
+            [tenant, table, "details"] => {
+                Some(NodeKey::Table(node, TenantName::new(tenant).ok()?, TableName::new(table).ok()?))
+            }
+            [tenant, table, "hash", low_hash] => {
+                let tenant = TenantName::new(tenant).ok()?;
+                let table = TableName::new(table).ok()?;
+                Some(NodeKey::Range(node, RouteKey { tenant, table, low_hash: parse_low_hash(low_hash)? }))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The parts of `control/table/{tenant}/{table}`.
+pub fn parse_control_table(key: &str) -> Option<(TenantName, TableName)> {
+    let (tenant, table) = key.strip_prefix(CONTROL_TABLES)?.split_once('/')?;
+    Some((TenantName::new(tenant).ok()?, TableName::new(table).ok()?))
+}
+
+/// The name in `control/tenant/{tenant}`.
+pub fn parse_control_tenant(key: &str) -> Option<TenantName> {
+    TenantName::new(key.strip_prefix(CONTROL_TENANTS)?).ok()
+}
+
+/// The node and the `{timestamp}` of `notice/{uuid}/{timestamp}`.
+pub fn parse_notice(key: &str) -> Option<(NodeId, &str)> {
+    let (node, timestamp) = key.strip_prefix(NOTICES)?.split_once('/')?;
+    Some((NodeId::from_str(node).ok()?, timestamp))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn names() -> (TenantName, TableName) {
+        (TenantName::new("acme").unwrap(), TableName::new("Users.v2").unwrap())
+    }
+
+    #[test]
+    fn the_spelling_is_pinned() {
+        let (tenant, table) = names();
+        let id = NodeId::from_bytes([0x11; 16]);
+        let uuid = "11111111-1111-1111-1111-111111111111";
+        assert_eq!(node_details(id), format!("node/{uuid}/details"));
+        assert_eq!(node_alive(id), format!("node/{uuid}/alive"));
+        assert_eq!(node_range(id, &tenant, &table, 0), format!("node/{uuid}/id/acme/Users.v2/hash/0000000000"));
+        assert_eq!(node_table_details(id, &tenant, &table), format!("node/{uuid}/id/acme/Users.v2/details"));
+        assert_eq!(route(&tenant, &table, u32::MAX), "tenant/acme/Users.v2/4294967295");
+        assert_eq!(route(&tenant, &table, 32768), "tenant/acme/Users.v2/0000032768");
+        let at = Timestamp(1_767_225_600_000_042);
+        assert_eq!(notice(id, at, 7), format!("notice/{uuid}/2026-01-01T00:00:00.000042Z-000007"));
+        assert_eq!(control_tenant(&tenant), "control/tenant/acme");
+        assert_eq!(control_table(&tenant, &table), "control/table/acme/Users.v2");
+        assert_eq!(control_table_deleted(TableId::from_bytes([0x11; 16])), format!("control/table-deleted/{uuid}"));
+        assert_eq!(control_access_key("AKIA/1"), "control/access-key/AKIA%2F1");
+        assert_eq!(control_key(&["tenant", "a/b"]), "control/key/tenant/a%2Fb");
+        assert_eq!(control_history("table/acme/users", 3), "control/history/table/acme/users/0000000003");
+        assert_eq!(timestamp_text(Timestamp(u64::MAX), 0), "9999-12-30T22:00:00.999999Z-000000");
+    }
+
+    #[test]
+    fn a_table_does_not_list_its_longer_sibling() {
+        let tenant = TenantName::new("acme").unwrap();
+        let sibling = route(&tenant, &TableName::new("users2").unwrap(), 0);
+        assert!(!sibling.starts_with(&table_routes(&tenant, &TableName::new("users").unwrap())));
+    }
+
+    #[test]
+    fn foreign_keys_are_not_parsed() {
+        for key in [
+            "tenant/acme/users/7",
+            "tenant/acme/users/0000000007/x",
+            "tenant/acme/users",
+            "tenant/A/users/0000000007",
+            "tenant/acme/users/9999999999",
+            "tenant/acme/users/+000000007",
+            "control/tenant/acme",
+        ] {
+            assert_eq!(RouteKey::parse(key), None, "{key}");
+        }
+        assert_eq!(NodeKey::parse("node/nobody/details"), None);
+        assert_eq!(parse_control_table("control/table/acme"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn routes_and_node_keys_come_back(tenant in "[a-z0-9-]{1,63}", table in "[A-Za-z0-9_.-]{3,255}", low_hash: u32, id: [u8; 16]) {
+            let (tenant, table) = (TenantName::new(&tenant).unwrap(), TableName::new(&table).unwrap());
+            let node = NodeId::from_bytes(id);
+            let parts = RouteKey { tenant: tenant.clone(), table: table.clone(), low_hash };
+            prop_assert_eq!(RouteKey::parse(&route(&tenant, &table, low_hash)), Some(parts.clone()));
+            prop_assert_eq!(NodeKey::parse(&node_range(node, &tenant, &table, low_hash)), Some(NodeKey::Range(node, parts)));
+            prop_assert_eq!(NodeKey::parse(&node_details(node)), Some(NodeKey::Details(node)));
+            prop_assert_eq!(NodeKey::parse(&node_alive(node)), Some(NodeKey::Alive(node)));
+            prop_assert_eq!(
+                NodeKey::parse(&node_table_details(node, &tenant, &table)),
+                Some(NodeKey::Table(node, tenant.clone(), table.clone()))
+            );
+            prop_assert_eq!(parse_control_table(&control_table(&tenant, &table)), Some((tenant, table)));
+        }
+
+        #[test]
+        fn the_order_of_keys_is_the_order_of_hashes_and_times(a: u32, b: u32, s in 0u64..4_000_000_000_000_000, t in 0u64..4_000_000_000_000_000) {
+            prop_assert_eq!(low_hash_text(a).cmp(&low_hash_text(b)), a.cmp(&b));
+            prop_assert_eq!(timestamp_text(Timestamp(s), 0).cmp(&timestamp_text(Timestamp(t), 0)), s.cmp(&t));
+        }
+
+        #[test]
+        fn escaped_parts_are_single_and_distinct(a in ".{0,12}", b in ".{0,12}") {
+            prop_assert!(!escape(&a).contains('/'));
+            prop_assert_eq!(escape(&a) == escape(&b), a == b);
+        }
+    }
+}

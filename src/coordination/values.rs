@@ -1,0 +1,207 @@
+//! The JSON under the keys that nodes, proxies and control share. Readers ignore names they do not
+//! know, so that a newer component may add some; a name is never given a second meaning. What only
+//! control reads (`control/…`) is defined by the services that own it.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::domain::ids::{NodeId, RangeId, TableId};
+
+/// `node/{uuid}/details`: stays when the node stops.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeDetails {
+    /// How the node is.
+    pub status: NodeStatus,
+    /// Where clients and proxies reach its table API.
+    pub uri: String,
+    /// Where other components reach it by mutual TLS; `None` where it is the same as `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_uri: Option<String>,
+    /// Its zone; replicas of a range are spread over zones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// This data folder's incarnation: another one means the data is not the data that was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Uuid>,
+    /// The size of its data disk, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_bytes: Option<u64>,
+    /// What is free of it, in bytes, when last written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+    /// The program's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
+
+/// How a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeStatus {
+    /// Serves.
+    Okay,
+    /// Serves, but is being emptied.
+    Draining,
+    /// Control has given it up, or it was stopped as planned.
+    Down,
+    /// A word of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+/// `node/{uuid}/alive`: nothing; being there is what it says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+pub struct NodeAlive {}
+
+/// `node/{uuid}/id/{tenant}/{table}/hash/{lowHash}`: a range given to the node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssignedRange {
+    /// The first hash.
+    #[serde(rename = "lowHash")]
+    pub low_hash: u32,
+    /// The last hash, inclusive.
+    #[serde(rename = "highHash")]
+    pub high_hash: u32,
+    /// The range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub range: Option<RangeId>,
+    /// The table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_uuid: Option<TableId>,
+}
+
+/// `node/{uuid}/id/{tenant}/{table}/details`: what a node says of a table it holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableAtNode {
+    /// `okay`, or a word for what is the matter.
+    pub status: String,
+    /// The table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_uuid: Option<TableId>,
+}
+
+/// `tenant/{tenant}/{table}/{lowHash}`: who serves a range, as its leader last published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// The leader's node.
+    pub node: NodeId,
+    /// Where that node is reached; a hint, `node/{uuid}/details` may know better.
+    pub uri: String,
+    /// The last hash, inclusive; the first stands in the key.
+    #[serde(rename = "highHash")]
+    pub high_hash: u32,
+    /// The range.
+    pub range: RangeId,
+    /// The number of this configuration; only grows for a range.
+    pub epoch: u64,
+    /// The table. A table deleted and made again under its name has another.
+    pub table_uuid: TableId,
+    /// Every copy, the leader's included.
+    #[serde(default)]
+    pub replicas: Vec<RouteReplica>,
+}
+
+/// One copy of a range, in a [`Route`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteReplica {
+    /// Its node.
+    pub node: NodeId,
+    /// Where that node is reached.
+    pub uri: String,
+    /// What it may do.
+    pub state: ReplicaState,
+}
+
+/// What a copy of a range may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaState {
+    /// Votes, may lead, may answer eventual reads.
+    Voter,
+    /// Is being filled; answers nothing.
+    Learner,
+    /// A word of a newer version: answers nothing.
+    #[serde(other)]
+    Unknown,
+}
+
+/// `notice/{uuid}/{timestamp}`: something a person should know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notice {
+    /// What happened and what to do, in a sentence or two.
+    pub details: String,
+    /// The table it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_uuid: Option<TableId>,
+}
+
+/// The JSON bytes of a value. None of the types that go in here can fail to be written.
+pub fn to_json<T: Serialize>(value: &T) -> Bytes {
+    serde_json::to_vec(value).map(Bytes::from).unwrap_or_default()
+}
+
+/// A value from its JSON bytes.
+///
+/// # Errors
+/// Where the bytes are not this type's JSON; the caller logs the key and leaves the value alone.
+pub fn from_json<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_json::Error> {
+    serde_json::from_slice(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn golden<T: Serialize + serde::de::DeserializeOwned + PartialEq + std::fmt::Debug>(value: T, text: &str) {
+        assert_eq!(std::str::from_utf8(&to_json(&value)).unwrap(), text);
+        assert_eq!(from_json::<T>(text.as_bytes()).unwrap(), value);
+    }
+
+    #[test]
+    fn the_json_is_pinned() {
+        let node = NodeId::from_bytes([0x11; 16]);
+        let uri = "https://abc123:8080/".to_owned();
+        let details = NodeDetails {
+            status: NodeStatus::Okay,
+            uri: uri.clone(),
+            inside_uri: None,
+            zone: Some("fra-1".into()),
+            incarnation: None,
+            capacity_bytes: None,
+            free_bytes: None,
+            version: None,
+        };
+        golden(details, r#"{"status":"okay","uri":"https://abc123:8080/","zone":"fra-1"}"#);
+        golden(NodeAlive {}, "{}");
+        let assigned = AssignedRange { low_hash: 0, high_hash: 32767, range: None, table_uuid: None };
+        golden(assigned, r#"{"lowHash":0,"highHash":32767}"#);
+        golden(TableAtNode { status: "okay".into(), table_uuid: None }, r#"{"status":"okay"}"#);
+        golden(Notice { details: "disk nearly full".into(), table_uuid: None }, r#"{"details":"disk nearly full"}"#);
+        let route = Route {
+            node,
+            uri: uri.clone(),
+            high_hash: 32767,
+            range: RangeId::from_bytes([0x22; 16]),
+            epoch: 3,
+            table_uuid: TableId::from_bytes([0x33; 16]),
+            replicas: vec![RouteReplica { node, uri, state: ReplicaState::Voter }],
+        };
+        golden(
+            route,
+            concat!(
+                r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,
+                r#""range":"22222222-2222-2222-2222-222222222222","epoch":3,"#,
+                r#""table_uuid":"33333333-3333-3333-3333-333333333333","#,
+                r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","state":"voter"}]}"#
+            ),
+        );
+    }
+
+    #[test]
+    fn newer_words_and_names_are_read_past() {
+        let details: NodeDetails = from_json(br#"{"status":"dreaming","uri":"u","mood":"good"}"#).unwrap();
+        assert_eq!(details.status, NodeStatus::Unknown);
+        assert!(from_json::<NodeDetails>(br#"{"uri":"u"}"#).is_err());
+    }
+}

@@ -1,0 +1,125 @@
+//! Who may read and write which keys. A handle on the coordinator belongs to one [`Writer`]; the
+//! embedded store checks it in its transaction layer, and `etcd::install_roles` turns the same two
+//! lists into etcd's roles, so both refuse the same things.
+//!
+//! | writer | may write | may read |
+//! |---|---|---|
+//! | control | everything | everything |
+//! | node | `node/{own}/`, `notice/{own}/`, `tenant/` | those, `node/`, and the public part of control |
+//! | proxy | nothing | `tenant/`, `node/`, and the public part of control |
+//! | reporting | nothing | `tenant/`, `node/`, `notice/`, and the public part of control |
+//!
+//! The public part of control is what a component needs to serve: tenants, tables, the cluster's
+//! record, and what is asked of a range's leader. Principals, sessions, access keys and sealed keys
+//! are not in it: components get what they need of those from control itself, over mutual TLS.
+//! `tenant/` is the one place with two kinds of writers: control makes a route, the leader renews it.
+
+use crate::domain::ids::{NodeId, ProxyId, ReporterId};
+
+use super::layout;
+
+/// To whom a handle on the coordinator belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Writer {
+    /// The control plane.
+    Control,
+    /// A node.
+    Node(NodeId),
+    /// A proxy.
+    Proxy(ProxyId),
+    /// A reporting process.
+    Reporting(ReporterId),
+}
+
+const PUBLIC: [&str; 6] = [
+    layout::ROUTES,
+    layout::NODES,
+    layout::CONTROL_TENANTS,
+    layout::CONTROL_TABLES,
+    layout::CONTROL_RANGES,
+    layout::CONTROL_CLUSTER,
+];
+
+impl Writer {
+    /// Prefixes under which it may write; the empty prefix is everything.
+    pub fn writable_prefixes(&self) -> Vec<String> {
+        match self {
+            Writer::Control => vec![String::new()],
+            Writer::Node(node) => vec![layout::node(*node), layout::node_notices(*node), layout::ROUTES.to_owned()],
+            Writer::Proxy(_) | Writer::Reporting(_) => Vec::new(),
+        }
+    }
+
+    /// Prefixes under which it may read; the empty prefix is everything.
+    pub fn readable_prefixes(&self) -> Vec<String> {
+        let public = PUBLIC.iter().map(|prefix| (*prefix).to_owned());
+        match self {
+            Writer::Control => vec![String::new()],
+            Writer::Node(node) => public.chain([layout::node_notices(*node)]).collect(),
+            Writer::Proxy(_) => public.collect(),
+            Writer::Reporting(_) => public.chain([layout::NOTICES.to_owned()]).collect(),
+        }
+    }
+
+    /// Whether it may write this key.
+    pub fn may_write(&self, key: &str) -> bool {
+        match self {
+            Writer::Control => true,
+            _ => self.writable_prefixes().iter().any(|prefix| key.starts_with(prefix.as_str())),
+        }
+    }
+
+    /// Whether it may read this key, or all keys under this prefix.
+    pub fn may_read(&self, key_or_prefix: &str) -> bool {
+        match self {
+            Writer::Control => true,
+            _ => self.readable_prefixes().iter().any(|prefix| key_or_prefix.starts_with(prefix.as_str())),
+        }
+    }
+
+    /// The name of its user and role in etcd, and in logs.
+    pub fn name(&self) -> String {
+        match self {
+            Writer::Control => "control".to_owned(),
+            Writer::Node(node) => format!("node-{node}"),
+            Writer::Proxy(proxy) => format!("proxy-{proxy}"),
+            Writer::Reporting(reporter) => format!("reporting-{reporter}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_do_what() {
+        let own = NodeId::from_bytes([1; 16]);
+        let other = NodeId::from_bytes([2; 16]);
+        let node = Writer::Node(own);
+        let proxy = Writer::Proxy(ProxyId::from_bytes([3; 16]));
+        let reporting = Writer::Reporting(ReporterId::from_bytes([4; 16]));
+        for (key, writes) in [
+            (layout::node_details(own), true),
+            (layout::node_details(other), false),
+            ("notice/".to_owned() + &own.to_string() + "/x", true),
+            (layout::node_notices(other), false),
+            ("tenant/acme/users/0000000000".to_owned(), true),
+            ("control/table/acme/users".to_owned(), false),
+        ] {
+            assert_eq!(node.may_write(&key), writes, "{key}");
+            assert!(Writer::Control.may_write(&key));
+            assert!(!proxy.may_write(&key) && !reporting.may_write(&key));
+        }
+        assert!(node.may_read("node/") && node.may_read("control/table/acme/users"));
+        assert!(!node.may_read("control/key/x") && !node.may_read("") && !node.may_read(&layout::node_notices(other)));
+        assert!(!proxy.may_read("control/") && !proxy.may_read("notice/") && proxy.may_read("tenant/"));
+        assert!(reporting.may_read("notice/") && !reporting.may_read("control/access-key/x"));
+    }
+
+    #[test]
+    fn whoever_writes_reads_what_it_wrote() {
+        let writer = Writer::Node(NodeId::from_bytes([1; 16]));
+        assert!(writer.writable_prefixes().iter().all(|prefix| writer.may_read(prefix)));
+    }
+}
