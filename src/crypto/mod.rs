@@ -1,6 +1,19 @@
 //! Floor 1: ciphers, key derivation and the formats of what is sealed. Pure: nonces and random
 //! keys are handed in.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`secret`] | 256-bit keys that wipe themselves |
+//! | [`cipher`] | AES-256-GCM-SIV, and where nonces come from |
+//! | [`hierarchy`] | parts of several components → key-encryption key |
+//! | [`envelope`] | data keys wrapped under key-encryption keys, single secrets sealed |
+//! | [`page`] | one page of a SQLite file, sealed |
 
+pub mod cipher;
+pub mod envelope;
+pub mod hierarchy;
+pub mod page;
 pub mod secret;
 
+pub use cipher::{Aead, NonceSource};
 pub use secret::Key256;
