@@ -1,0 +1,198 @@
+//! The log as the engine sees it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::disk::Disk;
+use super::error::LogError;
+use super::keys::{KeyOwner, LogKeys};
+use super::options::LogOptions;
+use super::record::Record;
+use super::replay::{ReplayEvent, ReplaySummary};
+use crate::domain::Random;
+use crate::domain::ids::{LogId, RangeId};
+
+/// Why a record was not taken. Nothing of it is on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AppendRefused {
+    /// Too much waits to be written: try again when there is room (`CommitLog::room`).
+    #[error("too much waits for the log")]
+    Busy,
+    /// Live records fill the log's budget: the engine must flush first. Urgent records are still taken.
+    #[error("the log is full of records that are not flushed")]
+    OverBudget,
+    /// The disk is full. Urgent records are still taken while the reserve lasts.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The record does not fit in a segment.
+    #[error("the record is larger than a segment of the log")]
+    TooLarge,
+    /// The owner's key is not available (tenant destroyed, plane away).
+    #[error("the owner's key is not available")]
+    KeyUnavailable,
+    /// A write or sync failed; the log must be opened anew from disk.
+    #[error("the log has failed")]
+    Failed,
+    /// The log is closed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// What became of a record that was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Written and synced.
+    Durable,
+    /// Not written: surely not in the log.
+    Refused(AppendRefused),
+    /// The write or sync failed: after reopening it may be there or not. Never answer this as a failure.
+    Unknown,
+}
+
+/// A record on its way, with what the engine wants to have back.
+#[derive(Debug)]
+pub struct Append<C> {
+    /// What to write.
+    pub record: Record,
+    /// Frees space (deletes, truncations, votes, marks): still taken when the disk or the budget is full.
+    pub urgent: bool,
+    /// Handed back as it is: a channel to answer on, for example.
+    pub companion: C,
+}
+
+/// A record whose fate is known.
+#[derive(Debug)]
+pub struct Committed<C> {
+    /// The record, as it was handed in.
+    pub record: Record,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What was handed in with it.
+    pub companion: C,
+}
+
+/// Takes what became of records, a group at a time, in log order.
+pub trait GroupSink<C>: Send + Sync + 'static {
+    /// Called from the log's thread after the group's sync: hand over and return, for nothing is written meanwhile.
+    fn group_committed(&self, group: Vec<Committed<C>>);
+}
+
+/// A refusal with everything that was handed in.
+#[derive(Debug)]
+pub struct Refused<C> {
+    /// Why.
+    pub reason: AppendRefused,
+    /// What was handed in.
+    pub appends: Vec<Append<C>>,
+}
+
+/// Counters since the log was opened, and present sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogStats {
+    /// Records made durable.
+    pub records: u64,
+    /// Groups: batches of records written with one write.
+    pub groups: u64,
+    /// Calls of write.
+    pub writes: u64,
+    /// Calls of fdatasync on segments.
+    pub syncs: u64,
+    /// Bytes written.
+    pub bytes_written: u64,
+    /// Marks written.
+    pub marks: u64,
+    /// Records copied to the head.
+    pub records_carried: u64,
+    /// Segments dropped.
+    pub segments_dropped: u64,
+    /// Segments in use now.
+    pub segments: u64,
+    /// Spare segments now.
+    pub spares: u64,
+    /// Bytes of all segments in use now, an upper bound of what is live in them, and what waits in memory.
+    pub bytes_total: u64,
+    /// An upper bound of the bytes of live records.
+    pub bytes_live: u64,
+    /// Bytes that wait to be written.
+    pub bytes_pending: u64,
+    /// Whether a sync or write failed.
+    pub failed: bool,
+    /// Whether ordinary records are refused because the disk is full.
+    pub disk_full: bool,
+}
+
+/// A node's commit log; see the module's essay. `C` is what goes along with each record.
+pub struct CommitLog<C: Send + 'static> {
+    log_id: LogId,
+    sink: Arc<dyn GroupSink<C>>,
+}
+
+impl<C: Send + 'static> CommitLog<C> {
+    /// Opens the log in `folder` (made if it is not there), hands every surviving record to `replay`, and starts
+    /// the log's thread. Blocks on disk.
+    pub fn open(
+        folder: &Path,
+        options: LogOptions,
+        keys: Arc<dyn LogKeys>,
+        disk: Arc<dyn Disk>,
+        random: Arc<dyn Random>,
+        sink: Arc<dyn GroupSink<C>>,
+        replay: &mut dyn FnMut(ReplayEvent),
+    ) -> Result<(CommitLog<C>, ReplaySummary), LogError> {
+        let _ = (folder, options, keys, disk, random, sink, replay);
+        Err(LogError::Closed)
+    }
+
+    /// The log's id.
+    pub fn id(&self) -> LogId {
+        self.log_id
+    }
+
+    /// Queues records, which stay together and in order; returns at once. All or none is taken.
+    pub fn append(&self, appends: Vec<Append<C>>) -> Result<(), Refused<C>> {
+        Err(Refused { reason: AppendRefused::Closed, appends })
+    }
+
+    /// Queues one record; returns at once.
+    pub fn append_one(&self, append: Append<C>) -> Result<(), Refused<C>> {
+        self.append(vec![append])
+    }
+
+    /// Waits until so many bytes can be queued, or the log has failed or is closed.
+    pub async fn room(&self, bytes: usize) {
+        let _ = bytes;
+    }
+
+    /// Entries of the range at or below `index` are safe elsewhere: their segments may go. Never falls.
+    pub fn set_durable(&self, range: RangeId, index: u64) {
+        let _ = (range, index);
+    }
+
+    /// Drops the segments that nobody needs; returns their number. Blocks on disk.
+    pub fn drop_segments(&self) -> Result<u64, LogError> {
+        Err(LogError::Closed)
+    }
+
+    /// Wraps every data key of the owner anew under its newest key and returns their number when that is synced.
+    pub fn rewrap(&self, owner: KeyOwner) -> Result<u64, LogError> {
+        let _ = owner;
+        Err(LogError::Closed)
+    }
+
+    /// How many data keys of the owner rest wrapped under this version of its key. At zero the version can go.
+    pub fn keys_in_use(&self, owner: KeyOwner, version: u32) -> u64 {
+        let _ = (owner, version);
+        0
+    }
+
+    /// Counters and sizes.
+    pub fn stats(&self) -> LogStats {
+        LogStats::default()
+    }
+
+    /// Writes what waits, then a mark, and stops the thread. Later appends are refused.
+    pub fn close(&self) -> Result<(), LogError> {
+        let _ = &self.sink;
+        Ok(())
+    }
+}
