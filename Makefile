@@ -1,0 +1,38 @@
+# One word for each habit. Every target installs what is missing first (scripts/bootstrap.sh), says so,
+# and does nothing where all is there already. Needed beforehand: a Rust toolchain and git.
+
+.PHONY: help dev test check fuzz bench release
+
+help:
+	@echo "make dev      start dStore on this machine: one process, data kept in ./dstore-data"
+	@echo "make test     everything that has to pass before a commit; the last line sums it up"
+	@echo "make check    the quick half of make test: format, lints, layout"
+	@echo "make fuzz     TARGET=name: fuzz one parser until it breaks or you press Ctrl-C (no TARGET lists them)"
+	@echo "make bench    measure dStore against PostgreSQL, Redis and etcd; writes docs/benchmarks.md"
+	@echo "make release  the stripped binary, a .deb and their checksums, in dist/"
+
+# DEV_FLAGS adds flags, as in: make dev DEV_FLAGS='--nodes 3'
+dev:
+	@scripts/bootstrap.sh build
+	cargo run --quiet --profile quick --bin dstore -- dev --data dstore-data $(DEV_FLAGS)
+
+test:
+	@scripts/bootstrap.sh build test
+	@scripts/test.sh all
+
+check:
+	@scripts/bootstrap.sh build
+	@scripts/test.sh check
+
+fuzz:
+	@scripts/bootstrap.sh build
+	@scripts/fuzz.sh $(TARGET)
+
+# BENCH_FLAGS goes to the measuring program, as in: make bench BENCH_FLAGS='--seconds 5'
+bench:
+	@scripts/bootstrap.sh build test bench
+	@scripts/bench.sh $(BENCH_FLAGS)
+
+release:
+	@scripts/bootstrap.sh build
+	@scripts/release.sh
