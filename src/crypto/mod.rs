@@ -8,12 +8,16 @@
 //! | [`hierarchy`] | parts of several components → key-encryption key |
 //! | [`envelope`] | data keys wrapped under key-encryption keys, single secrets sealed |
 //! | [`page`] | one page of a SQLite file, sealed |
+//! | [`token`] | bearer tokens as JWE |
+//! | [`cursor`] | where a listing goes on, sealed |
 
 pub mod cipher;
+pub mod cursor;
 pub mod envelope;
 pub mod hierarchy;
 pub mod page;
 pub mod secret;
+pub mod token;
 
 pub use cipher::{Aead, NonceSource};
 pub use secret::Key256;
