@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::ids::{NodeId, RangeId, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 
 /// `node/{uuid}/details`: stays when the node stops.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,6 +66,9 @@ pub struct AssignedRange {
     /// The range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub range: Option<RangeId>,
+    /// The replica that the node is to have of it: the name of its file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
     /// The table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_uuid: Option<TableId>,
@@ -93,7 +96,8 @@ pub struct Route {
     pub high_hash: u32,
     /// The range.
     pub range: RangeId,
-    /// The number of this configuration; only grows for a range.
+    /// The number of this configuration; only grows for a range. 0 where control has made the range and
+    /// no leader has published it yet: then, and only then, it starts empty.
     pub epoch: u64,
     /// The table. A table deleted and made again under its name has another.
     pub table_uuid: TableId,
@@ -174,7 +178,7 @@ mod tests {
         };
         golden(details, r#"{"status":"okay","uri":"https://abc123:8080/","zone":"fra-1"}"#);
         golden(NodeAlive {}, "{}");
-        let assigned = AssignedRange { low_hash: 0, high_hash: 32767, range: None, table_uuid: None };
+        let assigned = AssignedRange { low_hash: 0, high_hash: 32767, range: None, replica: None, table_uuid: None };
         golden(assigned, r#"{"lowHash":0,"highHash":32767}"#);
         golden(TableAtNode { status: "okay".into(), table_uuid: None }, r#"{"status":"okay"}"#);
         golden(Notice { details: "disk nearly full".into(), table_uuid: None }, r#"{"details":"disk nearly full"}"#);

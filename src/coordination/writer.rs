@@ -9,7 +9,7 @@
 //! | proxy | nothing | `tenant/`, `node/`, and the public part of control |
 //! | reporting | nothing | `tenant/`, `node/`, `notice/`, and the public part of control |
 //!
-//! The public part of control is what a component needs to serve: tenants, tables, the cluster's
+//! The public part of control is what a component needs to serve: tenants, tables (dropped ones too), the cluster's
 //! record, and what is asked of a range's leader. Principals, sessions, access keys and sealed keys
 //! are not in it: components get what they need of those from control itself, over mutual TLS.
 //! `tenant/` is the one place with two kinds of writers: control makes a route, the leader renews it.
@@ -31,11 +31,13 @@ pub enum Writer {
     Reporting(ReporterId),
 }
 
-const PUBLIC: [&str; 6] = [
+const PUBLIC: [&str; 7] = [
     layout::ROUTES,
     layout::NODES,
     layout::CONTROL_TENANTS,
     layout::CONTROL_TABLES,
+    // A node deletes files of a table only when the table is in neither of the two.
+    layout::CONTROL_TABLES_DELETED,
     layout::CONTROL_RANGES,
     layout::CONTROL_CLUSTER,
 ];
