@@ -15,13 +15,14 @@
 //! | `layout.rs` | the spelling of every key; nobody else knows one |
 //! | `values.rs` | the JSON under the keys |
 //! | `reflector.rs` | list, watch, list again: a copy of a prefix that stays true |
-//! | `etcd.rs`, `embedded.rs` | the implementations |
+//! | `etcd/`, `embedded/` | the implementations |
 //!
 //! Rules for whoever changes this: revisions are of the whole store, not of a key; whatever is read by
 //! a list is at one revision; an error of a write that may have happened is `OutcomeUnknown`, never
 //! `Unavailable`; and nobody reads an empty or vanished listing as "delete everything".
 
 mod coordinator;
+pub mod embedded;
 mod error;
 pub mod layout;
 pub mod values;
