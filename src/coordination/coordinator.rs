@@ -395,9 +395,7 @@ pub(super) fn check_transaction(compares: &[Compare], operations: &[Operation]) 
     keys.sort_unstable();
     match keys.iter().zip(keys.iter().skip(1)).find(|(one, next)| one == next) {
         Some((key, _)) => Err(Error::BadRequest(format!("{key:?} is changed twice in one transaction"))),
-        None if keys.first().is_some_and(|key| key.is_empty()) => {
-            Err(Error::BadRequest("an empty key".into()))
-        }
+        None if keys.first().is_some_and(|key| key.is_empty()) => Err(Error::BadRequest("an empty key".into())),
         None => Ok(()),
     }
 }

@@ -40,10 +40,7 @@ impl Shared {
         self.jobs.lock().send(job).map_err(|_| stopped())
     }
 
-    async fn read<T: Send + 'static>(
-        &self,
-        read: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&mut Store) -> Result<T> + Send + 'static) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         self.send(Job::Read(Box::new(move |store| drop(sender.send(read(store))))))?;
         receiver.await.map_err(|_| stopped())?

@@ -366,7 +366,8 @@ fn migrate(connection: &Connection) -> Result<()> {
     let number = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
     let version = number("user_version").map_err(storage_error)?;
     let application = number("application_id").map_err(storage_error)?;
-    if (version != 0 && application != APPLICATION_ID) || usize::try_from(version).unwrap_or(usize::MAX) > MIGRATIONS.len()
+    if (version != 0 && application != APPLICATION_ID)
+        || usize::try_from(version).unwrap_or(usize::MAX) > MIGRATIONS.len()
     {
         return Err(Error::Storage("not an embedded coordinator's file, or one of a newer version".into()));
     }
