@@ -375,6 +375,39 @@ pub fn batches(operations: impl IntoIterator<Item = Operation>) -> Vec<Vec<Opera
     pieces
 }
 
+/// What both implementations refuse before anything is sent: too many operations, too many bytes, a key
+/// changed twice, an empty key.
+pub(super) fn check_transaction(compares: &[Compare], operations: &[Operation]) -> Result<()> {
+    let count = operations.len().max(compares.len());
+    if count > OPERATIONS_PER_TRANSACTION_MAX {
+        return Err(Error::TooLarge(format!("{count} operations; {OPERATIONS_PER_TRANSACTION_MAX} are the most")));
+    }
+    let compared_bytes = |compare: &Compare| match &compare.condition {
+        Condition::Value(value) => compare.key.len() + value.len() + 64,
+        _ => compare.key.len() + 64,
+    };
+    let bytes: usize = operations.iter().map(Operation::size_bytes).sum::<usize>()
+        + compares.iter().map(compared_bytes).sum::<usize>();
+    if bytes > REQUEST_BYTES_MAX {
+        return Err(Error::TooLarge(format!("{bytes} bytes; {REQUEST_BYTES_MAX} are the most")));
+    }
+    let mut keys: Vec<&str> = operations.iter().map(Operation::key).collect();
+    keys.sort_unstable();
+    match keys.iter().zip(keys.iter().skip(1)).find(|(one, next)| one == next) {
+        Some((key, _)) => Err(Error::BadRequest(format!("{key:?} is changed twice in one transaction"))),
+        None if keys.first().is_some_and(|key| key.is_empty()) => Err(Error::BadRequest("an empty key".into())),
+        None => Ok(()),
+    }
+}
+
+/// The first key after all that begin with `prefix`; `None` where there is no end.
+pub(super) fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,6 +423,27 @@ mod tests {
         let small = batches((0..150).map(|number| Operation::delete(format!("k{number}"))));
         assert_eq!(small.iter().map(Vec::len).collect::<Vec<_>>(), [60, 60, 30]);
         assert!(batches([]).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_ends_where_its_keys_end() {
+        assert_eq!(prefix_end(b"node/"), Some(b"node0".to_vec()));
+        assert_eq!(prefix_end(&[7, 255]), Some(vec![8]));
+        assert_eq!(prefix_end(&[255]), None);
+        assert_eq!(prefix_end(b""), None);
+    }
+
+    #[test]
+    fn what_etcd_would_refuse_is_refused_before_it_is_sent() {
+        let put = |key: &str, bytes: usize| Operation::put(key, vec![0; bytes]);
+        let many = |count: usize| (0..count).map(|number| Operation::delete(number.to_string())).collect::<Vec<_>>();
+        assert!(check_transaction(&[], &many(OPERATIONS_PER_TRANSACTION_MAX)).is_ok());
+        assert!(matches!(check_transaction(&[], &many(129)), Err(Error::TooLarge(_))));
+        assert!(matches!(check_transaction(&[], &[put("a", REQUEST_BYTES_MAX)]), Err(Error::TooLarge(_))));
+        let compare = Compare::value("a", vec![0; REQUEST_BYTES_MAX]);
+        assert!(matches!(check_transaction(&[compare], &[]), Err(Error::TooLarge(_))));
+        assert!(matches!(check_transaction(&[], &[put("a", 1), put("a", 2)]), Err(Error::BadRequest(_))));
+        assert!(matches!(check_transaction(&[], &[put("", 1)]), Err(Error::BadRequest(_))));
     }
 
     #[test]

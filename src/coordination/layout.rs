@@ -78,9 +78,9 @@ fn parse_low_hash(text: &str) -> Option<u32> {
 
 /// `{timestamp}`: RFC 3339 in UTC with microseconds, then `-` and the counter in six digits.
 pub fn timestamp_text(at: Timestamp, counter: u32) -> String {
-    // Times past the year 9999 are shown as its last microsecond; RFC 3339 has no more.
-    let micros = i64::try_from(at.0).unwrap_or(i64::MAX).min(253_402_207_200_999_999);
-    let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    // RFC 3339 ends with the year 9999; later times are shown as the last there is.
+    let micros = i64::try_from(at.0).unwrap_or(i64::MAX);
+    let instant = jiff::Timestamp::from_microsecond(micros).unwrap_or(jiff::Timestamp::MAX);
     format!("{instant:.6}-{counter:06}")
 }
 

@@ -4,7 +4,7 @@
 //!
 //! [`Coordinator`] is the promise; two implementations keep it: [`etcd`] for clusters, and
 //! [`embedded`], in process and persisted in SQLite, for `dstore dev` and a node on its own. One suite,
-//! [`contract`], runs on both, against real servers and real files. A third, in-memory one was
+//! `contract.rs`, runs on both, against real servers and real files. A third, in-memory one was
 //! rejected: a mock would prove nothing, and the embedded store over a temporary folder is quick enough.
 //!
 //! | file | what |
@@ -15,15 +15,22 @@
 //! | `layout.rs` | the spelling of every key; nobody else knows one |
 //! | `values.rs` | the JSON under the keys |
 //! | `reflector.rs` | list, watch, list again: a copy of a prefix that stays true |
-//! | `etcd.rs`, `embedded.rs` | the implementations |
+//! | `etcd/`, `embedded/` | the implementations |
 //!
 //! Rules for whoever changes this: revisions are of the whole store, not of a key; whatever is read by
 //! a list is at one revision; an error of a write that may have happened is `OutcomeUnknown`, never
 //! `Unavailable`; and nobody reads an empty or vanished listing as "delete everything".
 
+#[cfg(test)]
+mod contract;
 mod coordinator;
+pub mod embedded;
 mod error;
+pub mod etcd;
 pub mod layout;
+pub mod reflector;
+#[doc(hidden)]
+pub mod testing;
 pub mod values;
 mod writer;
 
@@ -33,4 +40,5 @@ pub use coordinator::{
     WatchEvent, batches,
 };
 pub use error::{Error, Result};
+pub use reflector::{Reflected, Reflector, ReflectorOptions};
 pub use writer::Writer;
