@@ -13,7 +13,7 @@ use super::embedded::{EmbeddedOptions, EmbeddedStore};
 use super::etcd::{EtcdCoordinator, EtcdOptions, enable_authentication, install_roles};
 use super::reflector::{Reflected, Reflector, ReflectorOptions};
 use super::testing::EtcdServer;
-use super::{Compare, Coordinator, Error, EventKind, LeaseId, Operation, Result, Revision, Watch, WatchEvent, Writer};
+use super::{Compare, Coordinator, Error, EventKind, LeaseId, Operation, Result, Watch, WatchEvent, Writer};
 use crate::domain::ids::{NodeId, ProxyId};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -23,13 +23,13 @@ const PROXY: Writer = Writer::Proxy(ProxyId(uuid::Uuid::from_u128(3)));
 const PASSWORD: &str = "correct horse";
 
 /// What a case runs on.
-enum Cluster {
+pub(super) enum Cluster {
     Etcd { server: EtcdServer, handles: BTreeMap<String, Arc<EtcdCoordinator>> },
     Embedded { folder: tempfile::TempDir, store: Option<EmbeddedStore> },
 }
 
 impl Cluster {
-    async fn etcd() -> Self {
+    pub(super) async fn etcd() -> Self {
         let server = EtcdServer::start().expect("etcd starts; is it installed?");
         let root = |password: Option<&str>| {
             let mut options = EtcdOptions::plain(server.endpoint(), "dstore/test/");
@@ -49,7 +49,7 @@ impl Cluster {
         Cluster::Etcd { server, handles }
     }
 
-    async fn embedded() -> Self {
+    pub(super) async fn embedded() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut cluster = Cluster::Embedded { folder, store: None };
         cluster.restart().await;
@@ -63,7 +63,7 @@ impl Cluster {
         }
     }
 
-    fn control(&self) -> Arc<dyn Coordinator> {
+    pub(super) fn control(&self) -> Arc<dyn Coordinator> {
         self.handle(Writer::Control)
     }
 
@@ -419,9 +419,11 @@ async fn a_reflector_stays_true(cluster: Cluster) {
     control.put("tenant/b", "1".into(), None).await.unwrap();
     copy.becomes(&[("tenant/a", "1"), ("tenant/b", "1")]).await;
     control.delete("tenant/a").await.unwrap();
-    let revision: Revision = control.put("tenant/b", "2".into(), None).await.unwrap();
-    control.compact(revision).await.unwrap();
+    let revision = control.put("tenant/b", "2".into(), None).await.unwrap();
     copy.becomes(&[("tenant/b", "2")]).await;
+    control.compact(revision).await.unwrap();
+    control.put("tenant/c", "1".into(), None).await.unwrap();
+    copy.becomes(&[("tenant/b", "2"), ("tenant/c", "1")]).await;
     assert_eq!(copy.snapshots, 1, "changes come by the watch, not by listing again");
 }
 

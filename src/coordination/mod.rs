@@ -28,6 +28,8 @@ pub mod embedded;
 mod error;
 pub mod etcd;
 pub mod layout;
+#[cfg(test)]
+mod mirror;
 pub mod reflector;
 #[doc(hidden)]
 pub mod testing;

@@ -220,3 +220,19 @@ async fn feed(
         }
     }
 }
+
+#[cfg(test)]
+impl EmbeddedCoordinator {
+    /// Bounds the file as a full disk would.
+    pub(super) async fn set_pages_max(&self, pages: u32) {
+        self.shared.read(move |store| store.execute(&format!("PRAGMA max_page_count={pages}"))).await.unwrap();
+    }
+
+    /// Lets the next commit fail by a constraint that is checked only then.
+    pub(super) async fn break_next_commit(&self) {
+        let sql = "PRAGMA foreign_keys=ON; CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
+            CREATE TEMP TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+            CREATE TEMP TRIGGER breaks AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END;";
+        self.shared.read(move |store| store.execute(sql)).await.unwrap();
+    }
+}

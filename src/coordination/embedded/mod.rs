@@ -27,6 +27,8 @@
 
 mod handle;
 mod store;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use handle::{EmbeddedCoordinator, EmbeddedOptions, EmbeddedStore};

@@ -102,6 +102,16 @@ impl Store {
         !self.connection.is_autocommit()
     }
 
+    #[cfg(test)]
+    pub(super) fn pragma(&self, name: &str) -> String {
+        let text = |value: rusqlite::types::Value| match value {
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            rusqlite::types::Value::Text(text) => text,
+            other => format!("{other:?}"),
+        };
+        self.connection.pragma_query_value(None, name, |row| row.get(0)).map(text).unwrap()
+    }
+
     fn meta(&self, name: &str) -> Result<i64> {
         let mut statement =
             self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1").map_err(storage_error)?;

@@ -13,6 +13,8 @@
 mod client;
 mod errors;
 mod roles;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use client::{EtcdCoordinator, EtcdOptions, EtcdTls, EtcdUsage};
