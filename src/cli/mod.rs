@@ -13,6 +13,7 @@
 //! Results go to stdout and everything else (progress, warnings, errors) to stderr, so that output can be piped. Secrets are
 //! never arguments: other users of the machine can read those.
 
+pub mod bench;
 mod config;
 mod flags;
 mod version;
@@ -48,6 +49,8 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process on this machine: for development and single-machine use
     Dev(DevFlags),
+    /// Measure a server with the YCSB core workloads
+    Bench(bench::Options),
     /// Show and check the settings of this machine, without a server
     #[command(subcommand)]
     Config(config::Command),
@@ -110,6 +113,7 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Entry {
             let overrides = [flags.overrides(), cli.set].concat();
             serve(ServeCommand::Dev(flags), cli.config, overrides)
         }
+        Command::Bench(options) => finished(bench::run(&options)),
         Command::Config(command) => finished(config::run(&command, cli.config.as_deref(), &cli.set)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dstore", &mut std::io::stdout());

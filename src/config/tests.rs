@@ -14,7 +14,7 @@ fn load(file: &str, environment: &[(&str, &str)], flags: &[(&str, &str)]) -> Res
 }
 
 fn message(result: Result<(Config, Origins), ConfigError>) -> String {
-    result.err().expect("is refused").to_string()
+    result.expect_err("is refused").to_string()
 }
 
 #[test]
