@@ -3,10 +3,17 @@
 //! randomness come in through the traits in [`ambient`].
 
 pub mod ambient;
+pub mod cell;
+pub mod document;
+pub mod hash;
 pub mod ids;
+pub mod key;
 pub mod limits;
 pub mod names;
+pub mod number;
 pub mod refusal;
+pub mod table;
+pub mod version;
 
 pub use ambient::{Clock, Random, Timestamp};
 pub use names::{TableName, TenantName};

@@ -1,1 +1,16 @@
-//! (essay to come)
+//! Floor 1: what is decided when an entry is applied, purely. An entry comes in with its index and
+//! the item as it stands; an outcome and an effect come out. Each replica that applies the same
+//! entries to the same state comes to the same bytes: there is no clock here (the leader's time
+//! travels in the entry), no dice and no order that a hash map could change.
+//!
+//! - [`operation`]: what a write asks for, and how it can end.
+//! - [`entry`]: the same as bytes, as it stands in the commit log.
+//! - [`apply`]: item + operation → outcome + effect.
+//! - [`outcome`]: how a write ended, as bytes.
+//! - [`requests`]: the window in which a request id is answered as before.
+
+pub mod apply;
+pub mod entry;
+pub mod operation;
+pub mod outcome;
+pub mod requests;

@@ -1,1 +1,4 @@
-//! (essay to come)
+//! Floor 5: assembly. Each role is built here from its parts, started bottom up and stopped top
+//! down; this is the only place that names SQLite, etcd or a real clock.
+
+pub mod ambient;

@@ -1,1 +1,14 @@
-//! (essay to come)
+//! Floor 3: use cases. A request that has been read and checked by `api` ends up here; what stands on
+//! the disk, in etcd or across the network is behind traits of floor 2.
+//!
+//! - [`ports`]: what `api` calls: items, the catalogue of tenants and tables, who is asking.
+//! - [`ranges`]: the operations of one range, by ids: what a proxy asks of a node.
+//! - [`items`]: from a table and a key to the range and its node.
+//! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
+//! - [`assignments`]: a node follows what control gives it.
+
+pub mod assignments;
+pub mod engine;
+pub mod items;
+pub mod ports;
+pub mod ranges;

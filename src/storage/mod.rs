@@ -1,6 +1,9 @@
 //! Floor 2: what rests on disk. [`log`] is the node's commit log, [`vfs`] encrypts SQLite files a
 //! page at a time, [`sqlite`] keeps one range's items in one such file.
 
+pub mod keys;
 pub mod log;
+pub mod node_database;
 pub mod sqlite;
+pub mod store;
 pub mod vfs;

@@ -184,17 +184,15 @@ pub fn take_damage(path: &Path) -> Option<Damage> {
 /// than its page 1 says.
 pub fn explain(path: &Path, error: rusqlite::Error) -> VfsError {
     let path = canonical(path).unwrap_or_else(|_| path.to_owned());
-    let (is_suspect, is_nonsense) = match error.sqlite_error_code() {
-        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => (true, false),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (true, true),
-        _ => (false, false),
-    };
+    let is_suspect = matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::CannotOpen)
+    );
     if is_suspect {
         if let Some(found) = REGISTRY.find(&path).and_then(|state| missing_tail(&state)) {
             return found;
         }
-        // A cut log explains pages that do not fit each other, but not a failing disk.
-        if let Some(damage) = REGISTRY.take_damage(&path, |kind| kind != DamageKind::LogCut || is_nonsense) {
+        if let Some(damage) = REGISTRY.take_damage(&path, |kind| kind != DamageKind::LogCut) {
             return VfsError::Damaged(damage);
         }
     }

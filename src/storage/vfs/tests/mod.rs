@@ -1,13 +1,4 @@
-//! Real files, real SQLite, real processes. Each trap that was found before this was written has
-//! a test: [`confidential`] what may be seen on disk, [`damage`] what may happen to it, [`traps`]
-//! how SQLite uses a VFS, [`crash`] and [`concurrent`] many at once, [`rotation`] keys.
+//! Real files, real SQLite. Each of the traps that were found before this was written has a test.
 
 mod basics;
-mod concurrent;
-mod confidential;
-mod crash;
-mod damage;
-mod flips;
-mod rotation;
 mod support;
-mod traps;

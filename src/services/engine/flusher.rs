@@ -1,0 +1,266 @@
+//! The flusher: one thread of a node that brings what is in memory into files, many entries to a
+//! transaction, and so lets the commit log go.
+//!
+//! It works only when nudged: when memory is over its budget, when the log is over its own, when
+//! the node stops. There is no timer for any range, so an idle table costs nothing. Each round takes
+//! the ranges with the most bytes in memory first, since a large batch costs the least per entry.
+//!
+//! After a flush, a file whose write-ahead log has grown is made durable: its log is synced, the
+//! index that is then safe is recorded in the node's database, and only then are pages copied back
+//! (the order matters: a file that reopens below its recorded index is known to be damaged).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+
+use crate::storage::node_database::{DurableMark, NodeDatabase};
+use crate::storage::store::StoreError;
+
+use super::notices::Notices;
+use super::replica::Replica;
+
+/// How much the flusher lets pile up.
+#[derive(Debug, Clone, Copy)]
+pub struct FlushBudget {
+    /// Bytes in memory at which flushing begins.
+    pub memory_bytes_soft: usize,
+    /// Bytes in memory at which writers are held back.
+    pub memory_bytes_hard: usize,
+    /// Bytes in a file's write-ahead log at which it is brought back into the file.
+    pub checkpoint_bytes: u64,
+}
+
+/// See the module's essay.
+pub struct Flusher {
+    budget: FlushBudget,
+    database: Arc<dyn NodeDatabase>,
+    notices: Arc<Notices>,
+    /// Called after durable indexes have been recorded: the log may drop what is below.
+    release_log: Mutex<Option<Box<dyn Fn(&[DurableMark]) + Send + Sync>>>,
+    dirty: Mutex<HashMap<u64, Arc<Replica>>>,
+    /// Replicas whose file has more than is known to be synced.
+    unsynced: Mutex<HashMap<u64, Arc<Replica>>>,
+    bytes: AtomicU64,
+    nudge: Mutex<Nudge>,
+    nudged: Condvar,
+    progress: Notify,
+    failing: AtomicBool,
+}
+
+#[derive(Default)]
+struct Nudge {
+    look: bool,
+    flush_all: bool,
+    make_durable: bool,
+    stop: bool,
+    rounds_done: u64,
+}
+
+impl Flusher {
+    /// A flusher that is not running yet.
+    pub fn new(budget: FlushBudget, database: Arc<dyn NodeDatabase>, notices: Arc<Notices>) -> Arc<Self> {
+        Arc::new(Self {
+            budget,
+            database,
+            notices,
+            release_log: Mutex::default(),
+            dirty: Mutex::default(),
+            unsynced: Mutex::default(),
+            bytes: AtomicU64::new(0),
+            nudge: Mutex::default(),
+            nudged: Condvar::new(),
+            progress: Notify::new(),
+            failing: AtomicBool::new(false),
+        })
+    }
+
+    /// Says whom to tell about new durable indexes.
+    pub fn on_durable(&self, release_log: impl Fn(&[DurableMark]) + Send + Sync + 'static) {
+        *self.release_log.lock() = Some(Box::new(release_log));
+    }
+
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
+        let flusher = Arc::clone(self);
+        std::thread::Builder::new().name("flush".to_owned()).spawn(move || flusher.run())
+    }
+
+    /// Notes that a replica has taken in an entry.
+    pub fn note_dirty(&self, replica: &Arc<Replica>) {
+        self.dirty.lock().entry(replica.number).or_insert_with(|| Arc::clone(replica));
+        let growth = replica.take_growth();
+        let total = self.bytes.fetch_add(growth, Ordering::Relaxed) + growth;
+        if total as usize > self.budget.memory_bytes_soft {
+            self.nudge(|nudge| nudge.look = true);
+        }
+    }
+
+    /// Asks for everything in memory to be flushed and made durable: the log is over its budget.
+    pub fn ask_for_durability(&self) {
+        self.nudge(|nudge| {
+            nudge.flush_all = true;
+            nudge.make_durable = true;
+        });
+    }
+
+    /// Flushes everything, makes it durable, and ends the thread.
+    pub fn stop(&self) {
+        self.nudge(|nudge| {
+            nudge.flush_all = true;
+            nudge.make_durable = true;
+            nudge.stop = true;
+        });
+    }
+
+    fn nudge(&self, change: impl FnOnce(&mut Nudge)) {
+        let mut nudge = self.nudge.lock();
+        change(&mut nudge);
+        self.nudged.notify_one();
+    }
+
+    /// Whether memory is so full that writers must wait.
+    pub fn is_over_hard_budget(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) as usize > self.budget.memory_bytes_hard
+    }
+
+    /// Whether the last flush failed.
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Bytes in memory, about.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Waits for the next flush to end.
+    pub fn progress(&self) -> tokio::sync::futures::Notified<'_> {
+        self.progress.notified()
+    }
+
+    /// How many rounds the thread has done, for tests.
+    pub fn rounds_done(&self) -> u64 {
+        self.nudge.lock().rounds_done
+    }
+
+    fn run(&self) {
+        loop {
+            let (flush_all, make_durable, stop) = {
+                let mut nudge = self.nudge.lock();
+                while !(nudge.look || nudge.flush_all || nudge.stop) {
+                    self.nudged.wait(&mut nudge);
+                }
+                let taken = (nudge.flush_all, nudge.make_durable, nudge.stop);
+                *nudge = Nudge { stop: nudge.stop, rounds_done: nudge.rounds_done, ..Nudge::default() };
+                taken
+            };
+            self.round(flush_all, make_durable);
+            self.nudge.lock().rounds_done += 1;
+            self.progress.notify_waiters();
+            if stop {
+                return;
+            }
+        }
+    }
+
+    fn round(&self, flush_all: bool, make_durable: bool) {
+        let mut replicas: Vec<_> =
+            self.dirty.lock().values().cloned().map(|replica| (replica.memory_bytes(), replica)).collect();
+        replicas.sort_by_key(|(bytes, replica)| (std::cmp::Reverse(*bytes), replica.number));
+        let mut total: usize = replicas.iter().map(|(bytes, _)| bytes).sum();
+        let target = if flush_all { 0 } else { self.budget.memory_bytes_soft / 2 };
+        for (bytes, replica) in replicas {
+            if !flush_all && total <= target {
+                break;
+            }
+            if let Err(error) = self.flush(&replica) {
+                self.report(&replica, &error);
+            }
+            total = total.saturating_sub(bytes);
+        }
+        self.recount();
+        self.bring_back(make_durable);
+    }
+
+    fn flush(&self, replica: &Arc<Replica>) -> Result<(), StoreError> {
+        if replica.damage().is_some() {
+            self.dirty.lock().remove(&replica.number);
+            return Ok(());
+        }
+        replica.flush()?;
+        self.failing.store(false, Ordering::Relaxed);
+        self.unsynced.lock().insert(replica.number, Arc::clone(replica));
+        let mut dirty = self.dirty.lock();
+        if !replica.is_dirty() {
+            dirty.remove(&replica.number);
+        }
+        Ok(())
+    }
+
+    fn recount(&self) {
+        let total: usize = self.dirty.lock().values().map(|replica| replica.memory_bytes()).sum();
+        self.bytes.store(total as u64, Ordering::Relaxed);
+    }
+
+    fn report(&self, replica: &Replica, error: &StoreError) {
+        self.failing.store(true, Ordering::Relaxed);
+        tracing::error!(replica = %replica.name.replica, %error, "what is in memory could not be written to the file; it stays in the commit log and is tried again");
+        self.notices.write(format!(
+            "range {}: writing to its file failed ({error}); nothing is lost, it will be tried again",
+            replica.name.range
+        ));
+        if matches!(error, StoreError::Damaged(_)) {
+            replica.mark_damaged(format!("the range {} cannot be written: {error}", replica.name.range));
+        }
+    }
+
+    /// Syncs and checkpoints files with a backlog; all that are not synced where `make_durable` asks for it.
+    fn bring_back(&self, make_durable: bool) {
+        let candidates: Vec<_> = self.unsynced.lock().values().cloned().collect();
+        let is_due = |replica: &Arc<Replica>| {
+            make_durable || replica.store().checkpoint_backlog_bytes() >= self.budget.checkpoint_bytes
+        };
+        let due: Vec<_> = candidates.into_iter().filter(is_due).collect();
+        let mut marks = Vec::with_capacity(due.len());
+        let mut synced = Vec::with_capacity(due.len());
+        for replica in &due {
+            match replica.store().make_durable() {
+                Ok(index) => {
+                    let quantity = replica.item_count().unwrap_or_default();
+                    marks.push(DurableMark {
+                        replica: replica.name.replica,
+                        range: replica.name.range,
+                        durable_index: index,
+                        quantity,
+                    });
+                    synced.push(replica);
+                }
+                Err(error) => self.report(replica, &error),
+            }
+        }
+        if marks.is_empty() {
+            return;
+        }
+        if let Err(error) = self.database.record_durable(&marks) {
+            tracing::error!(%error, "durable indexes could not be recorded; files and log stay as they are");
+            return;
+        }
+        for (replica, mark) in synced.iter().zip(&marks) {
+            replica.note_durable(mark.durable_index);
+            self.unsynced.lock().remove(&replica.number);
+            if let Err(error) = replica.store().checkpoint() {
+                self.report(replica, &error);
+            }
+        }
+        if let Some(release_log) = self.release_log.lock().as_ref() {
+            release_log(&marks);
+        }
+    }
+}

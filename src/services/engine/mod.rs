@@ -1,0 +1,33 @@
+//! The storage engine of a node: the life of a write and of a read, within one process.
+//!
+//! A write comes in as an [`crate::replication::operation::Operation`] for one range
+//! ([`service`]), passes admission ([`admission`]: bounded queues, watermarks), gets the range's
+//! next index and goes to the commit log, where it shares one write and one sync with everything
+//! else that waits. The log hands the synced group to the apply stage ([`apply_stage`]), which
+//! evaluates each entry against the item as it stands and puts the result into the range's
+//! in-memory table ([`memory_table`], [`replica`]); only then is it answered. Much later, and many
+//! at a time, the flusher ([`flusher`]) writes memory to the range's file and lets the log go.
+//!
+//! A read looks into memory, then into a cache ([`item_cache`]), and only then, on a thread of its
+//! own, into the file; pages are merged from both ([`scan`]).
+//!
+//! A restart ([`opening`]) replays from the log what the files do not have. The keys of all that is
+//! sealed are put together in [`keys`].
+//!
+//! With one replica a range's group has one member: an entry is committed when it is durable. The
+//! records, their order and the apply path are those of a replicated range.
+
+pub mod admission;
+pub mod apply_stage;
+pub mod flusher;
+pub mod item_cache;
+pub mod keys;
+pub mod log_keys;
+pub mod memory_table;
+pub mod notices;
+pub mod opening;
+pub mod replica;
+pub mod scan;
+pub mod service;
+
+pub use opening::{Engine, EngineOptions, EngineParts};

@@ -1,0 +1,472 @@
+//! Opening a node's engine: what the files have and what only the log has are put together again.
+//!
+//! For each replica the file tells how far it got. If that is below what the node's database knows
+//! to have been synced, the file is damaged as a whole, whatever its pages say: it is set aside, and
+//! rebuilt from the log where the log still holds everything from the first entry on; else the
+//! replica is out of service and a notice says so. Above that point the log's entries are applied
+//! again, the same way as the first time. A tenant whose key is not to be had is out of service by
+//! itself; everyone else is served.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
+
+use crate::domain::ids::RangeId;
+use crate::domain::refusal::RefusalKind;
+use crate::domain::{Clock, Random, Refusal};
+use crate::replication::entry;
+use crate::storage::log::{
+    CommitLog, Committed, Disk, GroupSink, LogEnd, LogError, LogKeys, LogOptions, Outcome, RecordKind, ReplayEvent,
+};
+use crate::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
+use crate::storage::store::{RangeStore, StoreError, StoreKeeper};
+
+use super::admission::{Admission, AdmissionLimits};
+use super::apply_stage::{ApplyStage, Proposal};
+use super::flusher::{FlushBudget, Flusher};
+use super::item_cache::ItemCache;
+use super::notices::Notices;
+use super::replica::{Replica, StartingPoint};
+use crate::services::ranges::RangeAddress;
+
+/// Sizes and limits of an engine.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// Where the commit log lies.
+    pub log_folder: PathBuf,
+    /// How the commit log is kept.
+    pub log: LogOptions,
+    /// How much piles up in memory.
+    pub flush: FlushBudget,
+    /// What is refused.
+    pub admission: AdmissionLimits,
+    /// Bytes of the item cache.
+    pub cache_bytes: u64,
+    /// Threads that apply entries.
+    pub apply_lanes: usize,
+}
+
+/// What an engine stands on; chosen by the role.
+pub struct EngineParts {
+    /// Keeps the ranges' files.
+    pub keeper: Arc<dyn StoreKeeper>,
+    /// The node's own database.
+    pub database: Arc<dyn NodeDatabase>,
+    /// Wraps the commit log's keys.
+    pub log_keys: Arc<dyn LogKeys>,
+    /// The disk under the commit log.
+    pub disk: Arc<dyn Disk>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Gives random bytes.
+    pub random: Arc<dyn Random>,
+    /// Takes notices.
+    pub notices: Arc<Notices>,
+}
+
+/// Why an engine did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The commit log did not open.
+    #[error("the commit log cannot be opened")]
+    Log(#[from] LogError),
+    /// The node's database, or a file, did not.
+    #[error("the node's data cannot be opened")]
+    Store(#[from] StoreError),
+    /// The system gave no thread.
+    #[error("no thread could be started")]
+    Thread(#[from] std::io::Error),
+}
+
+/// A node's storage engine; see the essay of the folder.
+pub struct Engine {
+    parts: EngineParts,
+    options: EngineOptions,
+    log: Arc<CommitLog<Proposal>>,
+    replicas: RwLock<HashMap<RangeId, Arc<Replica>>>,
+    cache: Arc<ItemCache>,
+    flusher: Arc<Flusher>,
+    admission: Admission,
+    numbers: AtomicU64,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    flusher: JoinHandle<()>,
+    sink: Arc<Sink>,
+}
+
+/// Passes what the log has made durable to the apply stage.
+struct Sink {
+    stage: RwLock<Option<ApplyStage>>,
+}
+
+impl GroupSink<Proposal> for Sink {
+    fn group_committed(&self, group: Vec<Committed<Proposal>>) {
+        let mut durable = Vec::with_capacity(group.len());
+        for committed in group {
+            match committed.outcome {
+                Outcome::Durable => durable.push(committed.companion),
+                Outcome::Refused(reason) => {
+                    let refusal = Refusal::unavailable(format!("the write was not taken: {reason}"), 1);
+                    let _ = committed.companion.reply.sender.send(Err(refusal));
+                }
+                Outcome::Unknown => {
+                    let refusal = Refusal::new(
+                        RefusalKind::OutcomeUnknown,
+                        "the disk failed while the write was under way: ask again under the same Idempotency-Key",
+                    );
+                    let _ = committed.companion.reply.sender.send(Err(refusal));
+                }
+            }
+        }
+        if let Some(stage) = self.stage.read().as_ref()
+            && !durable.is_empty()
+        {
+            stage.submit(durable);
+        }
+    }
+}
+
+/// What the log holds of each range.
+#[derive(Default)]
+struct Replayed {
+    entries: HashMap<RangeId, BTreeMap<u64, Bytes>>,
+    unreadable: HashMap<RangeId, u64>,
+    removed: Vec<RangeId>,
+}
+
+impl Replayed {
+    fn take(&mut self, event: ReplayEvent) {
+        match event {
+            ReplayEvent::Record(record) if record.kind == RecordKind::Entry => {
+                self.entries.entry(record.range).or_default().insert(record.index, record.payload);
+            }
+            ReplayEvent::Record(_) => {}
+            ReplayEvent::Unreadable { range, index, .. } => {
+                let last = self.unreadable.entry(range).or_default();
+                *last = index.max(*last);
+            }
+            ReplayEvent::RangeRemoved(range) => self.removed.push(range),
+        }
+    }
+}
+
+impl Engine {
+    /// Opens everything. Blocks on disk.
+    ///
+    /// # Errors
+    /// Where the log or the node's database is damaged or locked. A damaged replica is no error: it
+    /// is out of service, and a notice says so.
+    pub fn open(parts: EngineParts, options: EngineOptions) -> Result<Arc<Self>, EngineError> {
+        let records = parts.database.replicas()?;
+        let mut replayed = Replayed::default();
+        let sink = Arc::new(Sink { stage: RwLock::new(None) });
+        let (log, summary) = CommitLog::open(
+            &options.log_folder,
+            options.log.clone(),
+            Arc::clone(&parts.log_keys),
+            Arc::clone(&parts.disk),
+            Arc::clone(&parts.random),
+            Arc::clone(&sink) as Arc<dyn GroupSink<Proposal>>,
+            &mut |event| replayed.take(event),
+        )?;
+        let log = Arc::new(log);
+        if let LogEnd::Torn { segment, offset, lost } = &summary.end {
+            let indexes: Vec<String> =
+                lost.iter().map(|(range, index)| format!("index {index} of range {range}")).collect();
+            parts.notices.write(format!(
+                "the commit log ended in a group that was not whole (segment {segment}, offset {offset}): it was dropped, from {}; nothing in it had been acknowledged",
+                if indexes.is_empty() { "a place that cannot be read".to_owned() } else { indexes.join(", ") }
+            ));
+        }
+        let flusher = Flusher::new(options.flush, Arc::clone(&parts.database), Arc::clone(&parts.notices));
+        *sink.stage.write() = Some(ApplyStage::start(options.apply_lanes, &flusher)?);
+        let thread = flusher.start()?;
+        flusher.on_durable({
+            let log = Arc::clone(&log);
+            move |marks| {
+                for mark in marks {
+                    log.set_durable(mark.range, mark.durable_index);
+                }
+                if let Err(error) = log.drop_segments() {
+                    tracing::error!(%error, "segments of the commit log could not be dropped");
+                }
+            }
+        });
+        let engine = Arc::new(Self {
+            cache: Arc::new(ItemCache::new(options.cache_bytes)),
+            admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
+            parts,
+            options,
+            log,
+            replicas: RwLock::default(),
+            flusher,
+            numbers: AtomicU64::new(1),
+            threads: Mutex::new(Some(Threads { flusher: thread, sink })),
+        });
+        engine.bring_up(records, replayed)?;
+        Ok(engine)
+    }
+
+    fn bring_up(self: &Arc<Self>, records: Vec<ReplicaRecord>, mut replayed: Replayed) -> Result<(), EngineError> {
+        for record in records {
+            let entries = replayed.entries.remove(&record.name.range).unwrap_or_default();
+            let unreadable = replayed.unreadable.get(&record.name.range).copied();
+            self.log.set_durable(record.name.range, record.durable_index);
+            let replica = self.restore(&record, entries, unreadable)?;
+            if record.state == ReplicaState::Serving {
+                self.replicas.write().insert(record.name.range, replica);
+            }
+        }
+        for (range, entries) in replayed.entries {
+            tracing::warn!(%range, entries = entries.len(), "the commit log holds entries of a range that this node does not know");
+        }
+        Ok(())
+    }
+
+    fn restore(
+        self: &Arc<Self>,
+        record: &ReplicaRecord,
+        entries: BTreeMap<u64, Bytes>,
+        unreadable: Option<u64>,
+    ) -> Result<Arc<Replica>, EngineError> {
+        let last_in_log = entries.last_key_value().map_or(0, |(index, _)| *index).max(unreadable.unwrap_or(0));
+        let last_index = last_in_log.max(record.durable_index);
+        let store = self.parts.keeper.open(record.name)?;
+        let needs_file = last_in_log > record.durable_index;
+        let start = |applied_index| StartingPoint { last_index, applied_index, durable_index: record.durable_index };
+        if !needs_file {
+            return Ok(self.make_replica(record, store, start(last_index)));
+        }
+        let found = store.state().and_then(|state| {
+            if state.applied_index < record.durable_index {
+                Err(StoreError::Damaged(format!(
+                    "the file ends at index {} though index {} was synced to it: part of it was lost or replaced",
+                    state.applied_index, record.durable_index
+                )))
+            } else {
+                Ok(state.applied_index)
+            }
+        });
+        match found {
+            Ok(applied) => Ok(self.replay(record, store, start(applied.min(last_index)), &entries, unreadable)),
+            Err(error) => self.rebuild(record, store, start(0), &entries, &error),
+        }
+    }
+
+    /// Sets a damaged file aside and makes a new one from the log, where the log has everything.
+    fn rebuild(
+        self: &Arc<Self>,
+        record: &ReplicaRecord,
+        store: Arc<dyn RangeStore>,
+        start: StartingPoint,
+        entries: &BTreeMap<u64, Bytes>,
+        error: &StoreError,
+    ) -> Result<Arc<Replica>, EngineError> {
+        store.release();
+        let whole = entries.keys().copied().eq(1..=start.last_index);
+        if !whole || matches!(error, StoreError::Key(_)) {
+            let replica = self.make_replica(record, store, start);
+            self.put_out_of_service(
+                &replica,
+                &format!("the file of replica {} cannot be used: {error}", record.name.replica),
+            );
+            return Ok(replica);
+        }
+        let aside = self.parts.keeper.set_aside(record.name)?;
+        let fresh = self.parts.keeper.create(record.name)?;
+        self.parts.notices.write(format!(
+            "the file of replica {} was damaged ({error}); it was set aside as {aside} and rebuilt from the commit log, nothing is lost",
+            record.name.replica
+        ));
+        Ok(self.replay(record, fresh, StartingPoint { durable_index: 0, ..start }, entries, None))
+    }
+
+    fn replay(
+        self: &Arc<Self>,
+        record: &ReplicaRecord,
+        store: Arc<dyn RangeStore>,
+        start: StartingPoint,
+        entries: &BTreeMap<u64, Bytes>,
+        unreadable: Option<u64>,
+    ) -> Arc<Replica> {
+        let replica = self.make_replica(record, store, start);
+        if let Some(index) = unreadable {
+            self.put_out_of_service(
+                &replica,
+                &format!(
+                    "entry {index} of range {} cannot be read: the tenant's key is not available",
+                    record.name.range
+                ),
+            );
+            return replica;
+        }
+        let mut expected = start.applied_index + 1;
+        for (index, payload) in entries.range(expected..) {
+            let applied = if *index == expected {
+                entry::decode(payload).map_err(|error| error.to_string()).and_then(|entry| {
+                    replica.apply(*index, entry.time, &entry.operation).map_err(|error| error.to_string())
+                })
+            } else {
+                Err(format!("entry {expected} is missing from the commit log"))
+            };
+            if let Err(error) = applied {
+                self.put_out_of_service(
+                    &replica,
+                    &format!("entry {index} of range {} cannot be applied: {error}", record.name.range),
+                );
+                return replica;
+            }
+            expected = index + 1;
+            self.flusher.note_dirty(&replica);
+        }
+        replica
+    }
+
+    fn put_out_of_service(&self, replica: &Replica, reason: &str) {
+        self.parts.notices.write(format!("{reason}; the range is out of service, all others are served"));
+        replica.mark_damaged(reason.to_owned());
+    }
+
+    fn make_replica(&self, record: &ReplicaRecord, store: Arc<dyn RangeStore>, start: StartingPoint) -> Arc<Replica> {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let table = Arc::new(record.table.clone());
+        Arc::new(Replica::new(
+            record.name,
+            number,
+            record.hashes,
+            table,
+            record.epoch,
+            store,
+            Arc::clone(&self.cache),
+            start,
+        ))
+    }
+
+    /// Starts an empty range on this node. Blocks on disk. Asked again, it does nothing.
+    ///
+    /// # Errors
+    /// Where the file or the node's database cannot be written.
+    pub fn create_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
+        if self.replicas.read().contains_key(&record.name.range) {
+            return Ok(());
+        }
+        // A file without a record is left over from an attempt that did not end: nothing was acknowledged in it.
+        self.parts.keeper.remove(record.name)?;
+        let store = self.parts.keeper.create(record.name)?;
+        self.parts.database.put_replica(record)?;
+        let start = StartingPoint { last_index: 0, applied_index: 0, durable_index: 0 };
+        let replica = self.make_replica(record, store, start);
+        self.replicas.write().entry(record.name.range).or_insert(replica);
+        Ok(())
+    }
+
+    /// Takes a range out of service and keeps its file, since its table may be brought back.
+    ///
+    /// # Errors
+    /// Where the node's database cannot be written.
+    pub fn retire_replica(&self, range: RangeId) -> Result<(), StoreError> {
+        let Some(replica) = self.replicas.write().remove(&range) else { return Ok(()) };
+        let mut record = self.record_of(&replica);
+        record.state = ReplicaState::Dropped;
+        replica.mark_damaged("the table was deleted".to_owned());
+        replica.flush()?;
+        self.parts.database.put_replica(&record)
+    }
+
+    fn record_of(&self, replica: &Replica) -> ReplicaRecord {
+        ReplicaRecord {
+            name: replica.name,
+            hashes: replica.hashes,
+            table: (*replica.table).clone(),
+            epoch: replica.epoch,
+            durable_index: replica.durable_index(),
+            quantity: replica.item_count().unwrap_or_default(),
+            state: ReplicaState::Serving,
+        }
+    }
+
+    /// The replicas that serve.
+    pub fn replicas(&self) -> Vec<Arc<Replica>> {
+        self.replicas.read().values().cloned().collect()
+    }
+
+    /// The replica that is meant.
+    ///
+    /// # Errors
+    /// `WrongNode` where it is not here, not of this table, or does not hold this hash; `Damaged`
+    /// where it is out of service.
+    pub(super) fn replica(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
+        let replica = self.replicas.read().get(&address.range).cloned();
+        let fits = |replica: &Arc<Replica>| {
+            replica.table.id == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))
+        };
+        let replica = replica
+            .filter(fits)
+            .ok_or_else(|| Refusal::new(RefusalKind::WrongNode, "this node does not hold the key"))?;
+        match replica.damage() {
+            None => Ok(replica),
+            Some(reason) => Err(Refusal::new(RefusalKind::Damaged, reason)),
+        }
+    }
+
+    /// Writes everything to files, makes it durable, and closes the log with a mark. Blocks.
+    pub fn stop(&self) {
+        let Some(threads) = self.threads.lock().take() else { return };
+        if let Err(error) = self.log.close() {
+            tracing::error!(%error, "the commit log did not close cleanly; the next start replays it");
+        }
+        if let Some(stage) = threads.sink.stage.write().take() {
+            stage.stop();
+        }
+        self.flusher.stop();
+        if threads.flusher.join().is_err() {
+            tracing::error!("the flusher panicked");
+        }
+        for replica in self.replicas() {
+            replica.store().release();
+        }
+    }
+
+    /// Looks after disk and log; called about once a second by the role while the node runs.
+    pub fn look_after(&self) {
+        if let Ok(free) = self.parts.disk.free_bytes(&self.options.log_folder) {
+            self.admission.note_free_disk(free);
+        }
+        let stats = self.log.stats();
+        if stats.bytes_total * 2 > self.options.log.budget_bytes {
+            self.flusher.ask_for_durability();
+        }
+    }
+
+    /// The commit log.
+    pub fn log(&self) -> &CommitLog<Proposal> {
+        &self.log
+    }
+
+    /// The flusher.
+    pub fn flusher(&self) -> &Flusher {
+        &self.flusher
+    }
+
+    /// What is refused.
+    pub(super) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    /// Where notices go.
+    pub(super) fn notices(&self) -> &Notices {
+        &self.parts.notices
+    }
+
+    /// The clock.
+    pub(super) fn clock(&self) -> &dyn Clock {
+        &*self.parts.clock
+    }
+}

@@ -1,0 +1,470 @@
+//! One replica of one range: its in-memory table, its file, and the order of its entries.
+//!
+//! Three parties meet here, each with its own lock and in this order, so that none waits for a disk
+//! while it holds a lock that a reader wants:
+//!
+//! - writers take the next index and hand their entry to the commit log under `sequencer`;
+//! - the apply stage evaluates committed entries, one at a time, and puts the result into memory;
+//! - the flusher freezes memory, writes it to the file in one transaction, and drops it.
+//!
+//! A reader looks at the active table, then at the frozen one, then in the cache, then in the file.
+//! It pins memory first and opens its transaction after, and the flusher commits before it drops:
+//! so an entry is always in one of the places looked at.
+//!
+//! What the next author must keep: an answer is sent only after `applied` has moved; a strong read
+//! waits until everything committed when it began is applied; the cache is filled only under the
+//! memory lock and only if no flush ended since the file was read.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+use crate::domain::Timestamp;
+use crate::domain::hash::HashRange;
+use crate::domain::ids::ReceiptId;
+use crate::domain::key::PackedKey;
+use crate::domain::table::TableDefinition;
+use crate::domain::version::ItemVersion;
+use crate::replication::apply::{Effect, Needs, Present, evaluate, needs};
+use crate::replication::operation::{Operation, Outcome};
+use crate::replication::requests::{Remembered, Verdict, judge};
+use crate::services::ports::{ReceiptState, StoredItem};
+use crate::storage::store::{BatchChanges, RangeStore, ReplicaName, StoreError};
+
+use super::item_cache::ItemCache;
+use super::memory_table::{MemoryItem, MemoryTable};
+
+/// See the module's essay.
+pub struct Replica {
+    /// Its ids.
+    pub name: ReplicaName,
+    /// A number for this replica within this process, for the cache.
+    pub number: u64,
+    /// The hashes it holds.
+    pub hashes: HashRange,
+    /// The table it belongs to.
+    pub table: Arc<TableDefinition>,
+    /// The epoch of its configuration.
+    pub epoch: u64,
+    store: Arc<dyn RangeStore>,
+    cache: Arc<ItemCache>,
+    sequencer: Mutex<Sequencer>,
+    memory: RwLock<Memory>,
+    flushing: Mutex<()>,
+    bytes_reported: AtomicU64,
+    committed: AtomicU64,
+    applied: AtomicU64,
+    durable: AtomicU64,
+    applied_changed: Notify,
+    damage: RwLock<Option<String>>,
+}
+
+struct Sequencer {
+    next_index: u64,
+}
+
+#[derive(Default)]
+struct Memory {
+    active: MemoryTable,
+    frozen: Option<Arc<MemoryTable>>,
+    pending_receipts: HashSet<ReceiptId>,
+    flushes: u64,
+    item_count: Option<u64>,
+}
+
+impl Memory {
+    fn get(&self, key: &PackedKey) -> Option<&MemoryItem> {
+        self.active.get(key).or_else(|| self.frozen.as_ref().and_then(|frozen| frozen.get(key)))
+    }
+}
+
+/// What a look without touching the file found.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Peek {
+    /// The answer: the item, or that there is none.
+    Known(Option<StoredItem>),
+    /// Neither memory nor cache know; the file must be asked. The number of flushes so far.
+    AskStore(u64),
+}
+
+/// The state a replica starts from.
+#[derive(Debug, Clone, Copy)]
+pub struct StartingPoint {
+    /// The last index known to exist: the next entry gets the one after.
+    pub last_index: u64,
+    /// The last index applied.
+    pub applied_index: u64,
+    /// The last index known to be in the file and synced.
+    pub durable_index: u64,
+}
+
+impl Replica {
+    /// A replica over its store.
+    #[expect(clippy::too_many_arguments, reason = "made in one place, from what that place knows")]
+    pub fn new(
+        name: ReplicaName,
+        number: u64,
+        hashes: HashRange,
+        table: Arc<TableDefinition>,
+        epoch: u64,
+        store: Arc<dyn RangeStore>,
+        cache: Arc<ItemCache>,
+        start: StartingPoint,
+    ) -> Self {
+        Self {
+            name,
+            number,
+            hashes,
+            table,
+            epoch,
+            store,
+            cache,
+            sequencer: Mutex::new(Sequencer { next_index: start.last_index + 1 }),
+            memory: RwLock::default(),
+            flushing: Mutex::new(()),
+            bytes_reported: AtomicU64::new(0),
+            committed: AtomicU64::new(start.last_index),
+            applied: AtomicU64::new(start.applied_index),
+            durable: AtomicU64::new(start.durable_index),
+            applied_changed: Notify::new(),
+            damage: RwLock::new(None),
+        }
+    }
+
+    /// Takes the next index and passes it to `submit` while no one else can take one, so that the
+    /// log holds this range's entries in the order of their indexes. A refused submission uses no index.
+    pub fn sequence<E>(&self, receipt: Option<ReceiptId>, submit: impl FnOnce(u64) -> Result<(), E>) -> Result<u64, E> {
+        let mut sequencer = self.sequencer.lock();
+        if let Some(receipt) = receipt {
+            self.memory.write().pending_receipts.insert(receipt);
+        }
+        let index = sequencer.next_index;
+        if let Err(error) = submit(index) {
+            if let Some(receipt) = receipt {
+                self.memory.write().pending_receipts.remove(&receipt);
+            }
+            return Err(error);
+        }
+        sequencer.next_index = index + 1;
+        Ok(index)
+    }
+
+    /// Notes that entries up to `index` are durable and will be applied.
+    pub fn note_committed(&self, index: u64) {
+        self.committed.fetch_max(index, Ordering::Release);
+    }
+
+    /// Applies a committed entry. Called for one entry at a time, in order; an entry applied before
+    /// is passed over.
+    ///
+    /// # Errors
+    /// Where the present item could not be read: nothing was changed and nothing after this entry
+    /// may be applied.
+    pub fn apply(&self, index: u64, time: Timestamp, operation: &Operation) -> Result<Outcome, StoreError> {
+        let verdict = match &operation.request {
+            None => Verdict::Fresh,
+            Some(request) => judge(request, self.remembered(request.principal, request.request_id)?.as_ref(), time),
+        };
+        let (outcome, effect) = match verdict {
+            Verdict::Repeat(outcome) => (outcome, Effect::None),
+            Verdict::Fresh => evaluate(index, operation, self.present(operation)?.as_ref()),
+        };
+        let count_before = self.item_count()?;
+        let count = match &outcome {
+            Outcome::Created(version) if version.0 == index => count_before + 1,
+            Outcome::Deleted if effect == Effect::Remove => count_before.saturating_sub(1),
+            _ => count_before,
+        };
+        self.take_in(index, time, operation, &outcome, effect, count);
+        self.applied.store(index, Ordering::Release);
+        self.applied_changed.notify_waiters();
+        Ok(outcome)
+    }
+
+    fn take_in(
+        &self,
+        index: u64,
+        time: Timestamp,
+        operation: &Operation,
+        outcome: &Outcome,
+        effect: Effect,
+        count: u64,
+    ) {
+        let mut memory = self.memory.write();
+        let version = ItemVersion(index);
+        match effect {
+            Effect::None => {}
+            Effect::Store(document) => {
+                memory.active.put(operation.key.clone(), MemoryItem { version, document: Some(document) })
+            }
+            Effect::Remove => memory.active.put(operation.key.clone(), MemoryItem { version, document: None }),
+        }
+        if let Some(request) = &operation.request
+            && *outcome != Outcome::RequestIdReused
+        {
+            let remembered = Remembered { digest: request.digest, outcome: outcome.clone(), index, at: time };
+            memory.active.remember(request.principal, request.request_id, remembered);
+        }
+        if let Some(receipt) = operation.receipt {
+            memory.pending_receipts.remove(&receipt);
+            memory.active.keep_receipt(receipt, outcome.clone());
+        }
+        memory.item_count = Some(count);
+        memory.active.note_applied(index, time, count);
+    }
+
+    fn present(&self, operation: &Operation) -> Result<Option<Present>, StoreError> {
+        if let Peek::Known(item) = self.peek(&operation.key) {
+            return Ok(item.map(|item| Present { version: item.version, document: Some(item.document) }));
+        }
+        Ok(match needs(operation) {
+            Needs::Version => self.store.version(&operation.key)?.map(|version| Present { version, document: None }),
+            Needs::Document => {
+                self.store.get(&operation.key)?.map(|(document, version)| Present { version, document: Some(document) })
+            }
+        })
+    }
+
+    fn remembered(
+        &self,
+        principal: crate::domain::ids::PrincipalId,
+        id: crate::domain::ids::RequestId,
+    ) -> Result<Option<Remembered>, StoreError> {
+        let known = {
+            let memory = self.memory.read();
+            let frozen = || memory.frozen.as_ref().and_then(|frozen| frozen.request(principal, id));
+            memory.active.request(principal, id).or_else(frozen).cloned()
+        };
+        match known {
+            Some(known) => Ok(Some(known)),
+            None => self.store.request(principal, id),
+        }
+    }
+
+    /// How many items the range has, all applied entries counted.
+    pub fn item_count(&self) -> Result<u64, StoreError> {
+        if let Some(count) = self.memory.read().item_count {
+            return Ok(count);
+        }
+        let count = self.store.state()?.item_count;
+        Ok(*self.memory.write().item_count.get_or_insert(count))
+    }
+
+    /// Looks for an item without touching the file.
+    pub fn peek(&self, key: &PackedKey) -> Peek {
+        let memory = self.memory.read();
+        if let Some(item) = memory.get(key) {
+            let stored =
+                item.document.as_ref().map(|document| StoredItem { document: document.clone(), version: item.version });
+            return Peek::Known(stored);
+        }
+        match self.cache.get(self.number, key) {
+            Some((document, version)) => Peek::Known(Some(StoredItem { document, version })),
+            None => Peek::AskStore(memory.flushes),
+        }
+    }
+
+    /// Reads an item from the file, after [`Replica::peek`] said so, and fills the cache. Blocks.
+    pub fn read_store(&self, key: &PackedKey, flushes_before: u64) -> Result<Option<StoredItem>, StoreError> {
+        let found = self.store.get(key)?;
+        let memory = self.memory.read();
+        if let Some(item) = memory.get(key) {
+            return Ok(item
+                .document
+                .as_ref()
+                .map(|document| StoredItem { document: document.clone(), version: item.version }));
+        }
+        if memory.flushes == flushes_before
+            && let Some((document, version)) = &found
+        {
+            self.cache.insert(self.number, key.clone(), document.clone(), *version);
+        }
+        Ok(found.map(|(document, version)| StoredItem { document, version }))
+    }
+
+    /// Whether everything committed by now is applied.
+    pub fn is_caught_up(&self) -> bool {
+        self.applied.load(Ordering::Acquire) >= self.committed.load(Ordering::Acquire)
+    }
+
+    /// Waits until everything that is committed now has been applied, or the replica is damaged.
+    pub async fn caught_up(&self) {
+        let target = self.committed.load(Ordering::Acquire);
+        loop {
+            let changed = self.applied_changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.applied.load(Ordering::Acquire) >= target || self.damage.read().is_some() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// What is known of a receipt. Blocks where memory does not know.
+    pub fn receipt(&self, id: ReceiptId) -> Result<Option<ReceiptState>, StoreError> {
+        {
+            let memory = self.memory.read();
+            if memory.pending_receipts.contains(&id) {
+                return Ok(Some(ReceiptState::Queued));
+            }
+            let frozen = || memory.frozen.as_ref().and_then(|frozen| frozen.receipt(id));
+            if let Some(outcome) = memory.active.receipt(id).or_else(frozen) {
+                return Ok(Some(ReceiptState::Ended(outcome.clone())));
+            }
+        }
+        Ok(self.store.receipt(id)?.map(ReceiptState::Ended))
+    }
+
+    /// The states of an interval that are in memory, newest first by key order, at most `limit`; and
+    /// whether these are all.
+    pub(super) fn memory_slice(
+        &self,
+        start: &PackedKey,
+        end: Option<&PackedKey>,
+        descending: bool,
+        limit: usize,
+    ) -> (Vec<(PackedKey, MemoryItem)>, bool) {
+        let memory = self.memory.read();
+        let frozen = memory.frozen.as_deref();
+        let active = collect_slice(&memory.active, start, end, descending, limit);
+        let Some(frozen) = frozen else {
+            let complete = active.len() < limit;
+            return (active, complete);
+        };
+        let older = collect_slice(frozen, start, end, descending, limit);
+        merge_slices(active, older, descending, limit)
+    }
+
+    /// The store, for scans.
+    pub(super) fn store(&self) -> &Arc<dyn RangeStore> {
+        &self.store
+    }
+
+    /// Writes what is in memory to the file. Blocks. Nothing is lost where it fails: the frozen
+    /// table stays readable, and the next flush tries it again first.
+    pub fn flush(&self) -> Result<BatchChanges, StoreError> {
+        let _one_at_a_time = self.flushing.lock();
+        let mut changes = BatchChanges::default();
+        loop {
+            let frozen = {
+                let mut memory = self.memory.write();
+                if memory.frozen.is_none() {
+                    if memory.active.is_empty() {
+                        return Ok(changes);
+                    }
+                    memory.frozen = Some(Arc::new(std::mem::take(&mut memory.active)));
+                    memory.frozen.clone()
+                } else {
+                    memory.frozen.clone()
+                }
+            };
+            let Some(frozen) = frozen else { return Ok(changes) };
+            let written = self.store.write(&frozen.to_batch())?;
+            changes.cells_written += written.cells_written;
+            changes.cells_removed += written.cells_removed;
+            self.drop_frozen(&frozen);
+        }
+    }
+
+    fn drop_frozen(&self, frozen: &MemoryTable) {
+        let mut memory = self.memory.write();
+        for (key, item) in frozen.items() {
+            match &item.document {
+                Some(document) => self.cache.insert(self.number, key.clone(), document.clone(), item.version),
+                None => self.cache.remove(self.number, key),
+            }
+        }
+        memory.frozen = None;
+        memory.flushes += 1;
+    }
+
+    /// Bytes in memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        let memory = self.memory.read();
+        memory.active.bytes() + memory.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+    }
+
+    /// Bytes by which memory has grown since the last call.
+    pub fn take_growth(&self) -> u64 {
+        let now = self.memory_bytes() as u64;
+        now.saturating_sub(self.bytes_reported.swap(now, Ordering::Relaxed))
+    }
+
+    /// Whether memory holds anything that is not in the file.
+    pub fn is_dirty(&self) -> bool {
+        let memory = self.memory.read();
+        !memory.active.is_empty() || memory.frozen.is_some()
+    }
+
+    /// The last applied index.
+    pub fn applied_index(&self) -> u64 {
+        self.applied.load(Ordering::Acquire)
+    }
+
+    /// The index up to which the file is known to be synced.
+    pub fn durable_index(&self) -> u64 {
+        self.durable.load(Ordering::Acquire)
+    }
+
+    /// Notes a new durable index, after it has been recorded.
+    pub fn note_durable(&self, index: u64) {
+        self.durable.fetch_max(index, Ordering::AcqRel);
+    }
+
+    /// Marks the replica as damaged: it serves nothing any more, and whoever waits is told.
+    pub fn mark_damaged(&self, reason: String) {
+        self.damage.write().get_or_insert(reason);
+        self.applied_changed.notify_waiters();
+    }
+
+    /// Why the replica serves nothing, where it is damaged.
+    pub fn damage(&self) -> Option<String> {
+        self.damage.read().clone()
+    }
+}
+
+fn collect_slice(
+    table: &MemoryTable,
+    start: &PackedKey,
+    end: Option<&PackedKey>,
+    descending: bool,
+    limit: usize,
+) -> Vec<(PackedKey, MemoryItem)> {
+    let copy = |(key, item): (&PackedKey, &MemoryItem)| (key.clone(), item.clone());
+    let range = table.range(start, end);
+    if descending { range.rev().take(limit).map(copy).collect() } else { range.take(limit).map(copy).collect() }
+}
+
+/// Merges two ordered slices; where both have a key, the first has the newer state.
+fn merge_slices(
+    newer: Vec<(PackedKey, MemoryItem)>,
+    older: Vec<(PackedKey, MemoryItem)>,
+    descending: bool,
+    limit: usize,
+) -> (Vec<(PackedKey, MemoryItem)>, bool) {
+    let cut = newer.len() == limit || older.len() == limit;
+    let mut merged = Vec::with_capacity(newer.len() + older.len());
+    let (mut newer, mut older) = (newer.into_iter().peekable(), older.into_iter().peekable());
+    while merged.len() < limit {
+        let order = match (newer.peek(), older.peek()) {
+            (None, None) => return (merged, !cut),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (Some((left, _)), Some((right, _))) if descending => right.cmp(left),
+            (Some((left, _)), Some((right, _))) => left.cmp(right),
+        };
+        match order {
+            std::cmp::Ordering::Less => merged.extend(newer.next()),
+            std::cmp::Ordering::Greater => merged.extend(older.next()),
+            std::cmp::Ordering::Equal => {
+                merged.extend(newer.next());
+                older.next();
+            }
+        }
+    }
+    (merged, false)
+}

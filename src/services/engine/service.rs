@@ -1,0 +1,210 @@
+//! The engine as a [`RangeService`]: what proxies ask, and what the node itself serves.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::sync::oneshot;
+
+use crate::domain::Refusal;
+use crate::domain::ids::ReceiptId;
+use crate::domain::key::PackedKey;
+use crate::domain::limits::ITEM_BYTES_MAX;
+use crate::domain::refusal::RefusalKind;
+use crate::replication::entry;
+use crate::replication::operation::{Change, Operation};
+use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::ranges::{RangeAddress, RangeService};
+use crate::storage::log::KeyOwner;
+use crate::storage::log::{Append, AppendRefused, Record, RecordKind};
+use crate::storage::store::StoreError;
+
+use super::apply_stage::{Proposal, Reply};
+use super::opening::Engine;
+use super::replica::{Peek, Replica};
+use super::scan;
+
+/// How long a write waits for memory or the log to have room before it is refused, in seconds.
+const ROOM_WAIT_SECONDS: u64 = 5;
+
+#[async_trait]
+impl RangeService for Engine {
+    async fn read(
+        &self,
+        address: RangeAddress,
+        key: PackedKey,
+        consistency: Consistency,
+    ) -> Result<Option<StoredItem>, Refusal> {
+        let replica = self.replica(address, Some(key.hash()))?;
+        if consistency == Consistency::Strong && !replica.is_caught_up() {
+            replica.caught_up().await;
+            check_health(&replica)?;
+        }
+        match replica.peek(&key) {
+            Peek::Known(item) => Ok(item),
+            Peek::AskStore(flushes) => self.blocking(replica, move |replica| replica.read_store(&key, flushes)).await,
+        }
+    }
+
+    async fn write(
+        &self,
+        address: RangeAddress,
+        operation: Operation,
+        respond_async: bool,
+    ) -> Result<WriteAnswer, Refusal> {
+        let replica = self.replica(address, Some(operation.key.hash()))?;
+        let frees_space = matches!(operation.change, Change::Delete);
+        check_size(&operation)?;
+        let _place = self.admission().admit(frees_space)?;
+        if self.flusher().is_over_hard_budget() && !frees_space {
+            self.wait_for_room().await?;
+        }
+        let answer = loop {
+            match self.propose(&replica, operation.clone(), respond_async, frees_space) {
+                Ok(answer) => break answer,
+                Err(AppendRefused::Busy) => self.wait_for_log(ROOM_WAIT_SECONDS).await?,
+                Err(AppendRefused::OverBudget) => {
+                    self.flusher().ask_for_durability();
+                    self.wait_for_room().await?;
+                }
+                Err(refused) => return Err(refusal_of(refused)),
+            }
+        };
+        answer.await.map_err(|_| {
+            Refusal::new(
+                RefusalKind::OutcomeUnknown,
+                "the node stopped while the write was under way: ask again under the same Idempotency-Key",
+            )
+        })?
+    }
+
+    async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
+        let replica = self.replica(address, None)?;
+        if request.consistency == Consistency::Strong && !replica.is_caught_up() {
+            replica.caught_up().await;
+            check_health(&replica)?;
+        }
+        self.blocking(replica, move |replica| scan::page(replica, &request)).await
+    }
+
+    async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        let replica = self.replica(address, None)?;
+        self.blocking(replica, move |replica| replica.receipt(receipt)).await
+    }
+}
+
+impl Engine {
+    /// Gives the operation the range's next index and hands it to the log.
+    fn propose(
+        &self,
+        replica: &Arc<Replica>,
+        operation: Operation,
+        when_durable: bool,
+        urgent: bool,
+    ) -> Result<oneshot::Receiver<Result<WriteAnswer, Refusal>>, AppendRefused> {
+        let (sender, receiver) = oneshot::channel();
+        let time = self.clock().now();
+        let payload = entry::encode(time, &operation);
+        let receipt = operation.receipt;
+        replica.sequence(receipt, |index| {
+            let record = Record {
+                range: replica.name.range,
+                owner: KeyOwner::Tenant(replica.name.tenant),
+                kind: RecordKind::Entry,
+                term: 1,
+                index,
+                payload,
+            };
+            let proposal = Proposal {
+                replica: Arc::clone(replica),
+                index,
+                time,
+                operation,
+                reply: Reply { sender, when_durable },
+            };
+            self.log().append_one(Append { record, urgent, companion: proposal }).map_err(|refused| refused.reason)
+        })?;
+        Ok(receiver)
+    }
+
+    async fn wait_for_log(&self, seconds: u64) -> Result<(), Refusal> {
+        let room = self.log().room(ITEM_BYTES_MAX);
+        tokio::time::timeout(std::time::Duration::from_secs(seconds), room)
+            .await
+            .map_err(|_| Refusal::unavailable("the commit log cannot keep up; try again in a moment", 1))
+    }
+
+    async fn wait_for_room(&self) -> Result<(), Refusal> {
+        let progress = self.flusher().progress();
+        tokio::time::timeout(std::time::Duration::from_secs(ROOM_WAIT_SECONDS), progress).await.map_err(|_| {
+            Refusal::unavailable("memory is full of writes that are on their way to disk; try again in a moment", 1)
+        })
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        replica: Arc<Replica>,
+        work: impl FnOnce(&Replica) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work(&replica);
+            (replica, result)
+        });
+        let (replica, result) = task.await.map_err(|_| Refusal::internal("a read ended unexpectedly"))?;
+        result.map_err(|error| self.read_failed(&replica, &error))
+    }
+
+    fn read_failed(&self, replica: &Replica, error: &StoreError) -> Refusal {
+        tracing::error!(range = %replica.name.range, replica = %replica.name.replica, %error, "a read failed");
+        match error {
+            StoreError::Damaged(detail) => {
+                self.notices().write(format!("the file of replica {} is damaged: {detail}", replica.name.replica));
+                Refusal::new(
+                    RefusalKind::Damaged,
+                    "the stored data for this key is damaged; the operator has been told",
+                )
+            }
+            StoreError::Key(_) => Refusal::unavailable("the keys for this data are not available at present", 5),
+            StoreError::Full | StoreError::Failed(_) => Refusal::unavailable("the data cannot be read at present", 1),
+        }
+    }
+}
+
+fn check_health(replica: &Replica) -> Result<(), Refusal> {
+    match replica.damage() {
+        Some(reason) => Err(Refusal::new(RefusalKind::Damaged, reason)),
+        None => Ok(()),
+    }
+}
+
+fn check_size(operation: &Operation) -> Result<(), Refusal> {
+    match &operation.change {
+        Change::Put(document) if document.item_size() + operation.key.len() > ITEM_BYTES_MAX => Err(Refusal::new(
+            RefusalKind::TooLarge,
+            format!(
+                "the item has {} bytes and may have {ITEM_BYTES_MAX}: store less in one item",
+                document.item_size()
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn refusal_of(refused: AppendRefused) -> Refusal {
+    match refused {
+        AppendRefused::Busy | AppendRefused::OverBudget => {
+            Refusal::unavailable("the commit log is full; try again in a moment", 1)
+        }
+        AppendRefused::DiskFull => {
+            Refusal::unavailable("this node's disk is full: it serves reads and takes deletes, but no other writes", 10)
+        }
+        AppendRefused::TooLarge => {
+            Refusal::new(RefusalKind::TooLarge, "the write is larger than a segment of the commit log")
+        }
+        AppendRefused::KeyUnavailable => Refusal::unavailable("the tenant's keys are not available at this node", 5),
+        AppendRefused::Failed => Refusal::new(
+            RefusalKind::OutcomeUnknown,
+            "the commit log failed; the node restarts from disk. Ask again under the same Idempotency-Key",
+        ),
+        AppendRefused::Closed => Refusal::unavailable("this node is stopping", 1),
+    }
+}

@@ -1,0 +1,83 @@
+//! The contract of a node's own database, at one control plane: which replicas it has, how far each
+//! is durable, and the node's parts of the tenants' keys. Every call answers after the disk has it.
+
+use crate::crypto::Key256;
+use crate::domain::hash::HashRange;
+use crate::domain::ids::{RangeId, ReplicaId, TenantId};
+use crate::domain::table::TableDefinition;
+
+use super::store::{ReplicaName, StoreError};
+
+/// How far a replica's file is known to be synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DurableMark {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// Its range.
+    pub range: RangeId,
+    /// The last index in the file that is surely on the disk.
+    pub durable_index: u64,
+    /// Items in the range, about.
+    pub quantity: u64,
+}
+
+/// Whether a replica serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaState {
+    /// It serves.
+    Serving,
+    /// Its table was deleted; the file is kept until the table can no longer be brought back.
+    Dropped,
+    /// Its file is damaged and was set aside.
+    Damaged,
+}
+
+/// A replica as the node remembers it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReplicaRecord {
+    /// Its ids.
+    pub name: ReplicaName,
+    /// The hashes it holds.
+    pub hashes: HashRange,
+    /// The table.
+    pub table: TableDefinition,
+    /// The epoch of its configuration.
+    pub epoch: u64,
+    /// How far its file is known to be synced.
+    pub durable_index: u64,
+    /// Items, about.
+    pub quantity: u64,
+    /// Whether it serves.
+    pub state: ReplicaState,
+}
+
+/// The node's part of a tenant's key.
+#[derive(Debug, Clone)]
+pub struct TenantKeyPart {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Grows with each rotation of this part.
+    pub version: u32,
+    /// The tenant's UUID at this node.
+    pub uuid: uuid::Uuid,
+    /// The part itself.
+    pub part: Key256,
+}
+
+/// See the module's essay.
+pub trait NodeDatabase: Send + Sync + 'static {
+    /// All replicas.
+    fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError>;
+    /// Remembers a replica, or its new state.
+    fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError>;
+    /// Forgets a replica.
+    fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError>;
+    /// Records durable indexes, all in one transaction.
+    fn record_durable(&self, marks: &[DurableMark]) -> Result<(), StoreError>;
+    /// All parts of tenants' keys, older versions first.
+    fn tenant_keys(&self) -> Result<Vec<TenantKeyPart>, StoreError>;
+    /// Adds a part.
+    fn add_tenant_key(&self, part: &TenantKeyPart) -> Result<(), StoreError>;
+    /// Destroys a tenant's parts: all versions, or those below `below_version`.
+    fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError>;
+}

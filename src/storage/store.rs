@@ -1,0 +1,160 @@
+//! The contract of one range's store, and of the place that keeps stores. There are two
+//! implementations: encrypted SQLite files ([`super::sqlite`]) and plain memory
+//! ([`super::memory`]), for tests and simulations. [`super::contract`] runs one suite on both.
+//!
+//! A store is written by one caller at a time (the flusher) and read by many. All calls block:
+//! callers keep them off async workers.
+
+use std::sync::Arc;
+
+use crate::domain::Timestamp;
+use crate::domain::document::Document;
+use crate::domain::ids::{PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
+use crate::domain::key::PackedKey;
+use crate::domain::version::ItemVersion;
+use crate::replication::operation::Outcome;
+use crate::replication::requests::Remembered;
+
+/// Why a store did not do as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What was read is not what was written: a flipped bit, a swapped page, a cut file.
+    #[error("{0}")]
+    Damaged(String),
+    /// The key of the file could not be had, or is not the right one.
+    #[error("{0}")]
+    Key(String),
+    /// The disk is full.
+    #[error("the disk is full")]
+    Full,
+    /// Anything else that SQLite or the file system said.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which replica a store is of; the ids name its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplicaName {
+    /// The tenant, at this control plane.
+    pub tenant: TenantId,
+    /// The table.
+    pub table: TableId,
+    /// The range.
+    pub range: RangeId,
+    /// This copy of it.
+    pub replica: ReplicaId,
+}
+
+/// An item to be written.
+#[derive(Debug, Clone)]
+pub struct ItemWrite {
+    /// The item's key.
+    pub key: PackedKey,
+    /// The item's new version.
+    pub version: ItemVersion,
+    /// The item; none: it goes.
+    pub document: Option<Document>,
+}
+
+/// Everything that one flush brings: written in one transaction, so that `applied_index` tells the
+/// truth about all of it.
+#[derive(Debug, Default)]
+pub struct Batch {
+    /// Items in the order of their keys, each key once.
+    pub items: Vec<ItemWrite>,
+    /// Request ids to remember.
+    pub requests: Vec<(PrincipalId, RequestId, Remembered)>,
+    /// Receipts to keep.
+    pub receipts: Vec<(ReceiptId, Outcome)>,
+    /// The index of the last entry that is in this batch or before it.
+    pub applied_index: u64,
+    /// How many items the range has after it.
+    pub item_count: u64,
+    /// The leader's time in the last entry: what is older than its window is forgotten.
+    pub now: Timestamp,
+}
+
+/// What a flush changed, in rows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchChanges {
+    /// Cells inserted or changed, the items' own rows included.
+    pub cells_written: u64,
+    /// Cells removed.
+    pub cells_removed: u64,
+}
+
+/// What a store knows of itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreState {
+    /// The last entry applied.
+    pub applied_index: u64,
+    /// Items in the range.
+    pub item_count: u64,
+}
+
+/// A piece of a scan.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    /// The items in the order asked for.
+    pub items: Vec<(PackedKey, Document, ItemVersion)>,
+    /// Whether the interval is exhausted.
+    pub complete: bool,
+    /// The applied index of the transaction that read them: newer entries are in memory only.
+    pub applied_index: u64,
+}
+
+/// An interval of packed keys, from `start` (inclusive) to `end` (exclusive; none: open).
+#[derive(Debug, Clone)]
+pub struct KeyInterval {
+    /// The first key that belongs to it.
+    pub start: PackedKey,
+    /// The first key that no longer does.
+    pub end: Option<PackedKey>,
+}
+
+/// The stored state of one range.
+pub trait RangeStore: Send + Sync + 'static {
+    /// What the store knows of itself.
+    fn state(&self) -> Result<StoreState, StoreError>;
+    /// One item.
+    fn get(&self, key: &PackedKey) -> Result<Option<(Document, ItemVersion)>, StoreError>;
+    /// One item's version.
+    fn version(&self, key: &PackedKey) -> Result<Option<ItemVersion>, StoreError>;
+    /// Items of an interval: at most `items_max`, and about `bytes_max` bytes of them, but at least one.
+    fn scan(
+        &self,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, StoreError>;
+    /// A remembered request.
+    fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError>;
+    /// A kept receipt.
+    fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError>;
+    /// Writes a batch in one transaction.
+    fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError>;
+    /// Forces what has been written to the disk and returns the applied index that is then safe.
+    fn make_durable(&self) -> Result<u64, StoreError>;
+    /// Brings the write-ahead log back into the file, as far as readers allow. Only after
+    /// [`RangeStore::make_durable`] and after its index has been recorded elsewhere.
+    fn checkpoint(&self) -> Result<(), StoreError>;
+    /// Bytes in the write-ahead log that a checkpoint would bring back.
+    fn checkpoint_backlog_bytes(&self) -> u64;
+    /// Closes files; the next call opens them again.
+    fn release(&self);
+    /// Reads every page and checks it, and SQLite's own `integrity_check`.
+    fn verify(&self) -> Result<(), StoreError>;
+}
+
+/// The place that keeps stores.
+pub trait StoreKeeper: Send + Sync + 'static {
+    /// A new, empty store. An error where there is one of this name.
+    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError>;
+    /// The store of this name; opened when first used.
+    fn open(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError>;
+    /// Removes a store for good.
+    fn remove(&self, name: ReplicaName) -> Result<(), StoreError>;
+    /// Sets a damaged store aside, for people to look at; the name is free afterwards.
+    fn set_aside(&self, name: ReplicaName) -> Result<String, StoreError>;
+}
