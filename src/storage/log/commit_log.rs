@@ -2,11 +2,18 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
 
 use super::disk::Disk;
 use super::error::LogError;
 use super::keys::{KeyOwner, LogKeys};
+use super::open;
 use super::options::LogOptions;
+use super::queue::{Command, Shared};
 use super::record::Record;
 use super::replay::{ReplayEvent, ReplaySummary};
 use crate::domain::Random;
@@ -124,12 +131,20 @@ pub struct LogStats {
 /// A node's commit log; see the module's essay. `C` is what goes along with each record.
 pub struct CommitLog<C: Send + 'static> {
     log_id: LogId,
-    sink: Arc<dyn GroupSink<C>>,
+    shared: Arc<Shared<C>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl<C: Send + 'static> CommitLog<C> {
     /// Opens the log in `folder` (made if it is not there), hands every surviving record to `replay`, and starts
     /// the log's thread. Blocks on disk.
+    ///
+    /// Afterwards call [`CommitLog::set_durable`] for every range: what is durable elsewhere is not kept in the log.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`], [`LogError::SegmentMissing`], [`LogError::SegmentTruncated`] where something is gone that had been acknowledged;
+    /// [`LogError::WrongLog`], [`LogError::LogMissing`], [`LogError::WrongKey`] where these are not the log or the
+    /// keys that belong together; [`LogError::Disk`].
     pub fn open(
         folder: &Path,
         options: LogOptions,
@@ -139,8 +154,19 @@ impl<C: Send + 'static> CommitLog<C> {
         sink: Arc<dyn GroupSink<C>>,
         replay: &mut dyn FnMut(ReplayEvent),
     ) -> Result<(CommitLog<C>, ReplaySummary), LogError> {
-        let _ = (folder, options, keys, disk, random, sink, replay);
-        Err(LogError::Closed)
+        let (writer, summary) = open::open(folder, options, keys, disk, random, sink, replay)?;
+        let shared = Arc::clone(&writer.shared);
+        let guard = FailOnPanic(Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("commit log".into()).spawn(move || {
+            let _guard = guard;
+            writer.run();
+        });
+        let thread = thread.map_err(|source| LogError::Disk {
+            action: "start the thread of",
+            path: folder.to_owned(),
+            source,
+        })?;
+        Ok((CommitLog { log_id: summary.log_id, shared, thread: Mutex::new(Some(thread)) }, summary))
     }
 
     /// The log's id.
@@ -150,49 +176,88 @@ impl<C: Send + 'static> CommitLog<C> {
 
     /// Queues records, which stay together and in order; returns at once. All or none is taken.
     pub fn append(&self, appends: Vec<Append<C>>) -> Result<(), Refused<C>> {
-        Err(Refused { reason: AppendRefused::Closed, appends })
+        self.shared.push(appends)
     }
 
     /// Queues one record; returns at once.
     pub fn append_one(&self, append: Append<C>) -> Result<(), Refused<C>> {
-        self.append(vec![append])
+        self.shared.push(vec![append])
     }
 
     /// Waits until so many bytes can be queued, or the log has failed or is closed.
     pub async fn room(&self, bytes: usize) {
-        let _ = bytes;
+        self.shared.room(bytes).await;
     }
 
     /// Entries of the range at or below `index` are safe elsewhere: their segments may go. Never falls.
     pub fn set_durable(&self, range: RangeId, index: u64) {
-        let _ = (range, index);
+        let mut live = self.shared.live.lock();
+        live.set_durable(range, index);
     }
 
     /// Drops the segments that nobody needs; returns their number. Blocks on disk.
     pub fn drop_segments(&self) -> Result<u64, LogError> {
-        Err(LogError::Closed)
+        self.ask(Command::Drop)
     }
 
     /// Wraps every data key of the owner anew under its newest key and returns their number when that is synced.
     pub fn rewrap(&self, owner: KeyOwner) -> Result<u64, LogError> {
-        let _ = owner;
-        Err(LogError::Closed)
+        self.ask(|answer| Command::Rewrap(owner, answer))
     }
 
     /// How many data keys of the owner rest wrapped under this version of its key. At zero the version can go.
     pub fn keys_in_use(&self, owner: KeyOwner, version: u32) -> u64 {
-        let _ = (owner, version);
-        0
+        self.shared.live.lock().keys_in_use(owner, version)
     }
 
     /// Counters and sizes.
     pub fn stats(&self) -> LogStats {
-        LogStats::default()
+        let mut stats = *self.shared.stats.lock();
+        stats.bytes_live = self.shared.live.lock().live_bytes_total();
+        stats.bytes_pending = self.shared.bytes_pending();
+        stats.disk_full = self.shared.disk_full.load(Ordering::Relaxed);
+        stats
     }
 
-    /// Writes what waits, then a mark, and stops the thread. Later appends are refused.
+    /// Writes what waits, then a mark, and stops the thread. Later appends are refused. Dropping the log does the
+    /// same.
     pub fn close(&self) -> Result<(), LogError> {
-        let _ = &self.sink;
-        Ok(())
+        let closed = self.ask(Command::Close);
+        if let Some(thread) = self.thread.lock().take() {
+            // A panic has been reported by its hook, and the log counts as failed.
+            thread.join().map_err(|_| LogError::Failed)?;
+        }
+        match closed {
+            Ok(_) => Ok(()),
+            Err(LogError::Closed) if !self.shared.failed.load(Ordering::Acquire) => Ok(()),
+            Err(LogError::Closed) => Err(LogError::Failed),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn ask(&self, command: impl FnOnce(Sender<Result<u64, LogError>>) -> Command) -> Result<u64, LogError> {
+        let (answer, answered) = channel();
+        self.shared.command(command(answer))?;
+        answered.recv().map_err(|_| LogError::Failed)?
+    }
+}
+
+impl<C: Send + 'static> Drop for CommitLog<C> {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::warn!(%error, "the commit log was not closed in order");
+        }
+    }
+}
+
+/// Fails the log if its thread panics, so that nobody waits for ever.
+struct FailOnPanic<C>(Arc<Shared<C>>);
+
+impl<C> Drop for FailOnPanic<C> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed.store(true, Ordering::Release);
+            self.0.shut();
+        }
     }
 }

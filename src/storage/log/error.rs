@@ -36,6 +36,16 @@ pub enum LogError {
         /// Number of the segment.
         segment: u64,
     },
+    /// A segment file is shorter than it was made.
+    #[error("{path} was cut: {length} bytes of {expected}")]
+    SegmentTruncated {
+        /// The file.
+        path: PathBuf,
+        /// Its length in bytes.
+        length: u64,
+        /// The length in bytes it must have at least.
+        expected: u64,
+    },
     /// A log was expected, and there is none.
     #[error("there is no log {expected} in {folder}")]
     LogMissing {
@@ -93,6 +103,9 @@ pub enum LogError {
     /// The options contradict each other.
     #[error("log options: {0}")]
     Options(&'static str),
+    /// The disk is full, the reserve too.
+    #[error("the disk is full")]
+    Full,
     /// A sync or write failed before; the log must be opened anew from disk.
     #[error("the log has failed and must be opened anew")]
     Failed,

@@ -15,11 +15,12 @@ pub enum RecordKind {
     Vote = 2,
     /// All entries from `index` on are void.
     Truncate = 3,
-    /// All entries up to and with `index` are gone (a snapshot stands for them); only the last one counts.
+    /// The engine needs no entries up to and with `index` (a snapshot stands for them); only the last one counts. It
+    /// frees nothing: that is `CommitLog::set_durable`'s to say.
     Purge = 4,
     /// The range is committed up to `index`; only the last one counts.
     Committed = 5,
-    /// The range left this node; all its records are void. A range's UUID never comes back.
+    /// The range left this node; all its records before are void.
     RangeRemoved = 6,
 }
 

@@ -1,8 +1,25 @@
-//! Reading the log back.
+//! The second pass over a log: hands every record that survives to the engine.
+//!
+//! The first pass (`scan`) has gathered all keys, truncations and removals by now, so that nothing dead is
+//! opened and a key that was wrapped anew later is used in its newest form. A key that is not available makes its
+//! records unreadable and nothing else; a key that does not unwrap, or a record that does not open although its
+//! checksum is right, is an error.
+//!
+//! The batches are read again instead of being kept: a log may be larger than memory.
 
-use super::keys::KeyOwner;
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use super::error::{FirstLost, LogError};
+use super::format::{BatchHeader, RECORD_HEADER_BYTES, Records, StoredKind, StoredRecord, associated_data};
+use super::keys::{KeyOwner, LogKeyError, LogKeys};
+use super::live::RecordPlace;
 use super::record::{Record, RecordKind};
-use crate::domain::ids::{LogId, RangeId};
+use super::scan::Scan;
+use super::segment::{Found, LogFolder};
+use crate::crypto::cipher::Aead;
+use crate::domain::ids::{LogId, LogKeyId, RangeId};
 
 /// What replay hands to the engine, one at a time, in the log's order. Only what survives: entries cut off by a
 /// truncation or purge, superseded votes, and all of removed ranges are left out.
@@ -65,4 +82,111 @@ pub struct ReplaySummary {
     pub records_unreadable: u64,
     /// How it ended.
     pub end: LogEnd,
+}
+
+/// How many records were handed over.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Replayed {
+    pub(crate) records: u64,
+    pub(crate) unreadable: u64,
+}
+
+/// An unwrapped data key; `None` where its owner's key is not available.
+struct OpenedKey {
+    owner: KeyOwner,
+    cipher: Option<Aead>,
+}
+
+struct Replay<'a> {
+    scan: &'a Scan,
+    keys: &'a dyn LogKeys,
+    opened: HashMap<LogKeyId, OpenedKey>,
+    sink: &'a mut dyn FnMut(ReplayEvent),
+    replayed: Replayed,
+}
+
+/// Hands every surviving record to the sink.
+pub(crate) fn replay(
+    folder: &LogFolder,
+    scan: &Scan,
+    keys: &dyn LogKeys,
+    sink: &mut dyn FnMut(ReplayEvent),
+) -> Result<Replayed, LogError> {
+    let mut replay = Replay { scan, keys, opened: HashMap::new(), sink, replayed: Replayed::default() };
+    for (number, end) in &scan.ends {
+        let mut reader = folder.reader(*number)?;
+        let mut offset = 0;
+        while offset < *end {
+            let Found::Batch(header) = reader.find(offset)? else {
+                let (segment, detail) = (*number, "it changed while it was read".into());
+                return Err(LogError::Damaged { segment, offset, detail, first_lost: FirstLost::Unreadable });
+            };
+            replay.batch(&header, reader.body(&header)?)?;
+            offset += header.batch_bytes();
+        }
+    }
+    Ok(replay.replayed)
+}
+
+impl Replay<'_> {
+    fn batch(&mut self, header: &BatchHeader, body: &[u8]) -> Result<(), LogError> {
+        for (number, record) in Records::new(body).enumerate() {
+            let place = RecordPlace { batch: header.place, number: number as u32 };
+            match record.header.kind {
+                StoredKind::Record(RecordKind::RangeRemoved) => {
+                    (self.sink)(ReplayEvent::RangeRemoved(record.header.range));
+                }
+                StoredKind::Record(kind) if self.scan.live.survives(place, &record.header) => {
+                    self.record(header, &record, kind)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, batch: &BatchHeader, record: &StoredRecord<'_>, kind: RecordKind) -> Result<(), LogError> {
+        let header = &record.header;
+        let (range, term, index) = (header.range, header.term, header.index);
+        let log_id = self.scan.log_id;
+        let place = batch.place;
+        let key = self.open_key(header.key_id, || LogError::Damaged {
+            segment: place.segment,
+            offset: place.offset,
+            detail: "a record is sealed under a key that is not in the log".into(),
+            first_lost: FirstLost::Record { range, index },
+        })?;
+        let owner = key.owner;
+        let Some(cipher) = &key.cipher else {
+            (self.sink)(ReplayEvent::Unreadable { range, owner, kind, term, index });
+            self.replayed.unreadable += 1;
+            return Ok(());
+        };
+        let mut payload = record.payload().to_vec();
+        let associated = associated_data(log_id, &record.bytes[..RECORD_HEADER_BYTES]);
+        if cipher.open_in_place(&header.nonce, &associated, &mut payload, &record.tag()).is_err() {
+            return Err(LogError::RecordForged { segment: place.segment, offset: place.offset, range, index });
+        }
+        (self.sink)(ReplayEvent::Record(Record { range, owner, kind, term, index, payload: Bytes::from(payload) }));
+        self.replayed.records += 1;
+        Ok(())
+    }
+
+    fn open_key(&mut self, key_id: LogKeyId, missing: impl FnOnce() -> LogError) -> Result<&OpenedKey, LogError> {
+        use std::collections::hash_map::Entry;
+        let vacant = match self.opened.entry(key_id) {
+            Entry::Occupied(entry) => return Ok(entry.into_mut()),
+            Entry::Vacant(vacant) => vacant,
+        };
+        let (owner, wrapped) = self.scan.live.key(key_id).ok_or_else(missing)?;
+        let cipher = match self.keys.unwrap(owner, key_id, wrapped) {
+            Ok(key) => Some(Aead::new(&key)),
+            Err(LogKeyError::Unavailable) => {
+                tracing::warn!(?owner, %key_id, "a key of the log is not available; its records are passed over");
+                None
+            }
+            Err(source) => return Err(LogError::WrongKey { owner, key_id, source }),
+        };
+        Ok(vacant.insert(OpenedKey { owner, cipher }))
+    }
 }

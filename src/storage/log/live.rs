@@ -1,0 +1,262 @@
+//! Which records are still needed: pure bookkeeping beside the log, and the same code when reading and writing.
+//!
+//! The log is dropped from its oldest segment on, never in the middle. That makes three things simple: a
+//! truncation or removal is never dropped before what it voids; a key record may stand in the segment where it is
+//! used first; and a hole in the numbers is always damage.
+//!
+//! Kept per range: its last vote, purge and commit point with their places, the truncations that still have
+//! something to void ("cuts"), and the index that is durable elsewhere. Kept per segment and range: the greatest index
+//! that may be live in it. So memory grows with ranges times segments, not with records.
+//!
+//! What the next author must keep: a purge does not make entries dead. They are needed until they are durable
+//! elsewhere, which only [`LiveIndex::set_durable`] says.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::format::{Place, RecordHeader, StoredKind};
+use super::keys::{KeyOwner, WrappedLogKey};
+use super::record::RecordKind;
+use crate::domain::ids::{LogKeyId, RangeId};
+
+/// Where a record stands: its batch, and its number in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct RecordPlace {
+    pub(crate) batch: Place,
+    pub(crate) number: u32,
+}
+
+/// The last record of one kind of a range.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    place: RecordPlace,
+    bytes: u64,
+}
+
+/// From here on, entries at or above the index that stand before are void.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cut {
+    place: RecordPlace,
+    index: u64,
+}
+
+#[derive(Debug, Default)]
+struct RangeLife {
+    removed: Option<RecordPlace>,
+    durable: Option<u64>,
+    index_last: Option<u64>,
+    /// Both places and indexes only grow: a later cut at a lower index makes an earlier one needless.
+    cuts: Vec<Cut>,
+    vote: Option<Last>,
+    purge: Option<Last>,
+    committed: Option<Last>,
+}
+
+impl RangeLife {
+    fn last(&self, kind: RecordKind) -> Option<Last> {
+        match kind {
+            RecordKind::Vote => self.vote,
+            RecordKind::Purge => self.purge,
+            RecordKind::Committed => self.committed,
+            RecordKind::Entry | RecordKind::Truncate | RecordKind::RangeRemoved => None,
+        }
+    }
+
+    fn is_above_durable(&self, index: Option<u64>) -> bool {
+        index > self.durable
+    }
+
+    /// Bytes of the last vote, purge and commit point that stand in this segment.
+    fn last_bytes_in(&self, segment: u64) -> u64 {
+        let lasts = [self.vote, self.purge, self.committed];
+        lasts.iter().flatten().filter(|last| last.place.batch.segment == segment).map(|last| last.bytes).sum()
+    }
+}
+
+/// What a segment holds of one range.
+#[derive(Debug, Default)]
+struct Span {
+    /// The greatest index of an entry that may be live.
+    index_max: Option<u64>,
+    /// Bytes of all its entries.
+    bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct SegmentLife {
+    spans: HashMap<RangeId, Span>,
+    /// All that lives was copied to the head.
+    carried: bool,
+}
+
+#[derive(Debug)]
+struct KeyLife {
+    owner: KeyOwner,
+    wrapped: WrappedLogKey,
+    /// The last segment with a record under it.
+    segment_last: u64,
+}
+
+/// Which records, segments and keys are still needed.
+#[derive(Debug, Default)]
+pub(crate) struct LiveIndex {
+    ranges: HashMap<RangeId, RangeLife>,
+    segments: BTreeMap<u64, SegmentLife>,
+    keys: HashMap<LogKeyId, KeyLife>,
+}
+
+impl LiveIndex {
+    /// Takes note of a record that is in the log now. Records come in the log's order.
+    pub(crate) fn note(&mut self, place: RecordPlace, header: &RecordHeader, carried: bool) {
+        let segment = place.batch.segment;
+        let kind = match header.kind {
+            StoredKind::Record(kind) => kind,
+            StoredKind::Key => return,
+        };
+        if let Some(key) = self.keys.get_mut(&header.key_id) {
+            key.segment_last = segment;
+        }
+        let bytes = header.record_bytes() as u64;
+        match kind {
+            RecordKind::Truncate => return self.cut(header.range, place, header.index),
+            RecordKind::RangeRemoved => return self.remove(header.range, place),
+            RecordKind::Entry => self.note_entry(place, header, carried),
+            RecordKind::Vote | RecordKind::Purge | RecordKind::Committed => {
+                let range = self.ranges.entry(header.range).or_default();
+                let last = Some(Last { place, bytes });
+                match kind {
+                    RecordKind::Vote => range.vote = last,
+                    RecordKind::Purge => range.purge = last,
+                    _ => range.committed = last,
+                }
+                self.segments.entry(segment).or_default().spans.entry(header.range).or_default();
+            }
+        }
+    }
+
+    fn note_entry(&mut self, place: RecordPlace, header: &RecordHeader, carried: bool) {
+        let range = self.ranges.entry(header.range).or_default();
+        if !carried && range.index_last.is_some_and(|last| header.index <= last) {
+            self.cut(header.range, place, header.index);
+        }
+        let range = self.ranges.entry(header.range).or_default();
+        range.index_last = range.index_last.max(Some(header.index));
+        let segment = self.segments.entry(place.batch.segment).or_default();
+        let span = segment.spans.entry(header.range).or_default();
+        span.index_max = span.index_max.max(Some(header.index));
+        span.bytes += header.record_bytes() as u64;
+    }
+
+    fn cut(&mut self, range: RangeId, place: RecordPlace, index: u64) {
+        let life = self.ranges.entry(range).or_default();
+        life.cuts.retain(|cut| cut.index < index);
+        life.cuts.push(Cut { place, index });
+        let below = index.checked_sub(1);
+        life.index_last = life.index_last.min(below);
+        for segment in self.segments.values_mut() {
+            if let Some(span) = segment.spans.get_mut(&range) {
+                span.index_max = span.index_max.min(below);
+            }
+        }
+    }
+
+    fn remove(&mut self, range: RangeId, place: RecordPlace) {
+        self.ranges.insert(range, RangeLife { removed: Some(place), ..RangeLife::default() });
+        for segment in self.segments.values_mut() {
+            segment.spans.remove(&range);
+        }
+        // So that the range is remembered as long as this segment stands.
+        self.segments.entry(place.batch.segment).or_default().spans.entry(range).or_default();
+    }
+
+    /// Takes note of a wrapped key; a later one of the same id replaces it.
+    pub(crate) fn note_key(&mut self, segment: u64, owner: KeyOwner, key_id: LogKeyId, wrapped: WrappedLogKey) {
+        let segment_last = self.keys.get(&key_id).map_or(segment, |key| key.segment_last);
+        self.keys.insert(key_id, KeyLife { owner, wrapped, segment_last });
+    }
+
+    /// Entries of the range up to and with `index` are durable elsewhere. Never falls.
+    pub(crate) fn set_durable(&mut self, range: RangeId, index: u64) {
+        if let Some(life) = self.ranges.get_mut(&range) {
+            life.durable = life.durable.max(Some(index));
+        }
+    }
+
+    /// Whether the record is needed still; what is not durable elsewhere is.
+    pub(crate) fn is_live(&self, place: RecordPlace, header: &RecordHeader) -> bool {
+        let (StoredKind::Record(kind), Some(range)) = (header.kind, self.ranges.get(&header.range)) else {
+            return false;
+        };
+        self.survives(place, header) && (kind != RecordKind::Entry || range.is_above_durable(Some(header.index)))
+    }
+
+    /// Whether the record is not void: neither truncated, nor superseded, nor of a range removed later.
+    pub(crate) fn survives(&self, place: RecordPlace, header: &RecordHeader) -> bool {
+        let (StoredKind::Record(kind), Some(range)) = (header.kind, self.ranges.get(&header.range)) else {
+            return false;
+        };
+        if range.removed.is_some_and(|removed| place < removed) {
+            return false;
+        }
+        match kind {
+            RecordKind::Entry => {
+                let cut = &range.cuts[range.cuts.partition_point(|cut| cut.place <= place)..];
+                cut.first().is_none_or(|cut| header.index < cut.index)
+            }
+            RecordKind::Truncate | RecordKind::RangeRemoved => false,
+            kind => range.last(kind).is_some_and(|last| last.place == place),
+        }
+    }
+
+    /// An upper bound of the bytes of live records in a segment; zero means that it can go.
+    pub(crate) fn live_bytes(&self, segment: u64) -> u64 {
+        let Some(life) = self.segments.get(&segment).filter(|life| !life.carried) else { return 0 };
+        let of_span = |(range, span): (&RangeId, &Span)| {
+            let Some(life) = self.ranges.get(range) else { return 0 };
+            let entries = if life.is_above_durable(span.index_max) { span.bytes } else { 0 };
+            entries + life.last_bytes_in(segment)
+        };
+        life.spans.iter().map(of_span).sum()
+    }
+
+    /// The same for all segments together.
+    pub(crate) fn live_bytes_total(&self) -> u64 {
+        self.segments.keys().map(|segment| self.live_bytes(*segment)).sum()
+    }
+
+    /// All that lives in the segment stands at the head too.
+    pub(crate) fn set_carried(&mut self, segment: u64) {
+        self.segments.entry(segment).or_default().carried = true;
+    }
+
+    /// Forgets the segments before `oldest`, and what was known only because of them.
+    pub(crate) fn drop_before(&mut self, oldest: u64) {
+        self.segments = self.segments.split_off(&oldest);
+        self.keys.retain(|_, key| key.segment_last >= oldest);
+        let segments = &self.segments;
+        self.ranges.retain(|range, life| {
+            life.cuts.retain(|cut| cut.place.batch.segment >= oldest);
+            let removed_and_gone = life.removed.is_some_and(|place| place.batch.segment < oldest);
+            if removed_and_gone {
+                life.removed = None;
+            }
+            // What is durable is worth remembering as long as the range may come again; a removed range does not.
+            !removed_and_gone || segments.values().any(|segment| segment.spans.contains_key(range))
+        });
+    }
+
+    /// The wrapped form of a key, and its owner.
+    pub(crate) fn key(&self, key_id: LogKeyId) -> Option<(KeyOwner, &WrappedLogKey)> {
+        self.keys.get(&key_id).map(|key| (key.owner, &key.wrapped))
+    }
+
+    /// The keys of an owner.
+    pub(crate) fn keys_of(&self, owner: KeyOwner) -> Vec<(LogKeyId, WrappedLogKey)> {
+        let of_owner = self.keys.iter().filter(|(_, key)| key.owner == owner);
+        of_owner.map(|(id, key)| (*id, key.wrapped.clone())).collect()
+    }
+
+    /// How many keys of an owner rest under this version of its key.
+    pub(crate) fn keys_in_use(&self, owner: KeyOwner, version: u32) -> u64 {
+        self.keys.values().filter(|key| key.owner == owner && key.wrapped.version == version).count() as u64
+    }
+}
