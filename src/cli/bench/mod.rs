@@ -117,11 +117,12 @@ pub fn run(options: &Options) -> bool {
 }
 
 async fn bench(options: &Options) -> Result<Report, BenchError> {
-    let server = Rc::new(Server::new(&options.url, &token(options)?, &options.tenant, &options.table)?);
+    let server = Server::new(&options.url, &token(options)?, &options.tenant, &options.table)?;
     server.create_table().await?;
+    let servers: Rc<[Server]> = Rc::new([server]);
     let mut sessions = Vec::new();
     for _ in 0..options.connections {
-        sessions.push(RestSession::open(Rc::clone(&server)).await?);
+        sessions.push(RestSession::open(Rc::clone(&servers)).await?);
     }
     let mut plan = Plan {
         workload: Workload::Load,

@@ -34,14 +34,27 @@ impl Server {
         Ok(Server { address, table_path, headers, complained: Cell::new(false) })
     }
 
+    /// Creates the tenant where it is missing.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached or refuses.
+    pub async fn create_tenant(&self) -> Result<(), BenchError> {
+        let path = self.table_path.split("/table/").next().unwrap_or_default();
+        self.create(path, b"{}").await
+    }
+
     /// Creates the table where it is missing.
     ///
     /// # Errors
     /// Where the server cannot be reached or refuses.
     pub async fn create_table(&self) -> Result<(), BenchError> {
+        self.create(&self.table_path, br#"{"id_type":"String"}"#).await
+    }
+
+    async fn create(&self, path: &str, body: &[u8]) -> Result<(), BenchError> {
         let mut connection = Connection::open(&self.address).await.map_err(|source| self.unreachable(source))?;
         let mut request = Vec::new();
-        self.write(&mut request, "PUT", "", br#"{"id_type":"String"}"#);
+        self.write_to(&mut request, "PUT", path, body);
         let answer = connection.exchange(&request).await.map_err(|source| self.unreachable(source))?;
         match answer.status {
             200 | 201 => Ok(()),
@@ -56,7 +69,17 @@ impl Server {
     /// Appends a request for `rest` below the table.
     fn write(&self, request: &mut Vec<u8>, method: &str, rest: &str, body: &[u8]) {
         // Writing to a vector cannot fail.
-        let _ = write!(request, "{method} {}{rest} HTTP/1.1\r\n{}", self.table_path, self.headers);
+        let _ = write!(request, "{method} {}{rest} HTTP/1.1\r\n", self.table_path);
+        self.finish(request, body);
+    }
+
+    fn write_to(&self, request: &mut Vec<u8>, method: &str, path: &str, body: &[u8]) {
+        let _ = write!(request, "{method} {path} HTTP/1.1\r\n");
+        self.finish(request, body);
+    }
+
+    fn finish(&self, request: &mut Vec<u8>, body: &[u8]) {
+        request.extend_from_slice(self.headers.as_bytes());
         if !body.is_empty() {
             let _ = write!(request, "content-type: application/json\r\ncontent-length: {}\r\n", body.len());
         }
@@ -71,32 +94,37 @@ fn excerpt(answer: &Response) -> String {
 
 /// One connection to dStore.
 pub struct RestSession {
-    server: Rc<Server>,
+    servers: Rc<[Server]>,
     connection: Connection,
     request: Vec<u8>,
     body: Vec<u8>,
     /// Where this connection's scans go on.
     cursor: Option<String>,
+    /// Which of the tables the present operation concerns.
+    table: usize,
 }
 
 impl RestSession {
-    /// Opens a connection.
+    /// Opens a connection to the first of `servers`. All are tables of one server; operations are spread over them by
+    /// the number of the record.
     ///
     /// # Errors
-    /// Where the server cannot be reached.
-    pub async fn open(server: Rc<Server>) -> Result<RestSession, BenchError> {
-        let connection = Connection::open(&server.address).await.map_err(|source| server.unreachable(source))?;
-        Ok(RestSession { server, connection, request: Vec::new(), body: Vec::new(), cursor: None })
+    /// Where the server cannot be reached, or none was given.
+    pub async fn open(servers: Rc<[Server]>) -> Result<RestSession, BenchError> {
+        let first = servers.first().ok_or(BenchError::Characters)?;
+        let connection = Connection::open(&first.address).await.map_err(|source| first.unreachable(source))?;
+        Ok(RestSession { servers, connection, request: Vec::new(), body: Vec::new(), cursor: None, table: 0 })
     }
 
     async fn send(&mut self, method: &str, rest: &str) -> Result<Response, String> {
         self.request.clear();
-        self.server.write(&mut self.request, method, rest, &self.body);
+        let server = &self.servers[self.table];
+        server.write(&mut self.request, method, rest, &self.body);
         let answer = match self.connection.exchange(&self.request).await {
             Ok(answer) => answer,
             Err(error) => {
                 // The connection is of no use any more; the next operation takes a new one.
-                if let Ok(connection) = Connection::open(&self.server.address).await {
+                if let Ok(connection) = Connection::open(&server.address).await {
                     self.connection = connection;
                 }
                 return Err(error.to_string());
@@ -106,7 +134,7 @@ impl RestSession {
             return Ok(answer);
         }
         let text = format!("{method} answered {}: {}", answer.status, excerpt(&answer));
-        if !self.server.complained.replace(true) {
+        if !server.complained.replace(true) {
             eprintln!("warning: {text}");
         }
         Err(format!("{method} answered {}", answer.status))
@@ -134,6 +162,7 @@ fn cursor_of(body: &[u8]) -> Option<String> {
 impl Session for RestSession {
     async fn perform(&mut self, operation: &Operation, values: &mut Values) -> Result<(), String> {
         let rest = format!("/id/{}", operation.id());
+        self.table = (operation.record % self.servers.len() as u64) as usize;
         self.body.clear();
         match operation.kind {
             Kind::Read => self.send("GET", &rest).await.map(drop),

@@ -158,7 +158,7 @@ async fn one<S: Session>(
 ) -> (S, Recorder) {
     let mut recorder = Recorder::default();
     while shared.take() {
-        let operation = generator.next();
+        let operation = generator.draw();
         let began = Instant::now();
         let result = session.perform(&operation, &mut values).await;
         recorder.record(operation.kind, began.elapsed(), result);

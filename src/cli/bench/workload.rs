@@ -197,7 +197,7 @@ impl Generator {
     }
 
     /// The next operation.
-    pub fn next(&mut self) -> Operation {
+    pub fn draw(&mut self) -> Operation {
         let kind = self.workload.kind(self.random.random_range(0..100));
         let record = if kind == Kind::Insert { self.records.begin() } else { self.choose() };
         let items = if kind == Kind::Scan { self.random.random_range(1..=SCAN_ITEMS_MAX) } else { 1 };
@@ -239,7 +239,7 @@ mod tests {
         let mut generator = Generator::new(workload, distribution, Rc::clone(&records), 7);
         let (mut kinds, mut chosen) = (BTreeMap::new(), BTreeMap::new());
         for _ in 0..20_000 {
-            let operation = generator.next();
+            let operation = generator.draw();
             *kinds.entry(operation.kind).or_default() += 1;
             if operation.kind == Kind::Insert {
                 records.end(operation.record);

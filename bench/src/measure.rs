@@ -1,0 +1,167 @@
+//! Runs the parts one after another. Each peer: load, warm up and measure GET, warm up and measure PUT.
+
+use crate::Options;
+use crate::growth::{self, Files, Growth, Tenants};
+use crate::peers::{Failure, bare, dstore::Dstore, etcd, postgres, redis};
+use dstore::cli::bench::report::Report;
+use dstore::cli::bench::runner::{Extent, Plan, Session, drive};
+use dstore::cli::bench::workload::{Distribution, Workload};
+use indicatif::ProgressBar;
+use std::time::Duration;
+
+/// One measured phase: the report, and how often the disk was told to flush its cache meanwhile.
+pub struct Phase {
+    /// Operations, times, CPU.
+    pub report: Report,
+    /// Flushes of all disks of this machine, from `/proc/diskstats`.
+    pub flushes: u64,
+}
+
+/// GET and PUT of one peer.
+pub struct Peer {
+    /// Its name.
+    pub name: &'static str,
+    /// Point reads.
+    pub get: Phase,
+    /// Durable replacements; the bare handler has none.
+    pub put: Option<Phase>,
+}
+
+/// Everything that was measured.
+#[derive(Default)]
+pub struct Results {
+    /// The peers, dStore first.
+    pub peers: Vec<Peer>,
+    /// 100 tenants against one.
+    pub tenants: Option<Tenants>,
+    /// A small against a large table.
+    pub growth: Option<Growth>,
+    /// Many replica files.
+    pub files: Option<Files>,
+}
+
+impl Results {
+    /// The peer of this name.
+    pub fn peer(&self, name: &str) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.name == name)
+    }
+}
+
+/// Runs all parts that are wanted.
+pub async fn everything(options: &Options) -> Result<Results, Failure> {
+    std::fs::create_dir_all(&options.data)?;
+    let mut results = Results::default();
+    if options.wants("dstore") {
+        let server = Dstore::start(options, "dstore", &[]).await?;
+        let tables = server.tables(1, 1).await?;
+        let sessions = server.sessions(&tables, options.connections).await?;
+        results.peers.push(peer("dStore", options, sessions, server.running.pid, true).await?);
+    }
+    if options.wants("postgres") {
+        let (running, address) = postgres::start(options).await?;
+        let sessions = open(options.connections, async || postgres::PostgresSession::open(&address).await).await?;
+        results.peers.push(peer("PostgreSQL", options, sessions, running.pid, true).await?);
+    }
+    if options.wants("redis") {
+        let (running, port) = redis::start(options).await?;
+        let sessions = open(options.connections, async || redis::RedisSession::open(port).await).await?;
+        results.peers.push(peer("Redis", options, sessions, running.pid, true).await?);
+    }
+    if options.wants("etcd") {
+        let (running, url) = etcd::start(options).await?;
+        let sessions = open(options.connections, async || etcd::EtcdSession::open(&url).await).await?;
+        results.peers.push(peer("etcd", options, sessions, running.pid, true).await?);
+    }
+    if options.wants("bare") {
+        let (running, address) = bare::start(options).await?;
+        let sessions = open(options.connections, async || bare::BareSession::open(&address).await).await?;
+        results.peers.push(peer("bare", options, sessions, running.pid, false).await?);
+    }
+    if options.wants("tenants") {
+        results.tenants = Some(growth::tenants(options).await?);
+    }
+    if options.wants("growth") && options.growth_records > 0 {
+        results.growth = Some(growth::growth(options).await?);
+    }
+    if options.wants("files") && options.files > 0 {
+        results.files = Some(growth::files(options).await?);
+    }
+    Ok(results)
+}
+
+async fn open<S>(count: usize, mut one: impl AsyncFnMut() -> Result<S, Failure>) -> Result<Vec<S>, Failure> {
+    let mut sessions = Vec::new();
+    for _ in 0..count {
+        sessions.push(one().await?);
+    }
+    Ok(sessions)
+}
+
+async fn peer<S: Session>(
+    name: &'static str,
+    options: &Options,
+    sessions: Vec<S>,
+    pid: u32,
+    writes: bool,
+) -> Result<Peer, Failure> {
+    eprintln!("bench: {name}");
+    let mut sessions = sessions;
+    if writes {
+        sessions = load(options.records, sessions).await?;
+    }
+    let (get, sessions) = phase(options, Workload::Get, options.records, sessions, pid).await?;
+    let put = if writes { Some(phase(options, Workload::Put, options.records, sessions, pid).await?.0) } else { None };
+    Ok(Peer { name, get, put })
+}
+
+/// Writes all records.
+pub async fn load<S: Session>(records: u64, sessions: Vec<S>) -> Result<Vec<S>, Failure> {
+    let plan = plan(Workload::Load, records, Extent::Operations(records), None);
+    let (report, sessions) = drive(sessions, &plan, &bar("load", Some(records))).await?;
+    complete(&report)?;
+    Ok(sessions)
+}
+
+/// Warms up and measures.
+pub async fn phase<S: Session>(
+    options: &Options,
+    workload: Workload,
+    records: u64,
+    sessions: Vec<S>,
+    pid: u32,
+) -> Result<(Phase, Vec<S>), Failure> {
+    let warm_up = plan(workload, records, Extent::Time(Duration::from_secs(options.warm_up)), None);
+    let (_, sessions) = drive(sessions, &warm_up, &bar("warm up", None)).await?;
+    let measured = plan(workload, records, Extent::Time(Duration::from_secs(options.seconds)), Some(pid));
+    let flushes_before = flushes();
+    let (report, sessions) = drive(sessions, &measured, &bar("measure", None)).await?;
+    let flushes = flushes().saturating_sub(flushes_before);
+    complete(&report)?;
+    eprint!("{}", report.table());
+    Ok((Phase { report, flushes }, sessions))
+}
+
+/// A measurement with failures compares nothing.
+fn complete(report: &Report) -> Result<(), Failure> {
+    if report.failures == 0 {
+        return Ok(());
+    }
+    Err(format!("{} operations failed: {:?}", report.failures, report.failures_by_text).into())
+}
+
+fn plan(workload: Workload, records: u64, extent: Extent, server_pid: Option<u32>) -> Plan {
+    let seed = u64::from(workload != Workload::Load) + u64::from(server_pid.is_some());
+    Plan { workload, distribution: Distribution::Uniform, records, extent, seed, server_pid }
+}
+
+fn bar(name: &'static str, count: Option<u64>) -> ProgressBar {
+    let bar = count.map_or_else(ProgressBar::no_length, ProgressBar::new);
+    bar.with_prefix(name)
+}
+
+/// Completed flush requests of all disks: field 19 of each line (Documentation/admin-guide/iostats.rst); partitions do
+/// not count them.
+fn flushes() -> u64 {
+    let text = std::fs::read_to_string("/proc/diskstats").unwrap_or_default();
+    text.lines().filter_map(|line| line.split_whitespace().nth(18)?.parse::<u64>().ok()).sum()
+}
