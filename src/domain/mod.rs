@@ -12,6 +12,7 @@ pub mod limits;
 pub mod names;
 pub mod number;
 pub mod refusal;
+pub mod rid;
 pub mod table;
 pub mod version;
 
