@@ -1,1 +1,19 @@
-//! (essay to come)
+//! Floor 4: requests come in. Each surface translates HTTP into a call of a service and the
+//! service's answer back into HTTP, and does nothing else: no rule about items, tables or tenants is
+//! decided here.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`server`] | sockets, TLS, limits and a graceful stop, for every surface |
+//! | [`path`] | paths and query strings, decoded once |
+//! | [`body`] | bodies, within a size and a time |
+//! | [`auth`] | who is asking, and whether they may: in one place, before any handler |
+//! | [`error`] | the one table from a refusal to a status and a problem |
+//! | [`rest`] | `/v1/…`: tenants, tables and items, at the proxy and at the node alike |
+
+pub mod auth;
+pub mod body;
+pub mod error;
+pub mod path;
+pub mod rest;
+pub mod server;

@@ -5,8 +5,10 @@
 //! - [`ranges`]: the operations of one range, by ids: what a proxy asks of a node.
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
+//! - [`access`]: bearer tokens in, callers out.
 //! - [`assignments`]: a node follows what control gives it.
 
+pub mod access;
 pub mod assignments;
 pub mod engine;
 pub mod items;

@@ -1,0 +1,153 @@
+//! Bodies: collected whole, within a size and a time. What arrives in one piece, as nearly every
+//! item does, is handed on without a copy.
+//!
+//! A body that says beforehand that it is too large is refused before a byte is read. One that
+//! trickles in is cut off when its time is over, however it spreads its bytes: the time is for the
+//! whole body, since a limit between two bytes lets a client hold a connection for days. After a refusal
+//! the connection is closed, because what is left of the body stands before the next request.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use actix_web::HttpRequest;
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
+use actix_web::http::header;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+
+use crate::domain::limits::BODY_BYTES_MAX;
+use crate::domain::{Refusal, RefusalKind};
+
+/// What a body may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Bytes, at most.
+    pub bytes_max: usize,
+    /// From the head of the request to the last byte of its body.
+    pub time_max: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes_max: BODY_BYTES_MAX, time_max: Duration::from_secs(30) }
+    }
+}
+
+/// Collects the body of a request.
+///
+/// # Errors
+/// `TooLarge`, `TooSlow`, or `BadInput` where the client broke off or sent a broken encoding.
+pub async fn collect(request: &HttpRequest, payload: Payload, limits: Limits) -> Result<Bytes, Refusal> {
+    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|bytes: usize| bytes > limits.bytes_max) {
+        return Err(too_large(limits));
+    }
+    let mut pieces = Pieces { payload, time_max: limits.time_max, deadline: None };
+    let Some(first) = pieces.next().await? else { return Ok(Bytes::new()) };
+    if announced == Some(first.len()) {
+        return Ok(first);
+    }
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(2 * first.len()));
+    let mut piece = Some(first);
+    while let Some(bytes) = piece {
+        if body.len() + bytes.len() > limits.bytes_max {
+            return Err(too_large(limits));
+        }
+        body.extend_from_slice(&bytes);
+        piece = pieces.next().await?;
+    }
+    Ok(body.freeze())
+}
+
+/// Checks that the body is one of these media types; none given is taken for the first. Parameters
+/// (`; charset=…`) are not looked at: JSON is UTF-8 (RFC 8259 §8.1), and anything else will not parse.
+///
+/// # Errors
+/// `UnsupportedMediaType`, naming those that are understood.
+pub fn check_media_type(request: &HttpRequest, accepted: &[&str]) -> Result<(), Refusal> {
+    let Some(given) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
+    let bytes = given.as_bytes();
+    let essence = bytes.split(|byte| *byte == b';').next().unwrap_or(bytes).trim_ascii();
+    if accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted.as_bytes())) {
+        return Ok(());
+    }
+    let given = String::from_utf8_lossy(&essence[..essence.len().min(80)]).into_owned();
+    let message = format!("the body is {given:?}; send {} as Content-Type", accepted.join(" or "));
+    Err(Refusal::new(RefusalKind::UnsupportedMediaType, message))
+}
+
+fn too_large(limits: Limits) -> Refusal {
+    Refusal::new(RefusalKind::TooLarge, format!("the body is larger than {} bytes", limits.bytes_max))
+}
+
+struct Pieces {
+    payload: Payload,
+    time_max: Duration,
+    /// Made when the body is first waited for, so that one that is already there costs no timer.
+    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+}
+
+impl Pieces {
+    async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
+        poll_fn(|context| {
+            match Pin::new(&mut self.payload).poll_next(context) {
+                Poll::Ready(None) => return Poll::Ready(Ok(None)),
+                Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Ok(Some(piece))),
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
+                Poll::Pending => {}
+            }
+            let time_max = self.time_max;
+            let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
+            deadline.as_mut().poll(context).map(|()| {
+                let message = format!("the body did not arrive within {} seconds", time_max.as_secs_f32());
+                Err(Refusal::new(RefusalKind::TooSlow, message))
+            })
+        })
+        .await
+    }
+}
+
+fn broken(error: &PayloadError) -> Refusal {
+    Refusal::bad_input(format!("the body could not be read to its end: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    async fn collected(request: TestRequest, bytes_max: usize) -> Result<Bytes, RefusalKind> {
+        let (request, payload) = request.to_http_parts();
+        let limits = Limits { bytes_max, time_max: Duration::from_secs(30) };
+        collect(&request, payload, limits).await.map_err(|refusal| refusal.kind)
+    }
+
+    #[tokio::test]
+    async fn a_body_is_taken_up_to_its_limit() {
+        let body = |length| TestRequest::default().set_payload(vec![b'x'; length]);
+        assert_eq!(collected(body(10), 10).await.unwrap().len(), 10);
+        assert_eq!(collected(body(11), 10).await, Err(RefusalKind::TooLarge));
+        assert_eq!(collected(TestRequest::default(), 10).await.unwrap().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_announced_length_is_refused_before_it_is_read() {
+        let request = TestRequest::default().insert_header(("content-length", "11"));
+        assert_eq!(collected(request, 10).await, Err(RefusalKind::TooLarge));
+    }
+
+    #[test]
+    fn media_types_are_compared_without_case_and_parameters() {
+        let check = |given: &str| {
+            let request = TestRequest::default().insert_header(("content-type", given)).to_http_request();
+            check_media_type(&request, &["application/json", "application/merge-patch+json"]).is_ok()
+        };
+        assert!(check("application/json") && check("Application/JSON; charset=utf-8"));
+        assert!(check("application/merge-patch+json"));
+        assert!(!check("text/plain") && !check("application/jsonx") && !check(""));
+        assert!(check_media_type(&TestRequest::default().to_http_request(), &["application/json"]).is_ok());
+    }
+}

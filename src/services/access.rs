@@ -1,0 +1,408 @@
+//! Who is asking: bearer tokens in, callers out. A token is a JWE ([`crate::crypto::token`]) whose claims say all that
+//! a request needs: principal, tenant, capabilities, session and expiry. So no store is asked on the
+//! way of a request; what can change meanwhile (a session revoked, a principal removed, a token key
+//! rotated) is kept in memory by [`AccessLists`] and [`TokenKeys`], fed by whoever watches the
+//! coordinator.
+//!
+//! Claims follow RFC 7519 where it has a name:
+//!
+//! | claim | what |
+//! |---|---|
+//! | `sub` | UUID of the principal |
+//! | `name` | its name, for the history of changes |
+//! | `tenant` | `{"id","name"}`; absent for a principal of the whole cluster (root) |
+//! | `sid` | UUID of the session; revoking it ends all its tokens |
+//! | `cap` | what it may do: `read`, `write`, `admin` |
+//! | `iat`, `exp` | issued and expires, seconds since 1970 |
+//!
+//! Claims with more in them are refused: a later version may narrow what a token allows, and an older
+//! one that overlooks it would allow too much.
+//!
+//! Opening a token costs some microseconds, so checked ones are remembered by their text. An entry is
+//! good while it has not expired and while nothing was revoked, removed or rotated since it was made:
+//! each such change moves one generation number, and entries of an older generation are checked
+//! anew. So a hit looks at one map and two numbers, and allocates nothing. The next author must keep that
+//! every change that could end a token moves the generation.
+//!
+//! Rejected: looking at the revocation list on each hit (three set look-ups where a number will
+//! do); remembering refused tokens (an attacker would fill the memory).
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use hashbrown::HashMap;
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use super::ports::{Authenticator, Caller, Capability};
+use crate::crypto::{Key256, cursor, token};
+use crate::domain::ids::{PrincipalId, SessionId, TenantId};
+use crate::domain::{Clock, Refusal, RefusalKind, TenantName, Timestamp};
+
+/// Checked tokens that are remembered, at most.
+const REMEMBERED_MAX: usize = 65_536;
+const SHARDS: usize = 16;
+
+/// The tenant that a principal belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimedTenant {
+    /// Its id: a later tenant of the same name is another.
+    pub id: TenantId,
+    /// Its name.
+    pub name: TenantName,
+}
+
+/// What a token says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claims {
+    /// Whose token it is.
+    #[serde(rename = "sub")]
+    pub principal: PrincipalId,
+    /// The principal's name.
+    pub name: String,
+    /// The principal's tenant; none for root.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<ClaimedTenant>,
+    /// The session that the token belongs to.
+    #[serde(rename = "sid")]
+    pub session: SessionId,
+    /// What it may do within its tenant.
+    #[serde(rename = "cap")]
+    pub capabilities: Vec<Capability>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(rename = "iat")]
+    pub issued_at_seconds: u64,
+    /// When it ends, in seconds since 1970.
+    #[serde(rename = "exp")]
+    pub expires_at_seconds: u64,
+}
+
+/// Makes a token of these claims. The nonce must be random and fresh.
+///
+/// # Errors
+/// `Internal` where the claims cannot be written, which none of this shape can fail to be.
+pub fn issue(
+    token_key: &Key256,
+    key_id: &str,
+    claims: &Claims,
+    nonce: [u8; token::NONCE_BYTES],
+) -> Result<String, Refusal> {
+    token::seal(token_key, key_id, claims, nonce).map_err(|error| Refusal::internal(error.to_string()))
+}
+
+/// One token key with its id, and the key for cursors that follows from it.
+#[derive(Clone)]
+pub struct TokenKey {
+    id: String,
+    key: Key256,
+    cursor_key: Key256,
+}
+
+impl TokenKey {
+    /// The token key of this id.
+    pub fn new(id: impl Into<String>, key: Key256) -> Self {
+        let cursor_key = cursor::derive_key(&key);
+        Self { id: id.into(), key, cursor_key }
+    }
+
+    /// The id, as tokens name it (`kid`).
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The key that tokens are sealed under.
+    pub fn key(&self) -> &Key256 {
+        &self.key
+    }
+
+    /// The key that cursors are sealed under.
+    pub fn cursor_key(&self) -> &Key256 {
+        &self.cursor_key
+    }
+}
+
+/// The token keys of the cluster: the current one first, then those that still open.
+pub struct TokenKeys {
+    keys: ArcSwap<Vec<TokenKey>>,
+    generation: AtomicU64,
+}
+
+impl TokenKeys {
+    /// These keys, the current one first. Without any, no token opens.
+    pub fn new(keys: Vec<TokenKey>) -> Self {
+        Self { keys: ArcSwap::from_pointee(keys), generation: AtomicU64::new(0) }
+    }
+
+    /// Takes other keys, after a rotation.
+    pub fn replace(&self, keys: Vec<TokenKey>) {
+        self.keys.store(Arc::new(keys));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The keys as they are now, the current one first.
+    pub fn load(&self) -> Arc<Vec<TokenKey>> {
+        self.keys.load_full()
+    }
+}
+
+/// What ended before its time: sessions revoked, and which principals are still there.
+#[derive(Default)]
+pub struct AccessLists {
+    revoked_sessions: ArcSwap<HashSet<SessionId>>,
+    principals: ArcSwap<HashSet<PrincipalId>>,
+    generation: AtomicU64,
+}
+
+impl AccessLists {
+    /// Takes the whole list of revoked sessions. A session may leave it when its last token expired.
+    pub fn set_revoked_sessions(&self, sessions: HashSet<SessionId>) {
+        self.revoked_sessions.store(Arc::new(sessions));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes the whole list of principals. A token of any other is refused.
+    pub fn set_principals(&self, principals: HashSet<PrincipalId>) {
+        self.principals.store(Arc::new(principals));
+        self.generation.fetch_add(1, Ordering::AcqRel);
+    }
+}
+
+/// A token that was checked.
+struct Remembered {
+    caller: Arc<Caller>,
+    expires_at: Timestamp,
+    generation: u64,
+}
+
+/// Tells callers by their tokens.
+pub struct TokenAuthenticator {
+    keys: Arc<TokenKeys>,
+    lists: Arc<AccessLists>,
+    clock: Arc<dyn Clock>,
+    hasher: hashbrown::DefaultHashBuilder,
+    shards: [RwLock<HashMap<Box<str>, Remembered>>; SHARDS],
+}
+
+impl TokenAuthenticator {
+    /// An authenticator over these keys and lists, which others keep up to date.
+    pub fn new(keys: Arc<TokenKeys>, lists: Arc<AccessLists>, clock: Arc<dyn Clock>) -> Self {
+        let shards = std::array::from_fn(|_| RwLock::new(HashMap::new()));
+        Self { keys, lists, clock, hasher: hashbrown::DefaultHashBuilder::default(), shards }
+    }
+
+    fn generation(&self) -> u64 {
+        // Both only grow, so their sum is the same only while neither moved.
+        self.keys.generation.load(Ordering::Acquire) + self.lists.generation.load(Ordering::Acquire)
+    }
+
+    fn shard(&self, token: &str) -> &RwLock<HashMap<Box<str>, Remembered>> {
+        use std::hash::BuildHasher;
+        &self.shards[self.hasher.hash_one(token) as usize % SHARDS]
+    }
+
+    fn check(&self, text: &str) -> Result<Arc<Caller>, Refusal> {
+        // Read before the lists: a change in between makes the entry old at once, never too young.
+        let generation = self.generation();
+        let keys = self.keys.load();
+        let claims: Claims = token::open(text, |id| keys.iter().find(|key| key.id == id).map(|key| key.key.clone()))
+            .map_err(|error| refused(&format!("{error}; ask for a new token")))?;
+        let expires_at = Timestamp(claims.expires_at_seconds.saturating_mul(1_000_000));
+        if expires_at <= self.clock.now() {
+            return Err(refused("this token has expired; ask for a new one"));
+        }
+        if self.lists.revoked_sessions.load().contains(&claims.session) {
+            return Err(refused("the session of this token was revoked; log in again"));
+        }
+        if !self.lists.principals.load().contains(&claims.principal) {
+            return Err(refused("the principal of this token is not known here; it may have been removed"));
+        }
+        let caller = Arc::new(Caller {
+            principal: claims.principal,
+            name: claims.name,
+            tenant: claims.tenant.map(|tenant| (tenant.id, tenant.name)),
+            capabilities: claims.capabilities,
+        });
+        self.remember(text, Remembered { caller: caller.clone(), expires_at, generation });
+        Ok(caller)
+    }
+
+    fn remember(&self, text: &str, checked: Remembered) {
+        let mut shard = self.shard(text).write();
+        if shard.len() >= REMEMBERED_MAX / SHARDS {
+            let (now, generation) = (self.clock.now(), checked.generation);
+            shard.retain(|_, old| old.expires_at > now && old.generation == generation);
+            if shard.len() >= REMEMBERED_MAX / SHARDS {
+                shard.clear();
+            }
+        }
+        shard.insert(text.into(), checked);
+    }
+}
+
+fn refused(message: &str) -> Refusal {
+    Refusal::new(RefusalKind::Unauthenticated, message)
+}
+
+#[async_trait]
+impl Authenticator for TokenAuthenticator {
+    fn recall(&self, token: &str) -> Option<Arc<Caller>> {
+        let shard = self.shard(token).read();
+        let known = shard.get(token)?;
+        let good = known.generation == self.generation() && known.expires_at > self.clock.now();
+        good.then(|| known.caller.clone())
+    }
+
+    async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
+        match self.recall(token) {
+            Some(caller) => Ok(caller),
+            None => self.check(token),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct FixedClock(AtomicU64);
+
+    impl Clock for FixedClock {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::Relaxed))
+        }
+    }
+
+    struct Fixture {
+        keys: Arc<TokenKeys>,
+        lists: Arc<AccessLists>,
+        clock: Arc<FixedClock>,
+        authenticator: TokenAuthenticator,
+        claims: Claims,
+    }
+
+    fn fixture() -> Fixture {
+        let claims = Claims {
+            principal: PrincipalId::from_bytes([1; 16]),
+            name: "ada".into(),
+            tenant: Some(ClaimedTenant { id: TenantId::from_bytes([2; 16]), name: TenantName::new("acme").unwrap() }),
+            session: SessionId::from_bytes([3; 16]),
+            capabilities: vec![Capability::Read],
+            issued_at_seconds: 100,
+            expires_at_seconds: 200,
+        };
+        let keys = Arc::new(TokenKeys::new(vec![TokenKey::new("k1", Key256::new([4; 32]))]));
+        let lists = Arc::new(AccessLists::default());
+        lists.set_principals(HashSet::from([claims.principal]));
+        let clock = Arc::new(FixedClock(AtomicU64::new(150_000_000)));
+        let authenticator = TokenAuthenticator::new(keys.clone(), lists.clone(), clock.clone());
+        Fixture { keys, lists, clock, authenticator, claims }
+    }
+
+    impl Fixture {
+        fn token(&self) -> String {
+            issue(self.keys.load()[0].key(), "k1", &self.claims, [5; 12]).unwrap()
+        }
+
+        fn ask(&self, token: &str) -> Result<Arc<Caller>, RefusalKind> {
+            futures_util::FutureExt::now_or_never(self.authenticator.authenticate(token))
+                .expect("authenticating never waits")
+                .map_err(|refusal| refusal.kind)
+        }
+    }
+
+    #[test]
+    fn a_good_token_tells_the_caller_and_is_remembered() {
+        let fixture = fixture();
+        let token = fixture.token();
+        assert!(fixture.authenticator.recall(&token).is_none());
+        let caller = fixture.ask(&token).unwrap();
+        assert_eq!((caller.name.as_str(), caller.capabilities.as_slice()), ("ada", &[Capability::Read][..]));
+        assert!(Arc::ptr_eq(&fixture.ask(&token).unwrap(), &caller), "the second time it is remembered");
+    }
+
+    #[test]
+    fn a_token_ends_at_its_expiry_also_when_remembered() {
+        let fixture = fixture();
+        let token = fixture.token();
+        fixture.ask(&token).unwrap();
+        fixture.clock.0.store(200_000_000, Ordering::Relaxed);
+        assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    #[test]
+    fn revoking_a_session_ends_a_remembered_token() {
+        let fixture = fixture();
+        let token = fixture.token();
+        fixture.ask(&token).unwrap();
+        fixture.lists.set_revoked_sessions(HashSet::from([SessionId::from_bytes([9; 16])]));
+        assert!(fixture.ask(&token).is_ok(), "another session was revoked");
+        fixture.lists.set_revoked_sessions(HashSet::from([fixture.claims.session]));
+        assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    #[test]
+    fn removing_a_principal_ends_a_remembered_token() {
+        let fixture = fixture();
+        let token = fixture.token();
+        fixture.ask(&token).unwrap();
+        fixture.lists.set_principals(HashSet::new());
+        assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    #[test]
+    fn a_rotated_key_opens_until_it_is_taken_away() {
+        let fixture = fixture();
+        let token = fixture.token();
+        fixture.ask(&token).unwrap();
+        let (old, new) = (fixture.keys.load()[0].clone(), TokenKey::new("k2", Key256::new([6; 32])));
+        fixture.keys.replace(vec![new.clone(), old]);
+        assert!(fixture.ask(&token).is_ok());
+        fixture.keys.replace(vec![new]);
+        assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    #[test]
+    fn what_is_no_token_is_refused_and_not_remembered() {
+        let fixture = fixture();
+        for text in ["", "Bearer", "a.b.c", "eyJhbGciOiJub25lIn0..."] {
+            assert_eq!(fixture.ask(text), Err(RefusalKind::Unauthenticated), "{text}");
+        }
+        assert!(fixture.authenticator.shards.iter().all(|shard| shard.read().is_empty()));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let fixture = fixture();
+        let caller = fixture.ask(&fixture.token()).unwrap();
+        for number in 0..2 * REMEMBERED_MAX {
+            let entry = Remembered { caller: caller.clone(), expires_at: Timestamp(u64::MAX), generation: 1 };
+            fixture.authenticator.remember(&number.to_string(), entry);
+        }
+        let remembered: usize = fixture.authenticator.shards.iter().map(|shard| shard.read().len()).sum();
+        assert!(remembered <= REMEMBERED_MAX, "{remembered}");
+    }
+
+    #[test]
+    fn claims_with_more_in_them_are_refused() {
+        let fixture = fixture();
+        let mut claims = serde_json::to_value(&fixture.claims).unwrap();
+        claims["only_prefix"] = "a".into();
+        let token = token::seal(fixture.keys.load()[0].key(), "k1", &claims, [0; 12]).unwrap();
+        assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    /// The spelling of claims is a format: tokens outlive the process that made them.
+    #[test]
+    fn claims_are_spelled_as_documented() {
+        let claims = serde_json::to_string(&fixture().claims).unwrap();
+        assert_eq!(
+            claims,
+            r#"{"sub":"01010101-0101-0101-0101-010101010101","name":"ada","tenant":{"id":"02020202-0202-0202-0202-020202020202","name":"acme"},"sid":"03030303-0303-0303-0303-030303030303","cap":["read"],"iat":100,"exp":200}"#
+        );
+    }
+}
