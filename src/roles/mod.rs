@@ -2,3 +2,4 @@
 //! down; this is the only place that names SQLite, etcd or a real clock.
 
 pub mod ambient;
+pub mod node_parts;

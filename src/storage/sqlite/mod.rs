@@ -14,7 +14,11 @@
 //! - [`node_database`]: the node's own database.
 //! - [`migrate`]: numbered schema changes.
 
+pub mod cells;
+pub mod keeper;
 pub mod migrate;
+pub mod node_database;
+pub mod range_store;
 
 use crate::storage::store::StoreError;
 
@@ -30,8 +34,7 @@ pub(crate) fn failure(error: rusqlite::Error) -> StoreError {
 
 /// Makes folders down to `folder`, and syncs each new one's parent, so that they survive a crash.
 pub(crate) fn make_folders(root: &std::path::Path, folder: &std::path::Path) -> Result<(), StoreError> {
-    let failed =
-        |path: &std::path::Path, error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+    let failed = |path: &std::path::Path, error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
     let mut missing = Vec::new();
     let mut at = folder;
     while !at.exists() {

@@ -1,0 +1,308 @@
+//! A node put together, for `dstore node` and for `dstore dev` alike.
+//!
+//! A node's folder holds, for each control plane it has joined, a folder of its own:
+//!
+//! ```text
+//! <data>/<plane>/node.key                        the node's own key at this plane, mode 0600
+//! <data>/<plane>/node.db                         the node's own database
+//! <data>/<plane>/log/                            the commit log
+//! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
+//! ```
+
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::coordination::values::{NodeDetails, NodeStatus, Notice};
+use crate::coordination::{Coordinator, layout};
+use crate::crypto::Key256;
+use crate::crypto::cipher::NonceSource;
+use crate::domain::ids::{NodeId, PlaneId};
+use crate::domain::{Clock, Random};
+use crate::services::assignments::{Assignments, KeyParts};
+use crate::services::engine::admission::AdmissionLimits;
+use crate::services::engine::flusher::FlushBudget;
+use crate::services::engine::keys::{NodeKeys, PartVersions};
+use crate::services::engine::log_keys::CommitLogKeys;
+use crate::services::engine::notices::Notices;
+use crate::services::engine::{Engine, EngineOptions, EngineParts};
+use crate::storage::keys::FileKeys;
+use crate::storage::log::LogOptions;
+use crate::storage::node_database::NodeDatabase;
+use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
+use crate::storage::sqlite::node_database::SqliteNodeDatabase;
+use crate::storage::sqlite::range_store::FileOptions;
+
+/// Sizes and limits of a node.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// The commit log.
+    pub log: LogOptions,
+    /// Memory.
+    pub flush: FlushBudget,
+    /// Admission.
+    pub admission: AdmissionLimits,
+    /// Bytes of the item cache.
+    pub cache_bytes: u64,
+    /// Replica files open at once.
+    pub open_files_max: usize,
+    /// Pages each connection to a file caches.
+    pub cache_pages: u32,
+    /// Seconds without a sign of life after which the node counts as silent.
+    pub alive_seconds: u32,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            log: LogOptions { budget_bytes: 512 << 20, ..LogOptions::default() },
+            flush: FlushBudget { memory_bytes_soft: 64 << 20, memory_bytes_hard: 256 << 20, checkpoint_bytes: 16 << 20 },
+            admission: AdmissionLimits::default(),
+            cache_bytes: 256 << 20,
+            open_files_max: 256,
+            cache_pages: 2000,
+            alive_seconds: 10,
+        }
+    }
+}
+
+/// Who and where the node is.
+#[derive(Debug, Clone)]
+pub struct NodeIdentity {
+    /// Its id at this control plane.
+    pub node: NodeId,
+    /// The control plane.
+    pub plane: PlaneId,
+    /// Its data folder.
+    pub data: PathBuf,
+    /// What others reach it under.
+    pub details: NodeDetails,
+}
+
+/// A node that runs.
+pub struct RunningNode {
+    /// Its id.
+    pub node: NodeId,
+    /// Its engine.
+    pub engine: Arc<Engine>,
+    /// Its keys.
+    pub keys: Arc<NodeKeys>,
+    /// Its database.
+    pub database: Arc<dyn NodeDatabase>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl RunningNode {
+    /// Stops following, writes everything to disk and closes it.
+    pub async fn stop(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        let engine = self.engine;
+        if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
+            tracing::error!("the engine did not stop cleanly");
+        }
+    }
+}
+
+/// Why a node did not start; the text says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartError(pub String);
+
+/// Puts a node together and starts it. Waits for the control plane's key parts.
+///
+/// # Errors
+/// Where its files cannot be opened, with the reason.
+pub async fn start(
+    identity: NodeIdentity,
+    settings: NodeSettings,
+    coordinator: Arc<dyn Coordinator>,
+    parts: Arc<dyn KeyParts>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+) -> Result<RunningNode, StartError> {
+    let folder = identity.data.join(identity.plane.to_string());
+    let own = read_or_make_key(&folder.join("node.key"), &*random)?;
+    let mut at_control = PartVersions::default();
+    for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
+        at_control.add(handed.version, handed.part);
+    }
+    let keys = Arc::new(NodeKeys::new(PartVersions::single(1, own), at_control));
+    let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
+    let database: Arc<dyn NodeDatabase> =
+        SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, &*file_keys, &*random).map_err(|error| StartError(error.to_string()))?;
+    take_tenant_keys(&keys, &database, &*parts).await?;
+
+    let notices = Arc::new(Notices::default());
+    let keeper_options = KeeperOptions { open_files_max: settings.open_files_max, file: FileOptions { cache_pages: settings.cache_pages } };
+    let keeper = SqliteKeeper::new(identity.data.clone(), identity.plane, identity.node, Arc::clone(&file_keys), Arc::clone(&random), keeper_options);
+    let engine_parts = EngineParts {
+        keeper: Arc::new(keeper),
+        database: Arc::clone(&database),
+        log_keys: Arc::new(CommitLogKeys::new(identity.plane, identity.node, file_keys, NonceSource::new(Arc::clone(&random)))),
+        disk: Arc::new(crate::storage::log::SystemDisk),
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
+        notices: Arc::clone(&notices),
+    };
+    let options = EngineOptions {
+        log_folder: folder.join("log"),
+        log: settings.log,
+        flush: settings.flush,
+        admission: settings.admission,
+        cache_bytes: settings.cache_bytes,
+        apply_lanes: 1,
+    };
+    let opened = tokio::task::spawn_blocking(move || Engine::open(engine_parts, options)).await;
+    let engine = opened.map_err(|_| StartError("the engine panicked while it opened".to_owned()))?.map_err(|error| StartError(with_sources(&error)))?;
+
+    let assignments = Assignments::new(
+        identity.node,
+        Arc::clone(&coordinator),
+        Arc::clone(&engine),
+        Arc::clone(&keys),
+        Arc::clone(&database),
+        parts,
+        Arc::clone(&random),
+    );
+    let tasks = vec![
+        tokio::spawn(assignments.follow()),
+        tokio::spawn(look_after(Arc::clone(&engine))),
+        tokio::spawn(stay_alive(identity.node, identity.details, settings.alive_seconds, Arc::clone(&coordinator))),
+        tokio::spawn(publish_notices(identity.node, notices, coordinator, clock)),
+    ];
+    Ok(RunningNode { node: identity.node, engine, keys, database, tasks })
+}
+
+/// An error and what it came from, in one line.
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// Puts the parts of all tenants that the node has data of into `keys`.
+async fn take_tenant_keys(keys: &NodeKeys, database: &Arc<dyn NodeDatabase>, parts: &dyn KeyParts) -> Result<(), StartError> {
+    let known = database.tenant_keys().map_err(|error| StartError(error.to_string()))?;
+    let mut tenants = std::collections::BTreeSet::new();
+    for part in known {
+        tenants.insert(part.tenant);
+        keys.add_tenant_at_node(part.tenant, part.version, part.part);
+    }
+    for tenant in tenants {
+        match parts.tenant_part(tenant).await {
+            Ok(handed) => handed.into_iter().for_each(|handed| keys.add_tenant_at_control(tenant, handed.version, handed.part)),
+            // Its data stays sealed; everyone else is served.
+            Err(refusal) => tracing::warn!(%tenant, %refusal, "a tenant's key part is not to be had: its ranges are out of service"),
+        }
+    }
+    Ok(())
+}
+
+/// Reads a component's own key, or makes it: 64 hexadecimal digits, mode 0600.
+///
+/// # Errors
+/// Where the file cannot be read or written, holds something else, or others may read it.
+pub fn read_or_make_key(path: &Path, random: &dyn Random) -> Result<Key256, StartError> {
+    use std::os::unix::fs::PermissionsExt;
+    let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            let text = zeroize::Zeroizing::new(text);
+            let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
+            if mode & 0o077 != 0 {
+                return Err(StartError(format!("{} can be read by others (mode {:o}): run chmod 600 on it", path.display(), mode & 0o777)));
+            }
+            parse_key(text.trim()).ok_or_else(|| StartError(format!("{} does not hold a key of 64 hexadecimal digits: restore it from a copy", path.display())))
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let key = Key256::random(random);
+            if let Some(folder) = path.parent() {
+                std::fs::create_dir_all(folder).map_err(failed)?;
+            }
+            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+            let mut text = zeroize::Zeroizing::new(String::with_capacity(65));
+            for byte in key.expose() {
+                use std::fmt::Write as _;
+                let _ = write!(text, "{byte:02x}");
+            }
+            text.push('\n');
+            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
+            if let Some(folder) = path.parent() {
+                std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+            }
+            Ok(key)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn parse_key(text: &str) -> Option<Key256> {
+    if text.len() != 64 || !text.is_ascii() {
+        return None;
+    }
+    let mut bytes = [0u8; 32];
+    for (position, byte) in bytes.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(text.get(position * 2..position * 2 + 2)?, 16).ok()?;
+    }
+    Some(Key256::new(bytes))
+}
+
+async fn look_after(engine: Arc<Engine>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(1));
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        let engine = Arc::clone(&engine);
+        if tokio::task::spawn_blocking(move || engine.look_after()).await.is_err() {
+            tracing::error!("looking after the disk failed");
+        }
+    }
+}
+
+/// Publishes the node's details, and a sign of life under a lease, for as long as it runs.
+async fn stay_alive(node: NodeId, details: NodeDetails, seconds: u32, coordinator: Arc<dyn Coordinator>) {
+    let mut published = false;
+    loop {
+        if !published {
+            let details = NodeDetails { status: NodeStatus::Okay, ..details.clone() };
+            if let Ok(json) = serde_json::to_vec(&details) {
+                published = coordinator.put(&layout::node_details(node), json.into(), None).await.is_ok();
+            }
+        }
+        if published && let Ok(lease) = coordinator.lease_grant(seconds).await {
+            let alive = coordinator.put(&layout::node_alive(node), "{}".into(), Some(lease)).await;
+            while alive.is_ok() && coordinator.lease_keep_alive(lease).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(u64::from(seconds / 3).max(1))).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Publishes notices through the coordinator; keeps them while it is away.
+async fn publish_notices(node: NodeId, notices: Arc<Notices>, coordinator: Arc<dyn Coordinator>, clock: Arc<dyn Clock>) {
+    let mut counter = 0;
+    loop {
+        notices.written().await;
+        for pending in notices.take() {
+            let details = if pending.repeats > 1 { format!("{} ({} times)", pending.details, pending.repeats) } else { pending.details };
+            let Ok(json) = serde_json::to_vec(&Notice { details, table_uuid: None }) else { continue };
+            counter += 1;
+            let key = layout::notice(node, clock.now(), counter);
+            while coordinator.put(&key, json.clone().into(), None).await.is_err() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Which replica files a node has, and which of them are open.
+//!
+//! Every replica has a [`SqliteRangeStore`]; opening one costs nothing until it is used. The keeper
+//! hands each out wrapped in a [`Tracked`] store, which notes every use in a list ordered by time;
+//! past `open_files_max` the one not used for the longest time is closed. A closed one opens again
+//! by itself. So ten thousand replicas need the memory of their records and the descriptors of the
+//! few that are busy.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::domain::Random;
+use crate::domain::document::Document;
+use crate::domain::ids::{FileId, NodeId, PlaneId, PrincipalId, ReceiptId, ReplicaId, RequestId};
+use crate::domain::key::PackedKey;
+use crate::domain::version::ItemVersion;
+use crate::replication::operation::Outcome;
+use crate::replication::requests::Remembered;
+use crate::storage::keys::{FileKeys, KeyOwner};
+use crate::storage::store::{Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState};
+use crate::storage::vfs;
+
+use super::cells::vfs_failure;
+use super::range_store::{FileOptions, KeySource, SqliteRangeStore};
+
+/// How files are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct KeeperOptions {
+    /// Replica files open at once, at most. Each costs up to six descriptors.
+    pub open_files_max: usize,
+    /// How each is opened.
+    pub file: FileOptions,
+}
+
+/// See the module's essay.
+pub struct SqliteKeeper {
+    folder: PathBuf,
+    plane: PlaneId,
+    node: NodeId,
+    keys: Arc<dyn FileKeys>,
+    random: Arc<dyn Random>,
+    options: KeeperOptions,
+    open: Arc<OpenFiles>,
+}
+
+/// The stores that are open, with the time of their last use.
+struct OpenFiles {
+    max: usize,
+    ticks: AtomicU64,
+    stores: Mutex<HashMap<ReplicaId, (Arc<SqliteRangeStore>, Arc<AtomicU64>)>>,
+}
+
+impl OpenFiles {
+    /// Notes a use, and returns a store that is to be closed for it.
+    fn note(&self, replica: ReplicaId, store: &Arc<SqliteRangeStore>, used: &Arc<AtomicU64>) -> Option<Arc<SqliteRangeStore>> {
+        let tick = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
+        let before = used.swap(tick, Ordering::Relaxed);
+        if before != 0 {
+            return None;
+        }
+        let mut stores = self.stores.lock();
+        stores.insert(replica, (Arc::clone(store), Arc::clone(used)));
+        if stores.len() <= self.max {
+            return None;
+        }
+        let oldest = stores.iter().filter(|(id, _)| **id != replica).min_by_key(|(_, (_, used))| used.load(Ordering::Relaxed)).map(|(id, _)| *id)?;
+        let (store, used) = stores.remove(&oldest)?;
+        used.store(0, Ordering::Relaxed);
+        Some(store)
+    }
+
+    fn forget(&self, replica: ReplicaId) {
+        if let Some((store, used)) = self.stores.lock().remove(&replica) {
+            used.store(0, Ordering::Relaxed);
+            store.release();
+        }
+    }
+}
+
+impl SqliteKeeper {
+    /// A keeper of the files of one node at one control plane, under `folder`.
+    pub fn new(folder: PathBuf, plane: PlaneId, node: NodeId, keys: Arc<dyn FileKeys>, random: Arc<dyn Random>, options: KeeperOptions) -> Self {
+        let open = Arc::new(OpenFiles { max: options.open_files_max.max(1), ticks: AtomicU64::new(0), stores: Mutex::default() });
+        Self { folder, plane, node, keys, random, options, open }
+    }
+
+    /// Where a replica's file lies.
+    pub fn path(&self, name: ReplicaName) -> PathBuf {
+        let folder = self.folder.join(self.plane.to_string()).join(name.tenant.to_string()).join(name.table.to_string());
+        folder.join(format!("{}.db", name.replica))
+    }
+
+    /// How many stores are open.
+    pub fn open_count(&self) -> usize {
+        self.open.stores.lock().len()
+    }
+
+    fn identity(&self, name: ReplicaName) -> vfs::FileIdentity {
+        vfs::FileIdentity {
+            file: FileId(name.replica.0),
+            plane: self.plane,
+            node: self.node,
+            tenant: Some(name.tenant),
+            table: Some(name.table),
+        }
+    }
+
+    fn tracked(&self, name: ReplicaName) -> Arc<dyn RangeStore> {
+        let path = self.path(name);
+        let keys = Arc::clone(&self.keys);
+        let source: KeySource = {
+            let path = path.clone();
+            Arc::new(move || unlock(&path, FileId(name.replica.0), KeyOwner::Tenant(name.tenant), &*keys))
+        };
+        let store = Arc::new(SqliteRangeStore::new(path, source, self.options.file));
+        Arc::new(Tracked { replica: name.replica, store, used: Arc::default(), open: Arc::clone(&self.open) })
+    }
+}
+
+/// Unwraps a file's key by whichever version of its owner's key wrapped it.
+pub(super) fn unlock(path: &Path, file: FileId, owner: KeyOwner, keys: &dyn FileKeys) -> Result<(FileId, crate::crypto::Key256), StoreError> {
+    let mut last = StoreError::Key(format!("{}: no key slot is filled", path.display()));
+    for version in vfs::key_versions(path).map_err(|error| vfs_failure(&error))? {
+        match keys.of_version(owner, version) {
+            Ok(key) => match vfs::unlock(path, &key) {
+                Ok(data_key) => return Ok((file, data_key)),
+                Err(error) => last = vfs_failure(&error),
+            },
+            Err(error) => last = StoreError::Key(format!("{}: {error}", path.display())),
+        }
+    }
+    Err(last)
+}
+
+impl StoreKeeper for SqliteKeeper {
+    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+        let path = self.path(name);
+        if let Some(folder) = path.parent() {
+            super::make_folders(&self.folder, folder)?;
+        }
+        let newest = self.keys.newest(KeyOwner::Tenant(name.tenant)).map_err(|error| StoreError::Key(error.to_string()))?;
+        vfs::create_file(&path, &self.identity(name), newest.version, &newest.key, &*self.random).map_err(|error| vfs_failure(&error))?;
+        let store = self.tracked(name);
+        store.state()?;
+        Ok(store)
+    }
+
+    fn open(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+        Ok(self.tracked(name))
+    }
+
+    fn remove(&self, name: ReplicaName) -> Result<(), StoreError> {
+        self.open.forget(name.replica);
+        let path = self.path(name);
+        for suffix in ["-wal", "-journal", ""] {
+            super::remove_if_there(&with_suffix(&path, suffix))?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&self, name: ReplicaName) -> Result<String, StoreError> {
+        self.open.forget(name.replica);
+        let path = self.path(name);
+        let taken = |number: &u32| with_suffix(&path, &format!(".damaged-{number}")).exists();
+        let number = (1..).find(|number| !taken(number)).unwrap_or(1);
+        for suffix in ["-wal", ""] {
+            let from = with_suffix(&path, suffix);
+            if from.exists() {
+                let to = with_suffix(&path, &format!(".damaged-{number}{suffix}"));
+                std::fs::rename(&from, &to).map_err(|error| StoreError::Failed(format!("{}: {error}", from.display())))?;
+            }
+        }
+        Ok(with_suffix(&path, &format!(".damaged-{number}")).display().to_string())
+    }
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_path_buf().into_os_string();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// A store that notes its uses.
+struct Tracked {
+    replica: ReplicaId,
+    store: Arc<SqliteRangeStore>,
+    used: Arc<AtomicU64>,
+    open: Arc<OpenFiles>,
+}
+
+impl Tracked {
+    fn used(&self) -> &SqliteRangeStore {
+        if let Some(closed) = self.open.note(self.replica, &self.store, &self.used) {
+            closed.release();
+        }
+        &self.store
+    }
+}
+
+impl RangeStore for Tracked {
+    fn state(&self) -> Result<StoreState, StoreError> {
+        self.used().state()
+    }
+    fn get(&self, key: &PackedKey) -> Result<Option<(Document, ItemVersion)>, StoreError> {
+        self.used().get(key)
+    }
+    fn version(&self, key: &PackedKey) -> Result<Option<ItemVersion>, StoreError> {
+        self.used().version(key)
+    }
+    fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError> {
+        self.used().scan(interval, descending, items_max, bytes_max)
+    }
+    fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
+        self.used().request(principal, id)
+    }
+    fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError> {
+        self.used().receipt(id)
+    }
+    fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
+        self.used().write(batch)
+    }
+    fn make_durable(&self) -> Result<u64, StoreError> {
+        self.used().make_durable()
+    }
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        self.used().checkpoint()
+    }
+    fn checkpoint_backlog_bytes(&self) -> u64 {
+        self.store.checkpoint_backlog_bytes()
+    }
+    fn release(&self) {
+        self.open.forget(self.replica);
+        self.store.release();
+    }
+    fn verify(&self) -> Result<(), StoreError> {
+        self.used().verify()
+    }
+}

@@ -1,0 +1,265 @@
+//! One replica's file as a [`RangeStore`].
+//!
+//! There is one connection that writes and a small pool of connections that read; each keeps its
+//! statements prepared and its own page cache. They are made when needed and closed by
+//! [`RangeStore::release`], so a file that is not used costs this struct and nothing else.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::crypto::Key256;
+use crate::domain::Timestamp;
+use crate::domain::document::Document;
+use crate::domain::ids::{FileId, PrincipalId, ReceiptId, RequestId};
+use crate::domain::key::PackedKey;
+use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
+use crate::domain::version::ItemVersion;
+use crate::replication::operation::Outcome;
+use crate::replication::requests::Remembered;
+use crate::storage::store::{Batch, BatchChanges, Chunk, KeyInterval, RangeStore, StoreError, StoreState};
+use crate::storage::vfs;
+
+use super::cells::{self, CellWriter};
+use super::migrate::{RANGE, migrate};
+
+/// Reading connections kept open for one file at most.
+const READERS_MAX: usize = 4;
+
+/// How a file is opened; shared by all files of a node.
+#[derive(Debug, Clone, Copy)]
+pub struct FileOptions {
+    /// Pages that each connection caches at most.
+    pub cache_pages: u32,
+}
+
+/// Tells the key of a file when it is opened.
+pub type KeySource = Arc<dyn Fn() -> Result<(FileId, Key256), StoreError> + Send + Sync>;
+
+/// See the module's essay.
+pub struct SqliteRangeStore {
+    path: PathBuf,
+    key: KeySource,
+    options: FileOptions,
+    writer: Mutex<Option<Connection>>,
+    readers: Mutex<Vec<Connection>>,
+    /// Held shared by whoever uses a connection, alone by `release`.
+    in_use: RwLock<()>,
+}
+
+impl SqliteRangeStore {
+    /// A store over a file that is there.
+    pub fn new(path: PathBuf, key: KeySource, options: FileOptions) -> Self {
+        Self { path, key, options, writer: Mutex::default(), readers: Mutex::default(), in_use: RwLock::default() }
+    }
+
+    fn connect(&self) -> Result<Connection, StoreError> {
+        let (file, key) = (self.key)()?;
+        let options = vfs::OpenOptions { cache_pages: self.options.cache_pages, ..vfs::OpenOptions::default() };
+        let connection = vfs::open(&self.path, file, &key, &options).map_err(|error| cells::vfs_failure(&error))?;
+        connection.set_prepared_statement_cache_capacity(32);
+        Ok(connection)
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, StoreError>>) -> Result<T, StoreError> {
+        let _in_use = self.in_use.read();
+        let pooled = self.readers.lock().pop();
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => {
+                self.ready()?;
+                self.connect()?
+            }
+        };
+        let result = work(&connection);
+        let mut readers = self.readers.lock();
+        if readers.len() < READERS_MAX {
+            readers.push(connection);
+        }
+        drop(readers);
+        result.map_err(|error| self.explain(error))?
+    }
+
+    fn write_with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        let _in_use = self.in_use.read();
+        let mut writer = self.writer.lock();
+        let connection = self.writer_in(&mut writer)?;
+        work(connection).map_err(|error| self.explain(error))
+    }
+
+    /// Makes sure that the schema is there before a reader looks.
+    fn ready(&self) -> Result<(), StoreError> {
+        self.writer_in(&mut self.writer.lock()).map(|_| ())
+    }
+
+    fn writer_in<'a>(&self, writer: &'a mut Option<Connection>) -> Result<&'a mut Connection, StoreError> {
+        if writer.is_none() {
+            let mut connection = self.connect()?;
+            migrate(&mut connection, RANGE).map_err(|error| self.explain_store(error))?;
+            *writer = Some(connection);
+        }
+        writer.as_mut().ok_or_else(|| StoreError::Failed("no connection".to_owned()))
+    }
+
+    /// The true reason where the encrypting layer knows it, else SQLite's.
+    fn explain(&self, error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
+            _ => cells::vfs_failure(&vfs::explain(&self.path, error)),
+        }
+    }
+
+    fn explain_store(&self, error: StoreError) -> StoreError {
+        match error {
+            StoreError::Damaged(text) => StoreError::Damaged(format!("{}: {text}", self.path.display())),
+            StoreError::Failed(text) => StoreError::Failed(format!("{}: {text}", self.path.display())),
+            other => other,
+        }
+    }
+}
+
+impl RangeStore for SqliteRangeStore {
+    fn state(&self) -> Result<StoreState, StoreError> {
+        self.read(|connection| {
+            let value = |name| meta(connection, name);
+            Ok(Ok(StoreState { applied_index: value("applied_index")?, item_count: value("item_count")? }))
+        })
+    }
+
+    fn get(&self, key: &PackedKey) -> Result<Option<(Document, ItemVersion)>, StoreError> {
+        self.read(|connection| cells::read_item(connection, key))
+    }
+
+    fn version(&self, key: &PackedKey) -> Result<Option<ItemVersion>, StoreError> {
+        self.read(|connection| cells::read_version(connection, key).map(Ok))
+    }
+
+    fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let applied_index = meta(&transaction, "applied_index")?;
+            cells::scan(&transaction, interval, descending, items_max, bytes_max)
+                .map(|result| result.map(|(items, complete)| Chunk { items, complete, applied_index }))
+        })
+    }
+
+    fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
+        self.read(|connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT digest, outcome, entry_index, at FROM requests WHERE principal = ?1 AND request_id = ?2")?;
+            let row = statement
+                .query_row(params![principal.as_bytes(), id.as_bytes()], |row| {
+                    Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+                })
+                .optional()?;
+            Ok(row
+                .map(|(digest, outcome, index, at)| {
+                    let outcome = Outcome::decode(&outcome).ok_or_else(|| StoreError::Damaged("a remembered outcome makes no sense".to_owned()))?;
+                    Ok(Remembered { digest, outcome, index: index as u64, at: Timestamp(at as u64) })
+                })
+                .transpose())
+        })
+    }
+
+    fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError> {
+        self.read(|connection| {
+            let mut statement = connection.prepare_cached("SELECT outcome FROM receipts WHERE id = ?1")?;
+            let row = statement.query_row([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+            Ok(row
+                .map(|outcome| Outcome::decode(&outcome).ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned())))
+                .transpose())
+        })
+    }
+
+    fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
+        self.write_with(|connection| {
+            let transaction = connection.transaction()?;
+            let changes = write_batch(&transaction, batch)?;
+            transaction.commit()?;
+            Ok(changes)
+        })
+    }
+
+    fn make_durable(&self) -> Result<u64, StoreError> {
+        // The index is read before the sync begins: what is committed later may or may not be in it.
+        let applied_index = self.state()?.applied_index;
+        vfs::sync_wal(&self.path).map_err(|error| cells::vfs_failure(&error))?;
+        Ok(applied_index)
+    }
+
+    fn checkpoint(&self) -> Result<(), StoreError> {
+        let _in_use = self.in_use.read();
+        let mut writer = self.writer.lock();
+        let connection = self.writer_in(&mut writer)?;
+        vfs::checkpoint(connection).map_err(|error| self.explain(error)).map(|_| ())
+    }
+
+    fn checkpoint_backlog_bytes(&self) -> u64 {
+        let mut wal = self.path.clone().into_os_string();
+        wal.push("-wal");
+        std::fs::metadata(wal).map_or(0, |metadata| metadata.len())
+    }
+
+    fn release(&self) {
+        let _alone = self.in_use.write();
+        self.readers.lock().clear();
+        *self.writer.lock() = None;
+    }
+
+    fn verify(&self) -> Result<(), StoreError> {
+        self.read(|connection| {
+            let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+            Ok(if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict)) })
+        })
+    }
+}
+
+fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    let value = statement.query_row([name], |row| row.get::<_, i64>(0)).optional()?;
+    Ok(value.unwrap_or(0) as u64)
+}
+
+fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<BatchChanges> {
+    let mut writer = CellWriter::new(connection)?;
+    for item in &batch.items {
+        writer.write(item)?;
+    }
+    let changes = writer.changes();
+    drop(writer);
+    write_remembered(connection, batch)?;
+    let mut statement = connection.prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")?;
+    statement.execute(params!["applied_index", batch.applied_index as i64])?;
+    statement.execute(params!["item_count", batch.item_count as i64])?;
+    Ok(changes)
+}
+
+fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+    if !batch.requests.is_empty() {
+        let mut statement = connection.prepare_cached(
+            "INSERT INTO requests (principal, request_id, digest, outcome, entry_index, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+             ON CONFLICT (principal, request_id) DO UPDATE
+             SET digest = excluded.digest, outcome = excluded.outcome, entry_index = excluded.entry_index, at = excluded.at",
+        )?;
+        for (principal, id, known) in &batch.requests {
+            let outcome = known.outcome.encode();
+            statement.execute(params![principal.as_bytes(), id.as_bytes(), known.digest, outcome, known.index as i64, known.at.0 as i64])?;
+        }
+        forget(connection, "DELETE FROM requests WHERE at < ?1", batch.now, REQUEST_WINDOW_SECONDS)?;
+    }
+    if !batch.receipts.is_empty() {
+        let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO receipts (id, outcome, at) VALUES (?1, ?2, ?3)")?;
+        for (id, outcome) in &batch.receipts {
+            statement.execute(params![id.as_bytes(), outcome.encode(), batch.now.0 as i64])?;
+        }
+        forget(connection, "DELETE FROM receipts WHERE at < ?1", batch.now, RECEIPT_SECONDS)?;
+    }
+    Ok(())
+}
+
+fn forget(connection: &Connection, statement: &str, now: Timestamp, seconds: u64) -> rusqlite::Result<()> {
+    let before = now.0.saturating_sub(seconds * 1_000_000);
+    connection.prepare_cached(statement)?.execute([before as i64]).map(|_| ())
+}
