@@ -60,7 +60,11 @@ impl Default for NodeSettings {
     fn default() -> Self {
         Self {
             log: LogOptions { budget_bytes: 512 << 20, ..LogOptions::default() },
-            flush: FlushBudget { memory_bytes_soft: 64 << 20, memory_bytes_hard: 256 << 20, checkpoint_bytes: 16 << 20 },
+            flush: FlushBudget {
+                memory_bytes_soft: 64 << 20,
+                memory_bytes_hard: 256 << 20,
+                checkpoint_bytes: 16 << 20,
+            },
             admission: AdmissionLimits::default(),
             cache_bytes: 256 << 20,
             open_files_max: 256,
@@ -135,16 +139,32 @@ pub async fn start(
     let keys = Arc::new(NodeKeys::new(PartVersions::single(1, own), at_control));
     let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
     let database: Arc<dyn NodeDatabase> =
-        SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, &*file_keys, &*random).map_err(|error| StartError(error.to_string()))?;
+        SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, &*file_keys, &*random)
+            .map_err(|error| StartError(error.to_string()))?;
     take_tenant_keys(&keys, &database, &*parts).await?;
 
     let notices = Arc::new(Notices::default());
-    let keeper_options = KeeperOptions { open_files_max: settings.open_files_max, file: FileOptions { cache_pages: settings.cache_pages } };
-    let keeper = SqliteKeeper::new(identity.data.clone(), identity.plane, identity.node, Arc::clone(&file_keys), Arc::clone(&random), keeper_options);
+    let keeper_options = KeeperOptions {
+        open_files_max: settings.open_files_max,
+        file: FileOptions { cache_pages: settings.cache_pages },
+    };
+    let keeper = SqliteKeeper::new(
+        identity.data.clone(),
+        identity.plane,
+        identity.node,
+        Arc::clone(&file_keys),
+        Arc::clone(&random),
+        keeper_options,
+    );
     let engine_parts = EngineParts {
         keeper: Arc::new(keeper),
         database: Arc::clone(&database),
-        log_keys: Arc::new(CommitLogKeys::new(identity.plane, identity.node, file_keys, NonceSource::new(Arc::clone(&random)))),
+        log_keys: Arc::new(CommitLogKeys::new(
+            identity.plane,
+            identity.node,
+            file_keys,
+            NonceSource::new(Arc::clone(&random)),
+        )),
         disk: Arc::new(crate::storage::log::SystemDisk),
         clock: Arc::clone(&clock),
         random: Arc::clone(&random),
@@ -159,7 +179,9 @@ pub async fn start(
         apply_lanes: 1,
     };
     let opened = tokio::task::spawn_blocking(move || Engine::open(engine_parts, options)).await;
-    let engine = opened.map_err(|_| StartError("the engine panicked while it opened".to_owned()))?.map_err(|error| StartError(with_sources(&error)))?;
+    let engine = opened
+        .map_err(|_| StartError("the engine panicked while it opened".to_owned()))?
+        .map_err(|error| StartError(with_sources(&error)))?;
 
     let assignments = Assignments::new(
         identity.node,
@@ -192,7 +214,11 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
 }
 
 /// Puts the parts of all tenants that the node has data of into `keys`.
-async fn take_tenant_keys(keys: &NodeKeys, database: &Arc<dyn NodeDatabase>, parts: &dyn KeyParts) -> Result<(), StartError> {
+async fn take_tenant_keys(
+    keys: &NodeKeys,
+    database: &Arc<dyn NodeDatabase>,
+    parts: &dyn KeyParts,
+) -> Result<(), StartError> {
     let known = database.tenant_keys().map_err(|error| StartError(error.to_string()))?;
     let mut tenants = std::collections::BTreeSet::new();
     for part in known {
@@ -201,9 +227,13 @@ async fn take_tenant_keys(keys: &NodeKeys, database: &Arc<dyn NodeDatabase>, par
     }
     for tenant in tenants {
         match parts.tenant_part(tenant).await {
-            Ok(handed) => handed.into_iter().for_each(|handed| keys.add_tenant_at_control(tenant, handed.version, handed.part)),
+            Ok(handed) => {
+                handed.into_iter().for_each(|handed| keys.add_tenant_at_control(tenant, handed.version, handed.part))
+            }
             // Its data stays sealed; everyone else is served.
-            Err(refusal) => tracing::warn!(%tenant, %refusal, "a tenant's key part is not to be had: its ranges are out of service"),
+            Err(refusal) => {
+                tracing::warn!(%tenant, %refusal, "a tenant's key part is not to be had: its ranges are out of service")
+            }
         }
     }
     Ok(())
@@ -221,16 +251,26 @@ pub fn read_or_make_key(path: &Path, random: &dyn Random) -> Result<Key256, Star
             let text = zeroize::Zeroizing::new(text);
             let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
             if mode & 0o077 != 0 {
-                return Err(StartError(format!("{} can be read by others (mode {:o}): run chmod 600 on it", path.display(), mode & 0o777)));
+                return Err(StartError(format!(
+                    "{} can be read by others (mode {:o}): run chmod 600 on it",
+                    path.display(),
+                    mode & 0o777
+                )));
             }
-            parse_key(text.trim()).ok_or_else(|| StartError(format!("{} does not hold a key of 64 hexadecimal digits: restore it from a copy", path.display())))
+            parse_key(text.trim()).ok_or_else(|| {
+                StartError(format!(
+                    "{} does not hold a key of 64 hexadecimal digits: restore it from a copy",
+                    path.display()
+                ))
+            })
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let key = Key256::random(random);
             if let Some(folder) = path.parent() {
                 std::fs::create_dir_all(folder).map_err(failed)?;
             }
-            let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
+            let mut file =
+                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
             let mut text = zeroize::Zeroizing::new(String::with_capacity(65));
             for byte in key.expose() {
                 use std::fmt::Write as _;
@@ -291,12 +331,21 @@ async fn stay_alive(node: NodeId, details: NodeDetails, seconds: u32, coordinato
 }
 
 /// Publishes notices through the coordinator; keeps them while it is away.
-async fn publish_notices(node: NodeId, notices: Arc<Notices>, coordinator: Arc<dyn Coordinator>, clock: Arc<dyn Clock>) {
+async fn publish_notices(
+    node: NodeId,
+    notices: Arc<Notices>,
+    coordinator: Arc<dyn Coordinator>,
+    clock: Arc<dyn Clock>,
+) {
     let mut counter = 0;
     loop {
         notices.written().await;
         for pending in notices.take() {
-            let details = if pending.repeats > 1 { format!("{} ({} times)", pending.details, pending.repeats) } else { pending.details };
+            let details = if pending.repeats > 1 {
+                format!("{} ({} times)", pending.details, pending.repeats)
+            } else {
+                pending.details
+            };
             let Ok(json) = serde_json::to_vec(&Notice { details, table_uuid: None }) else { continue };
             counter += 1;
             let key = layout::notice(node, clock.now(), counter);

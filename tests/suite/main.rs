@@ -1,2 +1,4 @@
-//! Suite.
-fn main() {}
+//! End to end: engines on real files, real processes, real etcd, real clients. One binary, so that it
+//! is linked once.
+
+mod engine;

@@ -31,9 +31,11 @@ pub(crate) fn vfs_failure(error: &VfsError) -> StoreError {
     let text = error.to_string();
     match error {
         VfsError::WrongKey { .. } => StoreError::Key(text),
-        VfsError::NotDstore { .. } | VfsError::HeaderDamaged { .. } | VfsError::Truncated { .. } | VfsError::Swapped { .. } | VfsError::Damaged(_) => {
-            StoreError::Damaged(text)
-        }
+        VfsError::NotDstore { .. }
+        | VfsError::HeaderDamaged { .. }
+        | VfsError::Truncated { .. }
+        | VfsError::Swapped { .. }
+        | VfsError::Damaged(_) => StoreError::Damaged(text),
         _ => StoreError::Failed(text),
     }
 }
@@ -176,7 +178,10 @@ impl<'a> CellWriter<'a> {
         let number = cell.cell_type as i64;
         if known.number == number + LARGE {
             let Stored::Integer(id) = known.data else { return Ok(false) };
-            let stored = self.connection.prepare_cached("SELECT data FROM large_values WHERE id = ?1")?.query_row([id], |row| Ok(stored(row.get_ref(0)?)))?;
+            let stored = self
+                .connection
+                .prepare_cached("SELECT data FROM large_values WHERE id = ?1")?
+                .query_row([id], |row| Ok(stored(row.get_ref(0)?)))?;
             return Ok(holds(&stored, &cell.data));
         }
         Ok(known.number == number && holds(&known.data, &cell.data))
@@ -190,7 +195,9 @@ impl<'a> CellWriter<'a> {
 
     fn drop_large(&self, row: &Row) -> rusqlite::Result<()> {
         match row.data {
-            Stored::Integer(id) if row.number >= LARGE => self.connection.prepare_cached("DELETE FROM large_values WHERE id = ?1")?.execute([id]).map(|_| ()),
+            Stored::Integer(id) if row.number >= LARGE => {
+                self.connection.prepare_cached("DELETE FROM large_values WHERE id = ?1")?.execute([id]).map(|_| ())
+            }
             _ => Ok(()),
         }
     }
@@ -198,8 +205,12 @@ impl<'a> CellWriter<'a> {
     /// Puts a long value where it belongs, and gives its id; none where it is short.
     fn put_large(&self, cell: &Cell<'_>) -> rusqlite::Result<Option<i64>> {
         let mut statement = match &cell.data {
-            CellData::Text(text) if text.len() > INLINE_BYTES_MAX => self.connection.prepare_cached("INSERT INTO large_values (data) VALUES (?1)")?,
-            CellData::Bytes(bytes) if bytes.len() > INLINE_BYTES_MAX => self.connection.prepare_cached("INSERT INTO large_values (data) VALUES (?1)")?,
+            CellData::Text(text) if text.len() > INLINE_BYTES_MAX => {
+                self.connection.prepare_cached("INSERT INTO large_values (data) VALUES (?1)")?
+            }
+            CellData::Bytes(bytes) if bytes.len() > INLINE_BYTES_MAX => {
+                self.connection.prepare_cached("INSERT INTO large_values (data) VALUES (?1)")?
+            }
             _ => return Ok(None),
         };
         match &cell.data {
@@ -234,7 +245,10 @@ pub fn read_version(connection: &Connection, key: &PackedKey) -> rusqlite::Resul
 ///
 /// # Errors
 /// What SQLite says outside, rows that make no item inside.
-pub fn read_item(connection: &Connection, key: &PackedKey) -> rusqlite::Result<Result<Option<(Document, ItemVersion)>, StoreError>> {
+pub fn read_item(
+    connection: &Connection,
+    key: &PackedKey,
+) -> rusqlite::Result<Result<Option<(Document, ItemVersion)>, StoreError>> {
     let mut statement = connection.prepare_cached("SELECT path, type, data FROM cells WHERE key = ?1 ORDER BY path")?;
     let mut rows = statement.query([key.as_bytes()])?;
     let mut item: Option<ItemRows> = None;
@@ -264,7 +278,12 @@ fn nonsense() -> StoreError {
 }
 
 /// Adds a row with path, type and data from column `first` on.
-fn take_row(connection: &Connection, item: &mut Option<ItemRows>, row: &rusqlite::Row<'_>, first: usize) -> rusqlite::Result<Result<(), StoreError>> {
+fn take_row(
+    connection: &Connection,
+    item: &mut Option<ItemRows>,
+    row: &rusqlite::Row<'_>,
+    first: usize,
+) -> rusqlite::Result<Result<(), StoreError>> {
     let path = match row.get_ref(first)? {
         ValueRef::Text(path) => std::str::from_utf8(path).unwrap_or_default(),
         _ => return Ok(Err(nonsense())),
@@ -277,7 +296,9 @@ fn take_row(connection: &Connection, item: &mut Option<ItemRows>, row: &rusqlite
         return Ok(Ok(()));
     }
     let Some(item) = item else { return Ok(Err(nonsense())) };
-    let Some(cell_type) = u8::try_from(number % LARGE).ok().and_then(CellType::from_number) else { return Ok(Err(nonsense())) };
+    let Some(cell_type) = u8::try_from(number % LARGE).ok().and_then(CellType::from_number) else {
+        return Ok(Err(nonsense()));
+    };
     let added = match data {
         ValueRef::Integer(id) if number >= LARGE => {
             let mut statement = connection.prepare_cached("SELECT data FROM large_values WHERE id = ?1")?;
@@ -336,7 +357,12 @@ pub fn scan(
 
 /// The keys of the items in an interval, found by skipping from one item to the next: a step costs
 /// one look-up, however many cells an item has.
-fn keys_of(connection: &Connection, interval: &KeyInterval, descending: bool, items_max: usize) -> rusqlite::Result<Result<Vec<PackedKey>, StoreError>> {
+fn keys_of(
+    connection: &Connection,
+    interval: &KeyInterval,
+    descending: bool,
+    items_max: usize,
+) -> rusqlite::Result<Result<Vec<PackedKey>, StoreError>> {
     let mut statement = connection.prepare_cached(if descending {
         "SELECT key FROM cells WHERE key >= ?1 AND key < ?2 ORDER BY key DESC LIMIT 1"
     } else {
@@ -348,7 +374,9 @@ fn keys_of(connection: &Connection, interval: &KeyInterval, descending: bool, it
     let mut end = interval.end.as_ref().map_or_else(|| open_end.to_vec(), |end| end.as_bytes().to_vec());
     let mut keys = Vec::new();
     while keys.len() < items_max {
-        let Some(key) = statement.query_row(params![start, end], |row| row.get::<_, Vec<u8>>(0)).optional()? else { break };
+        let Some(key) = statement.query_row(params![start, end], |row| row.get::<_, Vec<u8>>(0)).optional()? else {
+            break;
+        };
         if descending {
             end.clone_from(&key);
         } else {

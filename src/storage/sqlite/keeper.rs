@@ -21,7 +21,9 @@ use crate::domain::version::ItemVersion;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::keys::{FileKeys, KeyOwner};
-use crate::storage::store::{Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState};
+use crate::storage::store::{
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState,
+};
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
@@ -56,7 +58,12 @@ struct OpenFiles {
 
 impl OpenFiles {
     /// Notes a use, and returns a store that is to be closed for it.
-    fn note(&self, replica: ReplicaId, store: &Arc<SqliteRangeStore>, used: &Arc<AtomicU64>) -> Option<Arc<SqliteRangeStore>> {
+    fn note(
+        &self,
+        replica: ReplicaId,
+        store: &Arc<SqliteRangeStore>,
+        used: &Arc<AtomicU64>,
+    ) -> Option<Arc<SqliteRangeStore>> {
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
         let before = used.swap(tick, Ordering::Relaxed);
         if before != 0 {
@@ -67,7 +74,11 @@ impl OpenFiles {
         if stores.len() <= self.max {
             return None;
         }
-        let oldest = stores.iter().filter(|(id, _)| **id != replica).min_by_key(|(_, (_, used))| used.load(Ordering::Relaxed)).map(|(id, _)| *id)?;
+        let oldest = stores
+            .iter()
+            .filter(|(id, _)| **id != replica)
+            .min_by_key(|(_, (_, used))| used.load(Ordering::Relaxed))
+            .map(|(id, _)| *id)?;
         let (store, used) = stores.remove(&oldest)?;
         used.store(0, Ordering::Relaxed);
         Some(store)
@@ -83,14 +94,26 @@ impl OpenFiles {
 
 impl SqliteKeeper {
     /// A keeper of the files of one node at one control plane, under `folder`.
-    pub fn new(folder: PathBuf, plane: PlaneId, node: NodeId, keys: Arc<dyn FileKeys>, random: Arc<dyn Random>, options: KeeperOptions) -> Self {
-        let open = Arc::new(OpenFiles { max: options.open_files_max.max(1), ticks: AtomicU64::new(0), stores: Mutex::default() });
+    pub fn new(
+        folder: PathBuf,
+        plane: PlaneId,
+        node: NodeId,
+        keys: Arc<dyn FileKeys>,
+        random: Arc<dyn Random>,
+        options: KeeperOptions,
+    ) -> Self {
+        let open = Arc::new(OpenFiles {
+            max: options.open_files_max.max(1),
+            ticks: AtomicU64::new(0),
+            stores: Mutex::default(),
+        });
         Self { folder, plane, node, keys, random, options, open }
     }
 
     /// Where a replica's file lies.
     pub fn path(&self, name: ReplicaName) -> PathBuf {
-        let folder = self.folder.join(self.plane.to_string()).join(name.tenant.to_string()).join(name.table.to_string());
+        let folder =
+            self.folder.join(self.plane.to_string()).join(name.tenant.to_string()).join(name.table.to_string());
         folder.join(format!("{}.db", name.replica))
     }
 
@@ -122,7 +145,12 @@ impl SqliteKeeper {
 }
 
 /// Unwraps a file's key by whichever version of its owner's key wrapped it.
-pub(super) fn unlock(path: &Path, file: FileId, owner: KeyOwner, keys: &dyn FileKeys) -> Result<(FileId, crate::crypto::Key256), StoreError> {
+pub(super) fn unlock(
+    path: &Path,
+    file: FileId,
+    owner: KeyOwner,
+    keys: &dyn FileKeys,
+) -> Result<(FileId, crate::crypto::Key256), StoreError> {
     let mut last = StoreError::Key(format!("{}: no key slot is filled", path.display()));
     for version in vfs::key_versions(path).map_err(|error| vfs_failure(&error))? {
         match keys.of_version(owner, version) {
@@ -142,8 +170,10 @@ impl StoreKeeper for SqliteKeeper {
         if let Some(folder) = path.parent() {
             super::make_folders(&self.folder, folder)?;
         }
-        let newest = self.keys.newest(KeyOwner::Tenant(name.tenant)).map_err(|error| StoreError::Key(error.to_string()))?;
-        vfs::create_file(&path, &self.identity(name), newest.version, &newest.key, &*self.random).map_err(|error| vfs_failure(&error))?;
+        let newest =
+            self.keys.newest(KeyOwner::Tenant(name.tenant)).map_err(|error| StoreError::Key(error.to_string()))?;
+        vfs::create_file(&path, &self.identity(name), newest.version, &newest.key, &*self.random)
+            .map_err(|error| vfs_failure(&error))?;
         let store = self.tracked(name);
         store.state()?;
         Ok(store)
@@ -171,7 +201,8 @@ impl StoreKeeper for SqliteKeeper {
             let from = with_suffix(&path, suffix);
             if from.exists() {
                 let to = with_suffix(&path, &format!(".damaged-{number}{suffix}"));
-                std::fs::rename(&from, &to).map_err(|error| StoreError::Failed(format!("{}: {error}", from.display())))?;
+                std::fs::rename(&from, &to)
+                    .map_err(|error| StoreError::Failed(format!("{}: {error}", from.display())))?;
             }
         }
         Ok(with_suffix(&path, &format!(".damaged-{number}")).display().to_string())
@@ -211,7 +242,13 @@ impl RangeStore for Tracked {
     fn version(&self, key: &PackedKey) -> Result<Option<ItemVersion>, StoreError> {
         self.used().version(key)
     }
-    fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError> {
+    fn scan(
+        &self,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, StoreError> {
         self.used().scan(interval, descending, items_max, bytes_max)
     }
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {

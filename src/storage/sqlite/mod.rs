@@ -34,7 +34,8 @@ pub(crate) fn failure(error: rusqlite::Error) -> StoreError {
 
 /// Makes folders down to `folder`, and syncs each new one's parent, so that they survive a crash.
 pub(crate) fn make_folders(root: &std::path::Path, folder: &std::path::Path) -> Result<(), StoreError> {
-    let failed = |path: &std::path::Path, error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
+    let failed =
+        |path: &std::path::Path, error: std::io::Error| StoreError::Failed(format!("{}: {error}", path.display()));
     let mut missing = Vec::new();
     let mut at = folder;
     while !at.exists() {

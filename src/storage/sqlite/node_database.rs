@@ -32,7 +32,13 @@ impl SqliteNodeDatabase {
     ///
     /// # Errors
     /// Where it is damaged, or the node's keys do not open it.
-    pub fn open(folder: &std::path::Path, plane: PlaneId, node: NodeId, keys: &dyn FileKeys, random: &dyn Random) -> Result<Arc<Self>, StoreError> {
+    pub fn open(
+        folder: &std::path::Path,
+        plane: PlaneId,
+        node: NodeId,
+        keys: &dyn FileKeys,
+        random: &dyn Random,
+    ) -> Result<Arc<Self>, StoreError> {
         let folder_of_plane = folder.join(plane.to_string());
         super::make_folders(folder, &folder_of_plane)?;
         let path = folder_of_plane.join("node.db");
@@ -40,7 +46,8 @@ impl SqliteNodeDatabase {
         if !path.exists() {
             let newest = keys.newest(KeyOwner::Node).map_err(|error| StoreError::Key(error.to_string()))?;
             let identity = vfs::FileIdentity { plane, node, tenant: None, table: None, file };
-            vfs::create_file(&path, &identity, newest.version, &newest.key, random).map_err(|error| vfs_failure(&error))?;
+            vfs::create_file(&path, &identity, newest.version, &newest.key, random)
+                .map_err(|error| vfs_failure(&error))?;
         }
         let (file, key) = unlock(&path, file, KeyOwner::Node, keys)?;
         let options = vfs::OpenOptions { cache_pages: 256, synchronous_full: true, ..vfs::OpenOptions::default() };
@@ -94,17 +101,24 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 
     fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.with(|connection| connection.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()]).map(|_| ()))
+        self.with(|connection| {
+            connection.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()]).map(|_| ())
+        })
     }
 
     fn record_durable(&self, marks: &[DurableMark]) -> Result<(), StoreError> {
         self.with(|connection| {
             let transaction = connection.transaction()?;
             {
-                let mut statement = transaction
-                    .prepare_cached("UPDATE replicas SET durable_index = max(durable_index, ?2), quantity = ?3 WHERE replica = ?1")?;
+                let mut statement = transaction.prepare_cached(
+                    "UPDATE replicas SET durable_index = max(durable_index, ?2), quantity = ?3 WHERE replica = ?1",
+                )?;
                 for mark in marks {
-                    statement.execute(params![mark.replica.as_bytes(), mark.durable_index as i64, mark.quantity as i64])?;
+                    statement.execute(params![
+                        mark.replica.as_bytes(),
+                        mark.durable_index as i64,
+                        mark.quantity as i64
+                    ])?;
                 }
             }
             transaction.commit()
@@ -113,7 +127,8 @@ impl NodeDatabase for SqliteNodeDatabase {
 
     fn tenant_keys(&self) -> Result<Vec<TenantKeyPart>, StoreError> {
         self.with(|connection| {
-            let mut statement = connection.prepare_cached("SELECT tenant, version, uuid, part FROM tenant_keys ORDER BY version")?;
+            let mut statement =
+                connection.prepare_cached("SELECT tenant, version, uuid, part FROM tenant_keys ORDER BY version")?;
             statement
                 .query_map([], |row| {
                     Ok(TenantKeyPart {

@@ -63,7 +63,10 @@ impl SqliteRangeStore {
         Ok(connection)
     }
 
-    fn read<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, StoreError>>) -> Result<T, StoreError> {
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
         let _in_use = self.in_use.read();
         let pooled = self.readers.lock().pop();
         let connection = match pooled {
@@ -136,7 +139,13 @@ impl RangeStore for SqliteRangeStore {
         self.read(|connection| cells::read_version(connection, key).map(Ok))
     }
 
-    fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError> {
+    fn scan(
+        &self,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<Chunk, StoreError> {
         self.read(|connection| {
             let transaction = connection.unchecked_transaction()?;
             let applied_index = meta(&transaction, "applied_index")?;
@@ -147,16 +156,23 @@ impl RangeStore for SqliteRangeStore {
 
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
         self.read(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT digest, outcome, entry_index, at FROM requests WHERE principal = ?1 AND request_id = ?2")?;
+            let mut statement = connection.prepare_cached(
+                "SELECT digest, outcome, entry_index, at FROM requests WHERE principal = ?1 AND request_id = ?2",
+            )?;
             let row = statement
                 .query_row(params![principal.as_bytes(), id.as_bytes()], |row| {
-                    Ok((row.get::<_, [u8; 32]>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, i64>(2)?, row.get::<_, i64>(3)?))
+                    Ok((
+                        row.get::<_, [u8; 32]>(0)?,
+                        row.get::<_, Vec<u8>>(1)?,
+                        row.get::<_, i64>(2)?,
+                        row.get::<_, i64>(3)?,
+                    ))
                 })
                 .optional()?;
             Ok(row
                 .map(|(digest, outcome, index, at)| {
-                    let outcome = Outcome::decode(&outcome).ok_or_else(|| StoreError::Damaged("a remembered outcome makes no sense".to_owned()))?;
+                    let outcome = Outcome::decode(&outcome)
+                        .ok_or_else(|| StoreError::Damaged("a remembered outcome makes no sense".to_owned()))?;
                     Ok(Remembered { digest, outcome, index: index as u64, at: Timestamp(at as u64) })
                 })
                 .transpose())
@@ -168,7 +184,10 @@ impl RangeStore for SqliteRangeStore {
             let mut statement = connection.prepare_cached("SELECT outcome FROM receipts WHERE id = ?1")?;
             let row = statement.query_row([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0)).optional()?;
             Ok(row
-                .map(|outcome| Outcome::decode(&outcome).ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned())))
+                .map(|outcome| {
+                    Outcome::decode(&outcome)
+                        .ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned()))
+                })
                 .transpose())
         })
     }
@@ -230,7 +249,9 @@ fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<Batch
     let changes = writer.changes();
     drop(writer);
     write_remembered(connection, batch)?;
-    let mut statement = connection.prepare_cached("INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value")?;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+    )?;
     statement.execute(params!["applied_index", batch.applied_index as i64])?;
     statement.execute(params!["item_count", batch.item_count as i64])?;
     Ok(changes)
@@ -245,12 +266,20 @@ fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<
         )?;
         for (principal, id, known) in &batch.requests {
             let outcome = known.outcome.encode();
-            statement.execute(params![principal.as_bytes(), id.as_bytes(), known.digest, outcome, known.index as i64, known.at.0 as i64])?;
+            statement.execute(params![
+                principal.as_bytes(),
+                id.as_bytes(),
+                known.digest,
+                outcome,
+                known.index as i64,
+                known.at.0 as i64
+            ])?;
         }
         forget(connection, "DELETE FROM requests WHERE at < ?1", batch.now, REQUEST_WINDOW_SECONDS)?;
     }
     if !batch.receipts.is_empty() {
-        let mut statement = connection.prepare_cached("INSERT OR REPLACE INTO receipts (id, outcome, at) VALUES (?1, ?2, ?3)")?;
+        let mut statement =
+            connection.prepare_cached("INSERT OR REPLACE INTO receipts (id, outcome, at) VALUES (?1, ?2, ?3)")?;
         for (id, outcome) in &batch.receipts {
             statement.execute(params![id.as_bytes(), outcome.encode(), batch.now.0 as i64])?;
         }
