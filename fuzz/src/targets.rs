@@ -2,6 +2,8 @@
 //! `#[doc(hidden)] pub fn fuzz_…(data: &[u8])` beside the parser (it may also check that what was
 //! parsed can be written and read again), name it here, and store seeds in `fuzz/corpus/<name>/seeds.txt`.
 
+use dstore::storage::vfs::fuzz as vfs;
+
 /// One target.
 pub struct Target {
     /// Its name on the command line and the folder of its corpus.
@@ -13,7 +15,12 @@ pub struct Target {
 }
 
 /// Every target, by name.
-pub const ALL: &[Target] = &[Target { name: "names", reads: "names of tenants and tables", run: names }];
+pub const ALL: &[Target] = &[
+    Target { name: "names", reads: "names of tenants and tables", run: names },
+    Target { name: "vfs-file-header", reads: "header blocks of encrypted SQLite files", run: vfs::fuzz_file_header },
+    Target { name: "vfs-page", reads: "sealed pages and log headers of SQLite files", run: vfs::fuzz_open_page },
+    Target { name: "vfs-pieces", reads: "offsets and lengths of SQLite's reads", run: vfs::fuzz_pieces },
+];
 
 /// The target called `name`.
 pub fn find(name: &str) -> Option<&'static Target> {

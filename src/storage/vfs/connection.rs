@@ -34,9 +34,6 @@ use crate::domain::ids::FileId;
 
 /// Versions before it lose commits when a log is reset (<https://sqlite.org/releaselog/3_51_3.html>).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// How long a statement waits for another connection's write lock.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How to open a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OpenOptions {
@@ -46,11 +43,14 @@ pub struct OpenOptions {
     pub read_only: bool,
     /// Sync the log at every commit (`synchronous=FULL`), not only before checkpoints.
     pub synchronous_full: bool,
+    /// How long a statement waits for another connection's write lock, in milliseconds. Opening waits as
+    /// long for another process that has the file.
+    pub busy_timeout_ms: u32,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { cache_pages: 256, read_only: false, synchronous_full: false }
+        Self { cache_pages: 256, read_only: false, synchronous_full: false, busy_timeout_ms: 5_000 }
     }
 }
 
@@ -111,7 +111,7 @@ pub fn open(path: &Path, expected: FileId, data_key: &Key256, options: &OpenOpti
 fn connect(path: &Path, options: &OpenOptions) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags_and_vfs(path, flags, shim::VFS_NAME)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.busy_timeout(Duration::from_millis(options.busy_timeout_ms.into()))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     connection.execute_batch(&format!(
@@ -133,9 +133,10 @@ pub fn checkpoint(connection: &Connection) -> rusqlite::Result<CheckpointResult>
     let (_, log_frames, copied_frames) = run_checkpoint(connection, ffi::SQLITE_CHECKPOINT_PASSIVE)?;
     let mut result = CheckpointResult { log_frames, copied_frames, truncated: log_frames == 0 };
     if result.is_complete() && log_frames > 0 {
+        let patience_ms: u32 = connection.query_row("PRAGMA busy_timeout", [], |row| row.get(0))?;
         connection.busy_timeout(Duration::ZERO)?;
         let truncated = run_checkpoint(connection, ffi::SQLITE_CHECKPOINT_TRUNCATE);
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        connection.busy_timeout(Duration::from_millis(patience_ms.into()))?;
         result.truncated = !truncated?.0;
     }
     Ok(result)
@@ -184,15 +185,17 @@ pub fn take_damage(path: &Path) -> Option<Damage> {
 /// than its page 1 says.
 pub fn explain(path: &Path, error: rusqlite::Error) -> VfsError {
     let path = canonical(path).unwrap_or_else(|_| path.to_owned());
-    let is_suspect = matches!(
-        error.sqlite_error_code(),
-        Some(ErrorCode::SystemIoFailure | ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::CannotOpen)
-    );
+    let (is_suspect, is_nonsense) = match error.sqlite_error_code() {
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => (true, false),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => (true, true),
+        _ => (false, false),
+    };
     if is_suspect {
         if let Some(found) = REGISTRY.find(&path).and_then(|state| missing_tail(&state)) {
             return found;
         }
-        if let Some(damage) = REGISTRY.take_damage(&path, |kind| kind != DamageKind::LogCut) {
+        // A cut log explains pages that do not fit each other, but not a failing disk.
+        if let Some(damage) = REGISTRY.take_damage(&path, |kind| kind != DamageKind::LogCut || is_nonsense) {
             return VfsError::Damaged(damage);
         }
     }

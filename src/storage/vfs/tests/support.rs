@@ -108,3 +108,30 @@ pub(super) fn rows(connection: &Connection) -> rusqlite::Result<Vec<u32>> {
 pub(super) fn integrity(connection: &Connection) -> String {
     connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap()
 }
+
+/// Every page of the database in clear, as SQLite's pager gives them; zeroes for one that cannot be read.
+pub(super) fn pages(connection: &Connection) -> Vec<u8> {
+    let mut length = 0;
+    // SAFETY: the handle is open; what SQLite allocated is copied and given back.
+    unsafe {
+        let bytes = rusqlite::ffi::sqlite3_serialize(connection.handle(), c"main".as_ptr(), &mut length, 0);
+        assert!(!bytes.is_null());
+        let pages = std::slice::from_raw_parts(bytes, length as usize).to_vec();
+        rusqlite::ffi::sqlite3_free(bytes.cast());
+        pages
+    }
+}
+
+/// Changes one byte of a file that nobody has open.
+pub(super) fn flip(path: &Path, position: u64, flip: u8) {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).unwrap();
+    file.write_all_at(&[byte[0] ^ flip], position).unwrap();
+}
+
+/// Whether `needle` occurs in `haystack`.
+pub(super) fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    haystack.windows(needle.len()).any(|window| window == needle)
+}
