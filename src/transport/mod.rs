@@ -1,1 +1,8 @@
-//! (essay to come)
+//! Floor 2: how components talk to each other across processes: certificates, mutual TLS, and a
+//! client that knows whom it is talking to. What is said is defined above, beside the handlers.
+//!
+//! | file | what |
+//! |---|---|
+//! | `pki.rs` | the certificate authority; certificates that name a role and a UUID |
+
+pub mod pki;

@@ -1,0 +1,106 @@
+//! What the leading instance does now and then: it carries on or takes back what a killed process left,
+//! forgets what is past its time, and keeps the coordinator small. Every piece is safe to run twice and
+//! at the same time as another instance's, so a wrong belief about who leads costs work, not data.
+
+use crate::coordination::{Compare, Operation, layout};
+use crate::domain::Refusal;
+
+use super::history::refusal;
+use super::plane::ControlPlane;
+use super::records::{IntentRecord, JoinTokenRecord, SessionRecord};
+
+/// Creations that have not ended after so long are taken back, in seconds.
+const INTENT_SECONDS: u64 = 60;
+
+/// What one round did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MaintenanceReport {
+    /// Intents carried on or taken back.
+    pub intents: usize,
+    /// Dropped tables forgotten for good.
+    pub tables_expired: usize,
+    /// Invitations and sessions past their time.
+    pub credentials_expired: usize,
+    /// Notices too old or too many.
+    pub notices_removed: usize,
+}
+
+impl ControlPlane {
+    /// One round; see the module's text.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked; what was done stays done.
+    pub async fn maintain(&self) -> Result<MaintenanceReport, Refusal> {
+        Ok(MaintenanceReport {
+            intents: self.intents_settle().await?,
+            tables_expired: self.deleted_tables_expire().await?,
+            credentials_expired: self.credentials_expire().await?,
+            notices_removed: self.notices_trim().await?,
+        })
+    }
+
+    /// Intents that are old enough that whoever wrote them is gone.
+    async fn intents_settle(&self) -> Result<usize, Refusal> {
+        let now = self.now();
+        let mut settled = 0;
+        for (entry, intent) in self.records::<IntentRecord>(layout::CONTROL_JOBS).await? {
+            if now.seconds_since(intent.started_at()) < INTENT_SECONDS {
+                continue;
+            }
+            let Some(id) = entry.key.strip_prefix(layout::CONTROL_JOBS).and_then(|id| id.parse::<crate::domain::ids::TableId>().ok()) else { continue };
+            tracing::warn!(?intent, "carrying on what another process left");
+            match &intent {
+                IntentRecord::CreateTable { tenant, table, .. } | IntentRecord::UndeleteTable { tenant, table, .. } => {
+                    // First the intent: its maker, if only slow, can then not make the table visible.
+                    let gone = self
+                        .coordinator
+                        .transact(
+                            vec![Compare::unchanged(&entry.key, Some(&entry))],
+                            vec![Operation::delete(&entry.key)],
+                        )
+                        .await
+                        .map_err(refusal)?;
+                    if gone.succeeded {
+                        self.ranges_remove(tenant, table, id).await?;
+                    }
+                }
+                IntentRecord::RemoveRoutes { tenant, table, .. } => {
+                    self.ranges_remove(tenant, table, id).await?;
+                    self.intent_done(&entry).await?;
+                }
+                IntentRecord::RemoveTenant { tenant, tenant_id, .. } => {
+                    self.tenant_remainder_remove(tenant, *tenant_id).await?;
+                    self.intent_done(&entry).await?;
+                }
+            }
+            settled += 1;
+        }
+        Ok(settled)
+    }
+
+    async fn intent_done(&self, entry: &crate::coordination::KeyValue) -> Result<(), Refusal> {
+        let compares = vec![Compare::unchanged(&entry.key, Some(entry))];
+        self.coordinator.transact(compares, vec![Operation::delete(&entry.key)]).await.map_err(refusal)?;
+        Ok(())
+    }
+
+    async fn credentials_expire(&self) -> Result<usize, Refusal> {
+        let now = self.now();
+        let mut keys = Vec::new();
+        for (entry, token) in self.records::<JoinTokenRecord>(layout::CONTROL_JOIN_TOKENS).await? {
+            if token.expires_at <= now {
+                keys.push(entry.key);
+            }
+        }
+        for (entry, session) in self.records::<SessionRecord>(layout::CONTROL_SESSIONS).await? {
+            if session.expires_at <= now {
+                keys.push(entry.key);
+            }
+        }
+        let count = keys.len();
+        for piece in crate::coordination::batches(keys.into_iter().map(Operation::delete)) {
+            self.coordinator.transact(Vec::new(), piece).await.map_err(refusal)?;
+        }
+        Ok(count)
+    }
+}

@@ -1,0 +1,313 @@
+//! Nodes, proxies and reporters: listed, shown, removed.
+//!
+//! A node that holds ranges is not removed: its data would be gone, since moving ranges away comes with
+//! replication. `lose_data` does it all the same, and wants the node's name (or UUID, where it has
+//! none) typed, so that nobody loses the wrong one. What the node held is then recorded in notices, and
+//! its ranges are made anew, empty, on other nodes. A removed member's certificate opens nothing: every
+//! inside route looks for its record.
+
+use std::collections::BTreeSet;
+
+use uuid::Uuid;
+
+use crate::coordination::values::{NodeDetails, NodeStatus, Notice, Route, from_json, to_json};
+use crate::coordination::{Compare, Operation, batches, layout};
+use crate::crypto::Key256;
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, Role};
+use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
+use crate::placement::HashInterval;
+use crate::services::ports::Caller;
+
+use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
+use super::keys::{member_key, member_secret};
+use super::plane::ControlPlane;
+use super::ranges::{NodeRow, PlannedRange, group_of, holders};
+use super::records::MemberRecord;
+use super::sealed::{SecretName, unreadable};
+use super::tenants::json;
+
+/// Ranges that a refusal names, at most.
+const RANGES_NAMED_MAX: usize = 20;
+
+/// A node for people.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct NodeSummary {
+    /// Its UUID.
+    pub id: NodeId,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How it is, as it or control last wrote.
+    pub status: NodeStatus,
+    /// Whether its lease runs.
+    pub alive: bool,
+    /// Where clients reach it.
+    pub uri: String,
+    /// Its zone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Ranges given to it.
+    pub ranges: usize,
+    /// When it joined.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub joined_at: Option<Timestamp>,
+    /// Free bytes on its data disk, as it last said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub free_bytes: Option<u64>,
+}
+
+/// How a node is to be removed.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveNode {
+    /// Remove it though it holds ranges; their data is lost.
+    #[serde(default)]
+    pub lose_data: bool,
+    /// The node's name, typed by a person; needed with `lose_data`.
+    #[serde(default)]
+    pub typed_name: Option<String>,
+}
+
+impl ControlPlane {
+    /// All nodes.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn node_list(&self) -> Result<Vec<NodeSummary>, Refusal> {
+        let rows = self.node_rows().await?;
+        let members = self.member_records(Role::Node).await?;
+        let summary = |(id, row): (NodeId, NodeRow)| {
+            let member = members.iter().find(|member| member.id == id.0);
+            NodeSummary {
+                id,
+                name: member.and_then(|member| member.name.clone()),
+                status: row.details.status,
+                alive: row.alive,
+                uri: row.details.uri,
+                zone: row.details.zone,
+                ranges: row.ranges.len(),
+                joined_at: member.map(|member| member.joined_at),
+                free_bytes: row.details.free_bytes,
+            }
+        };
+        Ok(rows.into_iter().map(summary).collect())
+    }
+
+    /// The ranges given to a node, as (tenant, table, first hash).
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such node.
+    pub async fn node_ranges(&self, node: NodeId) -> Result<Vec<(TenantName, TableName, u32)>, Refusal> {
+        let row = self.node_rows().await?.remove(&node).ok_or_else(|| no_member(Role::Node, node.0))?;
+        Ok(row.ranges.into_iter().map(|key| (key.tenant, key.table, key.low_hash)).collect())
+    }
+
+    /// Proxies or reporters.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn member_list(&self, role: Role) -> Result<Vec<MemberRecord>, Refusal> {
+        self.member_records(role).await
+    }
+
+    /// Records a node that lives in this process (`dstore dev`) and needs neither invitation nor
+    /// certificate, and its part of its key. Safe to call at each start; details are the node's to write.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn node_register_local(&self, node: NodeId, name: Option<String>) -> Result<(), Refusal> {
+        let key = layout::control_node(node);
+        if self.coordinator.get(&key).await.map_err(refusal)?.is_some() {
+            return Ok(());
+        }
+        let now = self.now();
+        let record = MemberRecord { role: Role::Node, id: node.0, name, joined_at: now, certificate_until: now };
+        let secret = SecretName::Node(node);
+        let part = Key256::random(self.random.as_ref());
+        self.commit(Change {
+            resource: format!("node/{node}"),
+            who: "this process",
+            before: None,
+            after: Some(json(&record)),
+            compares: vec![Compare::absent(&key)],
+            operations: vec![
+                Operation::put(&key, to_json(&record)),
+                Operation::put(secret.key(), to_json(&self.vault.first_version(secret, part.expose(), now))),
+            ],
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// A node's part for a node in this process (`dstore dev`).
+    ///
+    /// # Errors
+    /// `NotFound` where it is not registered.
+    pub async fn node_key_local(&self, node: NodeId) -> Result<Vec<(u32, Key256)>, Refusal> {
+        self.key_versions(SecretName::Node(node)).await
+    }
+
+    /// Says that a node is given up (`down`) or welcome again (`okay`).
+    ///
+    /// # Errors
+    /// `NotFound` where there is no such node.
+    pub async fn node_status_set(&self, caller: &Caller, node: NodeId, status: NodeStatus) -> Result<(), Refusal> {
+        let key = layout::node_details(node);
+        for _ in 0..ATTEMPTS_MAX {
+            let entry = self.coordinator.get(&key).await.map_err(refusal)?;
+            let entry = entry.ok_or_else(|| no_member(Role::Node, node.0))?;
+            let before: NodeDetails = from_json(&entry.value).map_err(|_| unreadable(&key))?;
+            if before.status == status {
+                return Ok(());
+            }
+            let after = NodeDetails { status, ..before.clone() };
+            let done = self
+                .commit(Change {
+                    resource: format!("node/{node}"),
+                    who: &caller.name,
+                    before: Some(json(&before)),
+                    after: Some(json(&after)),
+                    compares: vec![Compare::unchanged(&key, Some(&entry))],
+                    operations: vec![Operation::put(&key, to_json(&after))],
+                })
+                .await?;
+            if done {
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+
+    /// Removes a proxy or reporter; its certificate opens nothing from then on.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    pub async fn member_remove(&self, caller: &Caller, role: Role, id: Uuid) -> Result<(), Refusal> {
+        let (Some(key), Some(secret)) = (member_key(role, id), member_secret(role, id)) else {
+            return Err(no_member(role, id));
+        };
+        for _ in 0..ATTEMPTS_MAX {
+            let entry = self.coordinator.get(&key).await.map_err(refusal)?.ok_or_else(|| no_member(role, id))?;
+            let record: MemberRecord = from_json(&entry.value).map_err(|_| unreadable(&key))?;
+            let mut operations = vec![Operation::delete(&key), Operation::delete(secret.key())];
+            if role == Role::Node {
+                operations.push(Operation::delete(layout::node_details(NodeId(id))));
+            }
+            let done = self
+                .commit(Change {
+                    resource: format!("{role}/{id}"),
+                    who: &caller.name,
+                    before: Some(json(&record)),
+                    after: None,
+                    compares: vec![Compare::unchanged(&key, Some(&entry))],
+                    operations,
+                })
+                .await?;
+            if done {
+                return Ok(());
+            }
+        }
+        Err(contended())
+    }
+
+    /// Removes a node; see the module's text.
+    ///
+    /// # Errors
+    /// `NotFound`; `Conflict` while it holds ranges and `lose_data` is not set; `BadInput` where the name
+    /// typed is another.
+    pub async fn node_remove(&self, caller: &Caller, node: NodeId, how: RemoveNode) -> Result<(), Refusal> {
+        let mut rows = self.node_rows().await?;
+        let members = self.member_records(Role::Node).await?;
+        let member = members.iter().find(|member| member.id == node.0);
+        if member.is_none() && !rows.contains_key(&node) {
+            return Err(no_member(Role::Node, node.0));
+        }
+        let row = rows.remove(&node);
+        let held = row.as_ref().map(|row| row.ranges.clone()).unwrap_or_default();
+        if !held.is_empty() {
+            if !how.lose_data {
+                return Err(holds_ranges(node, &held));
+            }
+            let name = member.and_then(|member| member.name.clone()).unwrap_or_else(|| node.to_string());
+            if how.typed_name.as_deref() != Some(name.as_str()) {
+                return Err(Refusal::bad_input(format!(
+                    "to lose the data of this node, type its name: {name}"
+                )));
+            }
+            self.ranges_lose(caller, node, &held, &rows).await?;
+        }
+        self.member_remove(caller, Role::Node, node.0).await
+    }
+
+    /// Makes the ranges of a lost node anew, empty, on other nodes, and says so in notices.
+    async fn ranges_lose(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        held: &[layout::RouteKey],
+        others: &std::collections::BTreeMap<NodeId, NodeRow>,
+    ) -> Result<(), Refusal> {
+        let mut lost_tables: BTreeSet<(TenantName, TableName)> = BTreeSet::new();
+        for key in held {
+            let route_key = layout::route(&key.tenant, &key.table, key.low_hash);
+            let assigned = Operation::delete(layout::node_range(node, &key.tenant, &key.table, key.low_hash));
+            let Some(entry) = self.coordinator.get(&route_key).await.map_err(refusal)? else {
+                self.coordinator.transact(Vec::new(), vec![assigned]).await.map_err(refusal)?;
+                continue;
+            };
+            let route: Route = from_json(&entry.value).map_err(|_| unreadable(&route_key))?;
+            if holders(&route).any(|holder| holder != node) {
+                return Err(Refusal::conflict(format!(
+                    "the range at {}/{}/{} has other replicas; the leader has to remove this one first",
+                    key.tenant, key.table, key.low_hash
+                )));
+            }
+            let single = crate::placement::assign(&super::ranges::candidates(others), 1, 1)
+                .map_err(|_| Refusal::unavailable("there is no other node to make the lost ranges on", 5))?;
+            let anew = PlannedRange {
+                range: RangeId::random(self.random.as_ref()),
+                interval: HashInterval { low: key.low_hash, high: route.high_hash },
+                epoch: 0,
+                replicas: single[0].iter().map(|node| (*node, Some(ReplicaId::random(self.random.as_ref())))).collect(),
+            };
+            let mut group = group_of(&key.tenant, &key.table, route.table_uuid, &anew, others);
+            group.operations.push(assigned);
+            let compares = vec![Compare::unchanged(&route_key, Some(&entry))];
+            if !self.coordinator.transact(compares, group.operations).await.map_err(refusal)?.succeeded {
+                return Err(contended());
+            }
+            lost_tables.insert((key.tenant.clone(), key.table.clone()));
+        }
+        let notices = lost_tables.into_iter().enumerate().map(|(index, (tenant, table))| {
+            let details = format!(
+                "data of the table {table} of {tenant} was lost: the node {node} was removed with --lose-data by {}",
+                caller.name
+            );
+            let key = layout::notice(NodeId(self.plane().0), self.now(), index as u32);
+            Operation::put(key, to_json(&Notice { details, table_uuid: None }))
+        });
+        for piece in batches(notices.collect::<Vec<_>>()) {
+            self.coordinator.transact(Vec::new(), piece).await.map_err(refusal)?;
+        }
+        Ok(())
+    }
+}
+
+fn holds_ranges(node: NodeId, held: &[layout::RouteKey]) -> Refusal {
+    let named: Vec<String> = held
+        .iter()
+        .take(RANGES_NAMED_MAX)
+        .map(|key| format!("{}/{}/{}", key.tenant, key.table, layout::low_hash_text(key.low_hash)))
+        .collect();
+    let more = held.len().saturating_sub(RANGES_NAMED_MAX);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    Refusal::conflict(format!(
+        "the node {node} holds {} ranges: {}{more}. Moving ranges to other nodes comes with replication; until then drop these tables, or remove the node with --lose-data",
+        held.len(),
+        named.join(", ")
+    ))
+}
+
+fn no_member(role: Role, id: Uuid) -> Refusal {
+    Refusal::new(RefusalKind::NotFound, format!("there is no {role} {id} at this control plane"))
+}

@@ -1,0 +1,77 @@
+//! The control plane's services: tenants, tables, members, keys, principals. All state stands in the
+//! coordinator; a control process can be killed at any moment and another goes on.
+//!
+//! # How a change is made
+//! Read what is there, decide, and commit with a compare on what was read; where the compare fails,
+//! begin again. So any number of instances may change things at once and none overwrites what it
+//! has not seen. Each commit carries its history record in the same transaction (`history.rs`).
+//!
+//! What does not fit one transaction (a table of a thousand ranges; etcd takes 128 operations) begins
+//! with an intent record and ends with the one record that makes it visible; `maintain.rs` carries
+//! on or takes back what a killed process left. The order is always: what others act on last when
+//! something is made, first when it is removed.
+//!
+//! # Secrets
+//! Every secret that control keeps (key parts, token keys, the certificate authority's key, secrets
+//! of access keys) is sealed under the control key before it goes to the coordinator (`sealed.rs`).
+//! Parts of keys are handed to exactly the role and UUID that the peer's certificate names
+//! (`keys.rs`); no function here gives a part to anyone else, and the admin API has no way to ask.
+//!
+//! | file | what |
+//! |---|---|
+//! | `plane.rs` | [`ControlPlane`]: made by `create`, opened by `open` |
+//! | `records.rs` | the records under `control/…` |
+//! | `sealed.rs` | secrets, sealed in the coordinator |
+//! | `history.rs` | commits with history; optimistic numbers |
+//! | `view.rs` | tenants and tables in memory, kept true by a watch |
+//! | `tenants.rs`, `tables.rs`, `ranges.rs`, `undelete.rs` | what users own, and where it lives |
+//! | `catalog.rs` | all that as [`Catalog`](crate::services::ports::Catalog) |
+//! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
+//! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
+//! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
+//! | `election.rs`, `maintain.rs` | one instance leads and cleans up |
+//!
+//! Left out on purpose: permission checks. They stand in one place, in front of the handlers; what
+//! is here does what it is told, by whom is only written into the history.
+
+mod access_feed;
+mod access_keys;
+mod catalog;
+pub mod election;
+mod history;
+mod join;
+mod keys;
+mod maintain;
+mod members;
+mod notices;
+mod plane;
+mod principals;
+mod ranges;
+pub mod records;
+mod recovery;
+mod sealed;
+mod sessions;
+mod tables;
+mod tenants;
+mod undelete;
+mod view;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use access_feed::{AccessSnapshot, apply as access_apply};
+pub use access_keys::{AccessKeyCreated, AccessKeySecret};
+pub use history::HistoryPage;
+pub use join::{Invitation, JoinRequest, Joined, token_parts};
+pub use keys::{KeyDescription, KeyOwner, KeyPart, KeyParts};
+pub use maintain::MaintenanceReport;
+pub use members::{NodeSummary, RemoveNode};
+pub use notices::NoticeEntry;
+pub use plane::{ControlOptions, ControlPlane, Created};
+pub use principals::PrincipalRequest;
+pub use ranges::{RangeDescription, ReplicaDescription};
+pub use recovery::{RecoveryContents, RecoverySummary};
+pub use sealed::SecretName;
+pub use sessions::{SessionStart, TokenGrant};

@@ -1,0 +1,128 @@
+//! A control plane for tests: a real embedded coordinator in a folder of its own, a clock that is moved
+//! by hand, and nodes that are only records.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::coordination::values::{NodeDetails, NodeStatus, to_json};
+use crate::coordination::{Coordinator, Writer, layout};
+use crate::crypto::Key256;
+use crate::domain::ids::{NodeId, PrincipalId};
+use crate::domain::table::TableSpecification;
+use crate::domain::{Clock, Random, TableName, TenantName, Timestamp};
+use crate::services::ports::Caller;
+
+use super::plane::{ControlOptions, ControlPlane};
+
+/// A clock that stands still until it is moved.
+pub(super) struct HandClock(AtomicU64);
+
+impl HandClock {
+    pub(super) fn forward(&self, seconds: u64) {
+        self.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
+    }
+}
+
+impl Clock for HandClock {
+    fn now(&self) -> Timestamp {
+        Timestamp(self.0.load(Ordering::Relaxed))
+    }
+}
+
+/// The system's random bytes.
+pub(super) struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn fill(&self, buffer: &mut [u8]) {
+        getrandom::fill(buffer).expect("the system has random bytes");
+    }
+}
+
+/// A cluster under test.
+pub(super) struct Cluster {
+    pub(super) plane: Arc<ControlPlane>,
+    pub(super) coordinator: Arc<dyn Coordinator>,
+    pub(super) clock: Arc<HandClock>,
+    pub(super) control_key: Key256,
+    pub(super) root: Caller,
+    pub(super) store: EmbeddedStore,
+    _folder: tempfile::TempDir,
+}
+
+pub(super) const CONTROL_KEY: [u8; 32] = [0xc0; 32];
+
+impl Cluster {
+    pub(super) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = EmbeddedStore::open(&folder.path().join("coordinator.db"), EmbeddedOptions::default()).unwrap();
+        let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
+        let clock = Arc::new(HandClock(AtomicU64::new(1_800_000_000_000_000)));
+        let control_key = Key256::new(CONTROL_KEY);
+        let (dyn_clock, random): (Arc<dyn Clock>, Arc<dyn Random>) = (clock.clone(), Arc::new(SystemRandom));
+        let created = ControlPlane::create(&coordinator, &control_key, None, &dyn_clock, &random).await.unwrap();
+        let plane = open(&coordinator, &control_key, &clock).await.unwrap();
+        Self { plane, coordinator, clock, control_key, root: root(created.root), store, _folder: folder }
+    }
+
+    /// Another instance over the same coordinator.
+    pub(super) async fn another(&self) -> Arc<ControlPlane> {
+        open(&self.coordinator, &self.control_key, &self.clock).await.unwrap()
+    }
+
+    /// A node that says okay, and does nothing.
+    pub(super) async fn node(&self, number: u8, zone: &str) -> NodeId {
+        let node = NodeId::from_bytes([number; 16]);
+        self.plane.node_register_local(node, Some(format!("node-{number}"))).await.unwrap();
+        let details = NodeDetails {
+            status: NodeStatus::Okay,
+            uri: format!("http://node-{number}:8080/"),
+            inside_uri: None,
+            zone: Some(zone.to_owned()),
+            incarnation: None,
+            capacity_bytes: None,
+            free_bytes: None,
+            version: None,
+        };
+        self.coordinator.put(&layout::node_details(node), to_json(&details), None).await.unwrap();
+        node
+    }
+
+    pub(super) async fn tenant(&self, name: &str) -> TenantName {
+        use crate::services::ports::Catalog;
+        let tenant = TenantName::new(name).unwrap();
+        self.plane.create_tenant(&self.root, &tenant).await.unwrap();
+        tenant
+    }
+
+    /// All keys under a prefix.
+    pub(super) async fn keys(&self, prefix: &str) -> Vec<String> {
+        self.coordinator.list(prefix).await.unwrap().entries.into_iter().map(|entry| entry.key).collect()
+    }
+}
+
+pub(super) async fn open(
+    coordinator: &Arc<dyn Coordinator>,
+    control_key: &Key256,
+    clock: &Arc<HandClock>,
+) -> Result<Arc<ControlPlane>, crate::domain::Refusal> {
+    // Nobody serves the tables of these tests, so nobody is waited for.
+    let options = ControlOptions { table_ready_wait_ms: 0, replicas_max: 3, ..ControlOptions::default() };
+    ControlPlane::open(coordinator.clone(), control_key, options, clock.clone(), Arc::new(SystemRandom)).await
+}
+
+pub(super) fn root(principal: PrincipalId) -> Caller {
+    Caller { principal, name: "root".to_owned(), tenant: None, capabilities: Vec::new() }
+}
+
+pub(super) fn table(name: &str) -> TableName {
+    TableName::new(name).unwrap()
+}
+
+/// A specification of so many ranges, with this factor.
+pub(super) fn specification(ranges: u16, replication_factor: u8) -> TableSpecification {
+    let json = serde_json::json!({
+        "id_type": "String", "initial_ranges": ranges, "replication_factor": replication_factor
+    });
+    serde_json::from_value(json).unwrap()
+}

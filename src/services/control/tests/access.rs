@@ -1,0 +1,162 @@
+//! Principals, access keys, sessions and their tokens; notices; the election.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::coordination::values::{Notice, to_json};
+use crate::coordination::{Writer, layout};
+use crate::domain::ids::{ControlId, NodeId};
+use crate::domain::{Clock, RefusalKind};
+use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
+use crate::services::control::election::Election;
+use crate::services::control::testing::Cluster;
+use crate::services::control::{PrincipalRequest, SessionStart};
+use crate::services::ports::{Authenticator, Capability};
+
+fn reader(cluster_tenant: &crate::domain::TenantName) -> PrincipalRequest {
+    PrincipalRequest {
+        name: "reader".to_owned(),
+        tenant: Some(cluster_tenant.clone()),
+        capabilities: vec![Capability::Read, Capability::Read],
+    }
+}
+
+/// Waits until `done` says so.
+async fn until(mut done: impl AsyncFnMut() -> bool) {
+    tokio::time::timeout(Duration::from_secs(20), async {
+        while !done().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("within the deadline");
+}
+
+#[tokio::test]
+async fn a_token_says_who_it_is_for_until_it_is_revoked() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let principal = cluster.plane.principal_create(&cluster.root, reader(&acme)).await.unwrap();
+    assert_eq!(principal.capabilities, [Capability::Read]);
+    let (keys, lists) = (Arc::new(TokenKeys::new(Vec::new())), Arc::new(AccessLists::default()));
+    let clock: Arc<dyn Clock> = cluster.clock.clone();
+    let authenticator = TokenAuthenticator::new(keys.clone(), lists.clone(), clock);
+    let feed = cluster.plane.access_follow(keys, lists).await.unwrap();
+
+    let grant = cluster.plane.session_start(&cluster.root, principal.id, SessionStart::default()).await.unwrap();
+    let caller = authenticator.authenticate(&grant.token).await.unwrap();
+    assert_eq!((caller.principal, caller.capabilities.as_slice()), (principal.id, [Capability::Read].as_slice()));
+    assert_eq!(caller.tenant.as_ref().unwrap().1, acme);
+
+    cluster.plane.session_revoke(&cluster.root, grant.session.id).await.unwrap();
+    until(async || authenticator.authenticate(&grant.token).await.is_err()).await;
+
+    let second = cluster.plane.session_start(&cluster.root, principal.id, SessionStart::default()).await.unwrap();
+    assert!(authenticator.authenticate(&second.token).await.is_ok());
+    cluster.plane.principal_revoke(&cluster.root, principal.id).await.unwrap();
+    until(async || authenticator.authenticate(&second.token).await.is_err()).await;
+    let third = cluster.plane.session_start(&cluster.root, principal.id, SessionStart::default()).await;
+    assert_eq!(third.err().unwrap().kind, RefusalKind::Conflict);
+    feed.abort();
+}
+
+#[tokio::test]
+async fn tokens_end_and_their_sessions_are_forgotten() {
+    let cluster = Cluster::start().await;
+    let start = SessionStart { note: "ci".to_owned(), seconds: Some(60) };
+    cluster.plane.session_start(&cluster.root, cluster.root.principal, start).await.unwrap();
+    assert_eq!(cluster.plane.session_list(None).await.unwrap()[0].note, "ci");
+    cluster.clock.forward(60);
+    cluster.plane.maintain().await.unwrap();
+    assert!(cluster.plane.session_list(None).await.unwrap().is_empty());
+    let too_long = SessionStart { note: String::new(), seconds: Some(u64::MAX) };
+    let refused = cluster.plane.session_start(&cluster.root, cluster.root.principal, too_long).await;
+    assert_eq!(refused.err().unwrap().kind, RefusalKind::BadInput);
+}
+
+#[tokio::test]
+async fn principals_have_names_of_their_own() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let other = cluster.tenant("other").await;
+    cluster.plane.principal_create(&cluster.root, reader(&acme)).await.unwrap();
+    let twice = cluster.plane.principal_create(&cluster.root, reader(&acme)).await.unwrap_err();
+    assert_eq!(twice.kind, RefusalKind::Conflict);
+    cluster.plane.principal_create(&cluster.root, reader(&other)).await.unwrap();
+    let (first, second) = tokio::join!(
+        cluster.plane.principal_create(&cluster.root, PrincipalRequest { name: "both".into(), ..reader(&acme) }),
+        cluster.plane.principal_create(&cluster.root, PrincipalRequest { name: "both".into(), ..reader(&acme) }),
+    );
+    assert_eq!([first.is_ok(), second.is_ok()].iter().filter(|ok| **ok).count(), 1);
+    for bad in [
+        PrincipalRequest { name: String::new(), ..reader(&acme) },
+        PrincipalRequest { capabilities: Vec::new(), ..reader(&acme) },
+        PrincipalRequest { tenant: None, ..reader(&acme) },
+    ] {
+        assert_eq!(cluster.plane.principal_create(&cluster.root, bad).await.unwrap_err().kind, RefusalKind::BadInput);
+    }
+    let last = cluster.plane.principal_revoke(&cluster.root, cluster.root.principal).await.unwrap_err();
+    assert_eq!(last.kind, RefusalKind::Conflict, "the last root stays");
+}
+
+#[tokio::test]
+async fn an_access_key_is_shown_once_and_kept_sealed() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let principal = cluster.plane.principal_create(&cluster.root, reader(&acme)).await.unwrap();
+    let created = cluster.plane.access_key_create(&cluster.root, principal.id).await.unwrap();
+    assert_eq!((created.access_key_id.len(), created.secret_access_key.len()), (20, 40));
+    for entry in cluster.coordinator.list("").await.unwrap().entries {
+        let value = String::from_utf8_lossy(&entry.value).into_owned();
+        assert!(!value.contains(created.secret_access_key.as_str()), "{}", entry.key);
+    }
+    let local = cluster.plane.access_keys_local().await.unwrap();
+    assert_eq!(local[0].secret_access_key, created.secret_access_key);
+    assert_eq!(local[0].caller.principal, principal.id);
+    cluster.plane.access_key_revoke(&cluster.root, &created.access_key_id).await.unwrap();
+    assert!(cluster.plane.access_keys_local().await.unwrap().is_empty());
+    assert!(cluster.plane.access_key_list(None).await.unwrap()[0].sealed.is_empty());
+    let of_root = cluster.plane.access_key_create(&cluster.root, cluster.root.principal).await;
+    assert_eq!(of_root.err().unwrap().kind, RefusalKind::BadInput);
+}
+
+#[tokio::test]
+async fn notices_are_counted_acknowledged_and_trimmed() {
+    let cluster = Cluster::start().await;
+    let node = NodeId::from_bytes([1; 16]);
+    let note = async |counter: u32, details: &str| {
+        let notice = Notice { details: details.to_owned(), table_uuid: None };
+        let key = layout::notice(node, cluster.clock.now(), counter);
+        cluster.coordinator.put(&key, to_json(&notice), None).await.unwrap();
+    };
+    for counter in 0..3 {
+        note(counter, "the disk is nearly full").await;
+    }
+    note(3, "a replica is damaged").await;
+    let notices = cluster.plane.notice_list(Some(node.0)).await.unwrap();
+    assert_eq!(notices.iter().map(|notice| notice.count).collect::<Vec<_>>(), [1, 3]);
+    assert_eq!(cluster.plane.notice_acknowledge(node.0, Some(&notices[1].timestamp)).await.unwrap(), 3);
+    assert_eq!(cluster.plane.notice_list(None).await.unwrap().len(), 1);
+    cluster.clock.forward(7 * 24 * 3600 + 1);
+    assert_eq!(cluster.plane.maintain().await.unwrap().notices_removed, 1);
+    for counter in 0..1003 {
+        note(counter, "again").await;
+    }
+    assert_eq!(cluster.plane.maintain().await.unwrap().notices_removed, 3);
+    assert_eq!(cluster.plane.notice_list(None).await.unwrap()[0].count, 1000);
+}
+
+#[tokio::test]
+async fn one_instance_leads_and_another_takes_over() {
+    let cluster = Cluster::start().await;
+    let handle = || Arc::new(cluster.store.handle(Writer::Control));
+    let first = Election::stand(handle(), ControlId::from_bytes([1; 16]), 1);
+    until(async || first.leads()).await;
+    let second = Election::stand(handle(), ControlId::from_bytes([2; 16]), 1);
+    let mut changes = second.changes();
+    assert!(!second.leads());
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(20), changes.wait_for(|leads| *leads)).await.unwrap().unwrap();
+    let holder = cluster.coordinator.get(layout::CONTROL_ELECTION).await.unwrap().unwrap();
+    assert_eq!(holder.value, layout::control_election_value(ControlId::from_bytes([2; 16])));
+}

@@ -1,0 +1,6 @@
+//! Control over a real embedded coordinator: what is promised of tables, keys, members and access.
+
+mod access;
+mod keys;
+mod recovery;
+mod tables;
