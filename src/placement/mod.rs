@@ -18,4 +18,4 @@ pub mod assign;
 pub mod split;
 
 pub use assign::{Candidate, Shortage, assign};
-pub use split::{HashInterval, initial_intervals, initial_ranges_default};
+pub use split::{initial_intervals, initial_ranges_default};

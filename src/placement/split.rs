@@ -3,36 +3,19 @@
 //! Every hash belongs to exactly one interval, and their sizes differ by one at most: that is the
 //! whole promise, and the property test below holds it for every count that may be asked for.
 
+use crate::domain::hash::HashRange;
+
 /// Ranges that a table may start with, at most.
 pub const INITIAL_RANGES_MAX: u16 = 1024;
 
-/// An interval of hashes, both ends inclusive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct HashInterval {
-    /// The lowest hash.
-    pub low: u32,
-    /// The highest hash.
-    pub high: u32,
-}
-
-impl HashInterval {
-    /// All hashes.
-    pub const WHOLE: HashInterval = HashInterval { low: 0, high: u32::MAX };
-
-    /// Whether `hash` lies in it.
-    pub fn contains(&self, hash: u32) -> bool {
-        (self.low..=self.high).contains(&hash)
-    }
-}
-
 /// The whole space in `count` intervals of equal size (to one hash), in ascending order. A count of
 /// zero is taken as one.
-pub fn initial_intervals(count: u16) -> Vec<HashInterval> {
+pub fn initial_intervals(count: u16) -> Vec<HashRange> {
     let count = u64::from(count.max(1));
     let space = 1u64 << 32;
     let bound = |index: u64| index * space / count;
     // Each bound is below 2³² except the last, of which one less is taken: no value is cut off.
-    (0..count).map(|index| HashInterval { low: bound(index) as u32, high: (bound(index + 1) - 1) as u32 }).collect()
+    (0..count).map(|index| HashRange { low: bound(index) as u32, high: (bound(index + 1) - 1) as u32 }).collect()
 }
 
 /// How many ranges a table starts with where its maker did not say: two for each node, so that
@@ -49,16 +32,16 @@ mod tests {
 
     #[test]
     fn one_range_is_the_whole_space() {
-        assert_eq!(initial_intervals(1), [HashInterval::WHOLE]);
-        assert_eq!(initial_intervals(0), [HashInterval::WHOLE]);
+        assert_eq!(initial_intervals(1), [HashRange::FULL]);
+        assert_eq!(initial_intervals(0), [HashRange::FULL]);
     }
 
     #[test]
     fn three_ranges_meet_without_gap() {
         let cut = initial_intervals(3);
-        assert_eq!(cut[0], HashInterval { low: 0, high: 1_431_655_764 });
-        assert_eq!(cut[1], HashInterval { low: 1_431_655_765, high: 2_863_311_529 });
-        assert_eq!(cut[2], HashInterval { low: 2_863_311_530, high: u32::MAX });
+        assert_eq!(cut[0], HashRange { low: 0, high: 1_431_655_764 });
+        assert_eq!(cut[1], HashRange { low: 1_431_655_765, high: 2_863_311_529 });
+        assert_eq!(cut[2], HashRange { low: 2_863_311_530, high: u32::MAX });
     }
 
     #[test]

@@ -7,9 +7,11 @@
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`access`]: bearer tokens in, callers out.
 //! - [`assignments`]: a node follows what control gives it.
+//! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
 pub mod assignments;
+pub mod control;
 pub mod engine;
 pub mod items;
 pub mod ports;

@@ -248,7 +248,13 @@ mod tests {
         let uri = "dstore://01010101-0101-0101-0101-010101010101/node/02020202-0202-0202-0202-020202020202";
         assert_eq!(identity().uri(), uri);
         assert_eq!(PeerIdentity::from_uri(uri), Some(identity()));
-        for other in [uri.to_uppercase(), format!("{uri}/"), format!("{uri}/x"), uri.replace("node", "root"), uri.replace('-', "")] {
+        for other in [
+            uri.to_uppercase(),
+            format!("{uri}/"),
+            format!("{uri}/x"),
+            uri.replace("node", "root"),
+            uri.replace('-', ""),
+        ] {
             assert_eq!(PeerIdentity::from_uri(&other), None, "{other}");
         }
     }

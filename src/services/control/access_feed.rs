@@ -79,12 +79,7 @@ pub fn apply(snapshot: &AccessSnapshot, keys: &TokenKeys, lists: &AccessLists) {
     lists.set_revoked_sessions(snapshot.revoked_sessions.clone());
 }
 
-async fn follow(
-    plane: Weak<ControlPlane>,
-    sources: [Reflector; 3],
-    keys: Arc<TokenKeys>,
-    lists: Arc<AccessLists>,
-) {
+async fn follow(plane: Weak<ControlPlane>, sources: [Reflector; 3], keys: Arc<TokenKeys>, lists: Arc<AccessLists>) {
     let [mut sessions, mut principals, mut token_keys] = sources;
     loop {
         let news = tokio::select! {
@@ -102,7 +97,9 @@ async fn follow(
         match plane.access_snapshot().await {
             Ok(snapshot) => apply(&snapshot, &keys, &lists),
             // The reflectors list again when the coordinator is back, and that leads here once more.
-            Err(problem) => tracing::warn!(%problem, "principals and sessions could not be read again; the last known stay"),
+            Err(problem) => {
+                tracing::warn!(%problem, "principals and sessions could not be read again; the last known stay")
+            }
         }
     }
 }

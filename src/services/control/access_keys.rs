@@ -48,7 +48,11 @@ impl ControlPlane {
     /// # Errors
     /// `NotFound`, `Conflict` for a revoked principal, `BadInput` for a root principal, because an access
     /// key stands for one tenant.
-    pub async fn access_key_create(&self, caller: &Caller, principal: PrincipalId) -> Result<AccessKeyCreated, Refusal> {
+    pub async fn access_key_create(
+        &self,
+        caller: &Caller,
+        principal: PrincipalId,
+    ) -> Result<AccessKeyCreated, Refusal> {
         for _ in 0..ATTEMPTS_MAX {
             let (owner, owner_entry) = self.principal_read(principal).await?;
             if owner.revoked_at.is_some() {
@@ -162,7 +166,8 @@ impl ControlPlane {
             let owner = principals.iter().find(|owner| owner.id == record.principal && owner.revoked_at.is_none());
             let (Some(owner), None) = (owner, record.revoked_at) else { continue };
             let secret = self.vault.open(&label(&record.access_key_id), &record.sealed)?;
-            let secret = std::str::from_utf8(&secret).map_err(|_| Refusal::internal("an access key's secret is no text"))?;
+            let secret =
+                std::str::from_utf8(&secret).map_err(|_| Refusal::internal("an access key's secret is no text"))?;
             keys.push(AccessKeySecret {
                 access_key_id: record.access_key_id,
                 secret_access_key: Zeroizing::new(secret.to_owned()),

@@ -133,7 +133,12 @@ impl ControlPlane {
     /// `Unauthenticated` for a token that is unknown, used, expired or for another role; `BadInput` for
     /// a request that cannot be signed.
     pub async fn join(&self, request: JoinRequest) -> Result<Joined, Refusal> {
-        let bad = || Refusal::new(RefusalKind::Unauthenticated, "this join token is not (or no longer) good; ask for a new invitation");
+        let bad = || {
+            Refusal::new(
+                RefusalKind::Unauthenticated,
+                "this join token is not (or no longer) good; ask for a new invitation",
+            )
+        };
         let secret = token_parts(&request.token).ok_or_else(bad)?.0;
         let token_key = layout::control_join_token(&digest_hex(secret.as_bytes()));
         let entry = self.coordinator.get(&token_key).await.map_err(refusal)?.ok_or_else(bad)?;
@@ -143,8 +148,7 @@ impl ControlPlane {
             return Err(bad());
         }
         let id = random_uuid(self.random.as_ref());
-        let certificate_pem =
-            self.certificate_sign(request.role, id, &request.certificate_request_pem, now).await?;
+        let certificate_pem = self.certificate_sign(request.role, id, &request.certificate_request_pem, now).await?;
         let (Some(record_key), Some(secret)) = (member_key(request.role, id), member_secret(request.role, id)) else {
             return Err(bad());
         };

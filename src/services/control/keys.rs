@@ -151,14 +151,16 @@ impl ControlPlane {
     }
 
     async fn parts_of(&self, name: SecretName) -> Result<Vec<KeyPart>, Refusal> {
-        let stored = self.secret_record(name).await?.ok_or_else(|| {
-            Refusal::not_found(format!("this control plane has no {} key of that UUID", name.kind()))
-        })?;
+        let stored = self
+            .secret_record(name)
+            .await?
+            .ok_or_else(|| Refusal::not_found(format!("this control plane has no {} key of that UUID", name.kind())))?;
         self.parts(name, &stored.record)
     }
 
     fn parts(&self, name: SecretName, record: &SealedKeyRecord) -> Result<Vec<KeyPart>, Refusal> {
-        let part = |(version, secret): (u32, zeroize::Zeroizing<Vec<u8>>)| Ok(KeyPart { version, part: key_of(&secret)? });
+        let part =
+            |(version, secret): (u32, zeroize::Zeroizing<Vec<u8>>)| Ok(KeyPart { version, part: key_of(&secret)? });
         self.open_versions(name, record)?.into_iter().map(part).collect()
     }
 
@@ -310,13 +312,17 @@ impl ControlPlane {
                     if other.id != tenant {
                         continue;
                     }
-                    for (_, route) in self.records::<crate::coordination::values::Route>(&layout::tenant_routes(&other.name)).await? {
+                    for (_, route) in
+                        self.records::<crate::coordination::values::Route>(&layout::tenant_routes(&other.name)).await?
+                    {
                         nodes.extend(holders(&route).map(|node| node.0));
                     }
                 }
                 for (_, dropped) in self.records::<DeletedTableRecord>(layout::CONTROL_TABLES_DELETED).await? {
                     if dropped.table.tenant_id == tenant {
-                        nodes.extend(dropped.ranges.iter().flat_map(|range| range.replicas.iter().map(|(node, _)| node.0)));
+                        nodes.extend(
+                            dropped.ranges.iter().flat_map(|range| range.replicas.iter().map(|(node, _)| node.0)),
+                        );
                     }
                 }
                 Ok(nodes)

@@ -47,7 +47,13 @@ impl ControlPlane {
             if now.seconds_since(intent.started_at()) < INTENT_SECONDS {
                 continue;
             }
-            let Some(id) = entry.key.strip_prefix(layout::CONTROL_JOBS).and_then(|id| id.parse::<crate::domain::ids::TableId>().ok()) else { continue };
+            let Some(id) = entry
+                .key
+                .strip_prefix(layout::CONTROL_JOBS)
+                .and_then(|id| id.parse::<crate::domain::ids::TableId>().ok())
+            else {
+                continue;
+            };
             tracing::warn!(?intent, "carrying on what another process left");
             match &intent {
                 IntentRecord::CreateTable { tenant, table, .. } | IntentRecord::UndeleteTable { tenant, table, .. } => {

@@ -13,9 +13,9 @@ use uuid::Uuid;
 use crate::coordination::values::{NodeDetails, NodeStatus, Notice, Route, from_json, to_json};
 use crate::coordination::{Compare, Operation, batches, layout};
 use crate::crypto::Key256;
+use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId, Role};
 use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
-use crate::placement::HashInterval;
 use crate::services::ports::Caller;
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
@@ -230,9 +230,7 @@ impl ControlPlane {
             }
             let name = member.and_then(|member| member.name.clone()).unwrap_or_else(|| node.to_string());
             if how.typed_name.as_deref() != Some(name.as_str()) {
-                return Err(Refusal::bad_input(format!(
-                    "to lose the data of this node, type its name: {name}"
-                )));
+                return Err(Refusal::bad_input(format!("to lose the data of this node, type its name: {name}")));
             }
             self.ranges_lose(caller, node, &held, &rows).await?;
         }
@@ -266,7 +264,7 @@ impl ControlPlane {
                 .map_err(|_| Refusal::unavailable("there is no other node to make the lost ranges on", 5))?;
             let anew = PlannedRange {
                 range: RangeId::random(self.random.as_ref()),
-                interval: HashInterval { low: key.low_hash, high: route.high_hash },
+                interval: HashRange { low: key.low_hash, high: route.high_hash },
                 epoch: 0,
                 replicas: single[0].iter().map(|node| (*node, Some(ReplicaId::random(self.random.as_ref())))).collect(),
             };

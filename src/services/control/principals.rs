@@ -40,7 +40,11 @@ impl ControlPlane {
     ///
     /// # Errors
     /// `BadInput`, `NotFound` for a tenant that is not there, `Conflict` where the name is taken.
-    pub async fn principal_create(&self, caller: &Caller, request: PrincipalRequest) -> Result<PrincipalRecord, Refusal> {
+    pub async fn principal_create(
+        &self,
+        caller: &Caller,
+        request: PrincipalRequest,
+    ) -> Result<PrincipalRecord, Refusal> {
         check(&request)?;
         for _ in 0..ATTEMPTS_MAX {
             let mut compares = Vec::new();
@@ -63,9 +67,10 @@ impl ControlPlane {
                 created_at: self.now(),
                 revoked_at: None,
             };
-            let taken = self.principal_list(request.tenant.as_ref()).await?.into_iter().any(|other| {
-                other.revoked_at.is_none() && other.name == record.name && other.tenant == record.tenant
-            });
+            let taken =
+                self.principal_list(request.tenant.as_ref()).await?.into_iter().any(|other| {
+                    other.revoked_at.is_none() && other.name == record.name && other.tenant == record.tenant
+                });
             if taken {
                 return Err(Refusal::conflict(format!("there is a principal {:?} already", record.name)));
             }
@@ -118,7 +123,9 @@ impl ControlPlane {
             .into_iter()
             .filter(|record| record.tenant.is_none() && record.revoked_at.is_none())
             .min_by_key(|record| record.created_at)
-            .ok_or_else(|| Refusal::not_found("there is no root principal; restore the coordinator or the recovery file"))
+            .ok_or_else(|| {
+                Refusal::not_found("there is no root principal; restore the coordinator or the recovery file")
+            })
     }
 
     pub(super) async fn principal_read(&self, id: PrincipalId) -> Result<(PrincipalRecord, KeyValue), Refusal> {
@@ -190,7 +197,8 @@ fn resource_of(record: &PrincipalRecord) -> String {
 
 fn check(request: &PrincipalRequest) -> Result<(), Refusal> {
     let name = &request.name;
-    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(|letter| letter.is_control() || letter == '/') {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(|letter| letter.is_control() || letter == '/')
+    {
         return Err(Refusal::bad_input("a principal's name is 1 to 100 bytes without control characters and '/'"));
     }
     match (&request.tenant, request.capabilities.is_empty()) {

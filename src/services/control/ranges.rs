@@ -10,12 +10,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::coordination::values::{AssignedRange, NodeDetails, NodeStatus, ReplicaState, Route, RouteReplica, from_json, to_json};
+use crate::coordination::values::{
+    AssignedRange, NodeDetails, NodeStatus, ReplicaState, Route, RouteReplica, from_json, to_json,
+};
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
+use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 use crate::domain::table::TableSpecification;
 use crate::domain::{Refusal, TableName, TenantName};
-use crate::placement::{Candidate, HashInterval, assign, initial_intervals, initial_ranges_default};
+use crate::placement::{Candidate, assign, initial_intervals, initial_ranges_default};
 
 use super::history::{ATTEMPTS_MAX, contended, refusal};
 use super::plane::ControlPlane;
@@ -69,7 +72,7 @@ pub(super) struct NodeRow {
 #[derive(Debug, Clone)]
 pub(super) struct PlannedRange {
     pub(super) range: RangeId,
-    pub(super) interval: HashInterval,
+    pub(super) interval: HashRange,
     pub(super) epoch: u64,
     /// The leader's first.
     pub(super) replicas: Vec<(NodeId, Option<ReplicaId>)>,
@@ -122,12 +125,13 @@ impl ControlPlane {
         }
         let count = specification.initial_ranges.unwrap_or_else(|| initial_ranges_default(candidates.len()));
         let intervals = initial_intervals(count);
-        let wanted = specification.replication_factor.unwrap_or(REPLICATION_FACTOR_DEFAULT).min(self.options.replicas_max);
+        let wanted =
+            specification.replication_factor.unwrap_or(REPLICATION_FACTOR_DEFAULT).min(self.options.replicas_max);
         let replicas = usize::from(wanted.max(1)).min(candidates.len());
         let sets = assign(&candidates, intervals.len(), replicas)
             .map_err(|shortage| Refusal::unavailable(shortage.to_string(), 5))?;
         let random = self.random.as_ref();
-        let planned = |(interval, nodes): (HashInterval, Vec<NodeId>)| PlannedRange {
+        let planned = |(interval, nodes): (HashRange, Vec<NodeId>)| PlannedRange {
             range: RangeId::random(random),
             interval,
             epoch: 0,
@@ -189,7 +193,12 @@ impl ControlPlane {
 
     /// Removes the routes and assignments of a table's id. Safe to run again, and against others who
     /// run it: what is of another table is not touched.
-    pub(super) async fn ranges_remove(&self, tenant: &TenantName, table: &TableName, id: TableId) -> Result<(), Refusal> {
+    pub(super) async fn ranges_remove(
+        &self,
+        tenant: &TenantName,
+        table: &TableName,
+        id: TableId,
+    ) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS_MAX {
             let routes = self.routes_of(tenant, table, id).await?;
             if routes.is_empty() {
@@ -247,7 +256,7 @@ pub(super) fn group_of(
     planned: &PlannedRange,
     rows: &BTreeMap<NodeId, NodeRow>,
 ) -> Group {
-    let HashInterval { low, high } = planned.interval;
+    let HashRange { low, high } = planned.interval;
     let uri = |node: &NodeId| rows.get(node).map(|row| row.details.uri.clone()).unwrap_or_default();
     let assigned = planned.replicas.iter().map(|(node, replica)| {
         let value = AssignedRange {

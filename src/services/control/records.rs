@@ -272,7 +272,13 @@ mod tests {
     #[test]
     fn the_json_is_pinned() {
         pinned(
-            JoinTokenRecord { role: Role::Node, name: None, created_at: Timestamp(1), created_by: "root".into(), expires_at: Timestamp(2) },
+            JoinTokenRecord {
+                role: Role::Node,
+                name: None,
+                created_at: Timestamp(1),
+                created_by: "root".into(),
+                expires_at: Timestamp(2),
+            },
             r#"{"role":"node","created_at":1,"created_by":"root","expires_at":2}"#,
         );
         pinned(

@@ -61,7 +61,9 @@ impl SecretText {
     }
 
     fn bytes(&self) -> Result<Zeroizing<Vec<u8>>, Refusal> {
-        let bytes = BASE64.decode(&self.0).map_err(|_| Refusal::bad_input("the recovery file's contents are not understood"))?;
+        let bytes = BASE64
+            .decode(&self.0)
+            .map_err(|_| Refusal::bad_input("the recovery file's contents are not understood"))?;
         Ok(Zeroizing::new(bytes))
     }
 }
@@ -120,7 +122,11 @@ impl RecoveryContents {
     ///
     /// # Errors
     /// `Conflict` where the coordinator holds another cluster.
-    pub async fn restore(&self, coordinator: &dyn Coordinator, random: std::sync::Arc<dyn Random>) -> Result<usize, Refusal> {
+    pub async fn restore(
+        &self,
+        coordinator: &dyn Coordinator,
+        random: std::sync::Arc<dyn Random>,
+    ) -> Result<usize, Refusal> {
         let there = coordinator.get(layout::CONTROL_CLUSTER).await.map_err(refusal)?;
         if let Some(entry) = &there {
             let cluster: ClusterRecord = crate::coordination::values::from_json(&entry.value)
@@ -139,8 +145,9 @@ impl RecoveryContents {
         }
         let mut records: std::collections::BTreeMap<SecretName, SealedKeyRecord> = std::collections::BTreeMap::new();
         for secret in &self.secrets {
-            let name = SecretName::from_parts(&secret.kind, secret.owner)
-                .ok_or_else(|| Refusal::bad_input(format!("the recovery file holds a key of unknown kind {:?}", secret.kind)))?;
+            let name = SecretName::from_parts(&secret.kind, secret.owner).ok_or_else(|| {
+                Refusal::bad_input(format!("the recovery file holds a key of unknown kind {:?}", secret.kind))
+            })?;
             let record = records
                 .entry(name)
                 .or_insert_with(|| SealedKeyRecord { versions: Vec::new(), in_use: Default::default() });
@@ -155,10 +162,8 @@ impl RecoveryContents {
 }
 
 async fn put_absent(coordinator: &dyn Coordinator, key: String, value: bytes::Bytes) -> Result<usize, Refusal> {
-    let done = coordinator
-        .transact(vec![Compare::absent(&key)], vec![Operation::put(&key, value)])
-        .await
-        .map_err(refusal)?;
+    let done =
+        coordinator.transact(vec![Compare::absent(&key)], vec![Operation::put(&key, value)]).await.map_err(refusal)?;
     Ok(usize::from(done.succeeded))
 }
 

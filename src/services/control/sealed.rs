@@ -124,7 +124,9 @@ impl Vault {
         let wrong = || {
             Refusal::new(
                 RefusalKind::Denied,
-                format!("the secret {label:?} does not open under this control key: it is another cluster's key, or the record was changed"),
+                format!(
+                    "the secret {label:?} does not open under this control key: it is another cluster's key, or the record was changed"
+                ),
             )
         };
         let sealed = BASE64.decode(sealed).map_err(|_| wrong())?;

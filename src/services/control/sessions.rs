@@ -7,7 +7,7 @@ use crate::coordination::{Compare, Operation, layout};
 use crate::crypto::token::NONCE_BYTES;
 use crate::domain::ids::{PrincipalId, SessionId};
 use crate::domain::{Refusal, Timestamp};
-use crate::services::access::{Claims, ClaimedTenant, TokenKey, issue};
+use crate::services::access::{ClaimedTenant, Claims, TokenKey, issue};
 use crate::services::ports::Caller;
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
@@ -53,7 +53,9 @@ impl ControlPlane {
     ) -> Result<TokenGrant, Refusal> {
         let seconds = start.seconds.unwrap_or(SESSION_SECONDS_DEFAULT);
         if !(1..=SESSION_SECONDS_MAX).contains(&seconds) || start.note.len() > 200 {
-            return Err(Refusal::bad_input("a token is good for 1 second to 366 days, and its note has 200 bytes at most"));
+            return Err(Refusal::bad_input(
+                "a token is good for 1 second to 366 days, and its note has 200 bytes at most",
+            ));
         }
         for _ in 0..ATTEMPTS_MAX {
             let (owner, owner_entry) = self.principal_read(principal).await?;

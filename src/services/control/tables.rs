@@ -11,9 +11,11 @@
 //! Dropping takes the record away and keeps it, with where its ranges were, among the dropped tables
 //! for seven days; its name is free as soon as this returns.
 
-use crate::coordination::values::{Route, from_json, to_json};
+use std::collections::BTreeSet;
+
+use crate::coordination::values::{TableAtNode, from_json, to_json};
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
-use crate::domain::ids::TableId;
+use crate::domain::ids::{NodeId, TableId};
 use crate::domain::table::{TableDefinition, TableSpecification};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::placement::split::INITIAL_RANGES_MAX;
@@ -21,7 +23,7 @@ use crate::services::ports::{Caller, Creation};
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
 use super::plane::ControlPlane;
-use super::ranges::{Group, group_of, pieces};
+use super::ranges::{Group, group_of, holders, pieces};
 use super::records::{DeletedTableRecord, IntentRecord};
 use super::sealed::unreadable;
 use super::tenants::{json, no_tenant};
@@ -155,21 +157,38 @@ impl ControlPlane {
         self.ranges_remove(&definition.tenant, &definition.name, definition.id).await
     }
 
-    /// Waits until every range is served, or the time is up; the table is there either way.
+    /// Waits until every node that holds a part of the table has said that the part can be used, or the
+    /// time is up; the table is there either way.
     pub(super) async fn table_ready(&self, definition: &TableDefinition) {
-        let deadline = tokio::time::Instant::now() + std::time::Duration::from_millis(self.options.table_ready_wait_ms);
-        let mut pause_ms = 2;
-        while tokio::time::Instant::now() < deadline {
-            let routes = self.routes_of(&definition.tenant, &definition.name, definition.id).await;
-            match routes {
-                Ok(routes) if routes.iter().all(|(_, _, route): &(_, _, Route)| route.epoch > 0) => return,
-                _ => tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await,
+        let wait = std::time::Duration::from_millis(self.options.table_ready_wait_ms);
+        if wait.is_zero() {
+            return;
+        }
+        let ready = async {
+            let mut pause_ms = 1;
+            while !self.table_is_ready(definition).await.unwrap_or(false) {
+                tokio::time::sleep(std::time::Duration::from_millis(pause_ms)).await;
+                pause_ms = (pause_ms * 2).min(200);
             }
-            pause_ms = (pause_ms * 2).min(200);
+        };
+        if tokio::time::timeout(wait, ready).await.is_err() {
+            tracing::warn!(table = %definition.id, "not every node serves its part of the table yet");
         }
-        if self.options.table_ready_wait_ms > 0 {
-            tracing::warn!(table = %definition.id, "not every range of the new table is served yet");
+    }
+
+    async fn table_is_ready(&self, definition: &TableDefinition) -> Result<bool, Refusal> {
+        let (tenant, table) = (&definition.tenant, &definition.name);
+        let routes = self.routes_of(tenant, table, definition.id).await?;
+        let nodes: BTreeSet<NodeId> = routes.iter().flat_map(|(_, _, route)| holders(route)).collect();
+        for node in nodes {
+            let key = layout::node_table_details(node, tenant, table);
+            let Some(entry) = self.coordinator.get(&key).await.map_err(refusal)? else { return Ok(false) };
+            let said: TableAtNode = from_json(&entry.value).map_err(|_| unreadable(&key))?;
+            if said.status != "okay" || said.table_uuid != Some(definition.id) {
+                return Ok(false);
+            }
         }
+        Ok(true)
     }
 
     /// A table as the coordinator has it now, with its entry to compare with.
@@ -226,8 +245,7 @@ impl ControlPlane {
                 deleted_by: caller.name.clone(),
             };
             let intent_key = layout::control_job(definition.id.0);
-            let intent =
-                IntentRecord::RemoveRoutes { tenant: tenant.clone(), table: table.clone(), started_at: now };
+            let intent = IntentRecord::RemoveRoutes { tenant: tenant.clone(), table: table.clone(), started_at: now };
             let done = self
                 .commit(Change {
                     resource: format!("table/{tenant}/{table}"),

@@ -21,7 +21,11 @@ use super::sealed::{SecretName, unreadable};
 
 impl ControlPlane {
     /// Makes a tenant, or finds it.
-    pub(super) async fn tenant_create(&self, caller: &Caller, name: &TenantName) -> Result<(Tenant, Creation), Refusal> {
+    pub(super) async fn tenant_create(
+        &self,
+        caller: &Caller,
+        name: &TenantName,
+    ) -> Result<(Tenant, Creation), Refusal> {
         for _ in 0..ATTEMPTS_MAX {
             if let Some((tenant, _)) = self.tenant_read(name).await? {
                 return Ok((tenant, Creation::Unchanged));
@@ -88,11 +92,8 @@ impl ControlPlane {
                 )));
             }
             let intent_key = layout::control_job(tenant.id.0);
-            let intent = IntentRecord::RemoveTenant {
-                tenant: name.clone(),
-                tenant_id: tenant.id,
-                started_at: self.now(),
-            };
+            let intent =
+                IntentRecord::RemoveTenant { tenant: name.clone(), tenant_id: tenant.id, started_at: self.now() };
             let done = self
                 .commit(Change {
                     resource: format!("tenant/{name}"),

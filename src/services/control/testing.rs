@@ -70,6 +70,13 @@ impl Cluster {
         open(&self.coordinator, &self.control_key, &self.clock).await.unwrap()
     }
 
+    /// An instance that waits for new tables to be served.
+    pub(super) async fn patient(&self) -> Arc<ControlPlane> {
+        let options = ControlOptions { table_ready_wait_ms: 60_000, ..ControlOptions::default() };
+        let (clock, random) = (self.clock.clone(), Arc::new(SystemRandom));
+        ControlPlane::open(self.coordinator.clone(), &self.control_key, options, clock, random).await.unwrap()
+    }
+
     /// A node that says okay, and does nothing.
     pub(super) async fn node(&self, number: u8, zone: &str) -> NodeId {
         let node = NodeId::from_bytes([number; 16]);

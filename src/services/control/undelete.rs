@@ -6,11 +6,11 @@
 //! old name was free at once and may be taken.
 
 use crate::coordination::{Compare, KeyValue, Operation, layout};
+use crate::domain::hash::HashRange;
 use crate::domain::ids::{TableId, TenantId};
 use crate::domain::limits::UNDELETE_SECONDS;
 use crate::domain::table::TableDefinition;
 use crate::domain::{Refusal, TableName, TenantName};
-use crate::placement::HashInterval;
 use crate::services::ports::Caller;
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
@@ -74,6 +74,7 @@ impl ControlPlane {
                 )));
             }
             if self.undelete_write(caller, &definition, &dropped, &entry, &tenant_entry).await? {
+                self.table_ready(&definition).await;
                 return Ok(definition);
             }
         }
@@ -91,13 +92,12 @@ impl ControlPlane {
         let rows = self.node_rows().await?;
         let planned = dropped.ranges.iter().map(|range| PlannedRange {
             range: range.range,
-            interval: HashInterval { low: range.low, high: range.high },
+            interval: HashRange { low: range.low, high: range.high },
             epoch: range.epoch,
             replicas: range.replicas.clone(),
         });
-        let groups: Vec<Group> = planned
-            .map(|range| group_of(&definition.tenant, &definition.name, definition.id, &range, &rows))
-            .collect();
+        let groups: Vec<Group> =
+            planned.map(|range| group_of(&definition.tenant, &definition.name, definition.id, &range, &rows)).collect();
         let intent = IntentRecord::UndeleteTable {
             tenant: definition.tenant.clone(),
             table: definition.name.clone(),
@@ -137,11 +137,8 @@ impl ControlPlane {
         for (entry, record) in self.records::<DeletedTableRecord>(layout::CONTROL_TABLES_DELETED).await? {
             if now.seconds_since(record.deleted_at) >= UNDELETE_SECONDS {
                 let compares = vec![Compare::unchanged(&entry.key, Some(&entry))];
-                let done = self
-                    .coordinator
-                    .transact(compares, vec![Operation::delete(&entry.key)])
-                    .await
-                    .map_err(refusal)?;
+                let done =
+                    self.coordinator.transact(compares, vec![Operation::delete(&entry.key)]).await.map_err(refusal)?;
                 expired += usize::from(done.succeeded);
             }
         }

@@ -98,7 +98,9 @@ impl State {
         } else if let Some(tenant) = layout::parse_control_tenant(key) {
             match from_json::<Tenant>(value) {
                 Ok(definition) => set(&mut self.tenants, tenant, revision, Some(definition)),
-                Err(problem) => tracing::error!(key, %problem, "a tenant's record cannot be read; it is left as it was"),
+                Err(problem) => {
+                    tracing::error!(key, %problem, "a tenant's record cannot be read; it is left as it was")
+                }
             }
         }
     }
@@ -242,11 +244,15 @@ mod tests {
     fn a_listing_removes_what_it_lacks_unless_that_is_newer() {
         let mut state = State::default();
         state.put("control/tenant/acme", 3, &tenant(3));
-        state.put("control/tenant/late", 12, &to_json(&Tenant {
-            id: TenantId::from_bytes([1; 16]),
-            name: TenantName::new("late").unwrap(),
-            created_at: Timestamp(0),
-        }));
+        state.put(
+            "control/tenant/late",
+            12,
+            &to_json(&Tenant {
+                id: TenantId::from_bytes([1; 16]),
+                name: TenantName::new("late").unwrap(),
+                created_at: Timestamp(0),
+            }),
+        );
         let kept = KeyValue {
             key: "control/tenant/kept".into(),
             value: to_json(&Tenant {

@@ -90,8 +90,11 @@ async fn invitations_expire() {
 #[tokio::test]
 async fn every_role_gets_its_own_part_and_no_other() {
     let cluster = Cluster::start().await;
-    let (node, proxy, reporter) =
-        (invited(&cluster, Role::Node).await, invited(&cluster, Role::Proxy).await, invited(&cluster, Role::Reporting).await);
+    let (node, proxy, reporter) = (
+        invited(&cluster, Role::Node).await,
+        invited(&cluster, Role::Proxy).await,
+        invited(&cluster, Role::Reporting).await,
+    );
     let other = invited(&cluster, Role::Node).await;
     let mut own = Vec::new();
     for peer in [node, proxy, reporter, other] {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::coordination::values::{AssignedRange, Route, from_json, to_json};
 use crate::coordination::layout;
+use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json, to_json};
 use crate::domain::ids::TableId;
+use crate::domain::table::TableDefinition;
 use crate::domain::{RefusalKind, TenantName};
 use crate::services::control::records::IntentRecord;
 use crate::services::control::testing::{Cluster, specification, table};
@@ -280,4 +281,29 @@ async fn ranges_are_described_in_order() {
     assert!(ranges.iter().all(|range| range.leader == node && range.replicas.len() == 1));
     let missing = cluster.plane.range_list(&acme, &table("nothing")).await.unwrap_err();
     assert_eq!(missing.kind, RefusalKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_new_table_is_waited_for_until_its_node_says_it_is_ready() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let node = cluster.node(1, "a").await;
+    let patient = cluster.patient().await;
+    let users = table("users");
+    let mut making = Box::pin(patient.create_table(&cluster.root, &acme, &users, specification(2, 1)));
+    let definition = loop {
+        tokio::select! {
+            biased;
+            made = &mut making => panic!("nobody serves the table yet, and it was answered: {made:?}"),
+            () = tokio::task::yield_now() => {
+                if let Some(entry) = cluster.coordinator.get(&layout::control_table(&acme, &users)).await.unwrap() {
+                    break from_json::<TableDefinition>(&entry.value).unwrap();
+                }
+            }
+        }
+    };
+    let ready = TableAtNode { status: "okay".to_owned(), table_uuid: Some(definition.id) };
+    let key = layout::node_table_details(node, &acme, &users);
+    cluster.coordinator.put(&key, to_json(&ready), None).await.unwrap();
+    assert_eq!(making.await.unwrap(), (definition, Creation::Created));
 }
