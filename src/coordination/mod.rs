@@ -29,7 +29,7 @@ mod error;
 pub mod etcd;
 pub mod layout;
 #[cfg(test)]
-mod mirror;
+mod mirror_tests;
 pub mod reflector;
 #[doc(hidden)]
 pub mod testing;

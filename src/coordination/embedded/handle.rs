@@ -13,7 +13,8 @@ use super::store::Store;
 use super::worker::{self, Job, Written};
 use crate::coordination::coordinator::check_transaction;
 use crate::coordination::{
-    Compare, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, TransactionResult, Watch, Writer,
+    Compare, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, TransactionResult, Watch,
+    WatchBatch, Writer,
 };
 
 /// How the embedded store behaves.
@@ -30,7 +31,7 @@ impl Default for EmbeddedOptions {
 }
 
 /// What all handles share.
-struct Shared {
+pub(super) struct Shared {
     jobs: Mutex<std::sync::mpsc::Sender<Job>>,
     committed: watch::Receiver<Revision>,
 }
@@ -40,7 +41,10 @@ impl Shared {
         self.jobs.lock().send(job).map_err(|_| stopped())
     }
 
-    async fn read<T: Send + 'static>(&self, read: impl FnOnce(&mut Store) -> Result<T> + Send + 'static) -> Result<T> {
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut Store) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (sender, receiver) = oneshot::channel();
         self.send(Job::Read(Box::new(move |store| drop(sender.send(read(store))))))?;
         receiver.await.map_err(|_| stopped())?
@@ -108,7 +112,7 @@ impl Drop for EmbeddedStore {
 /// One writer's handle on the embedded store.
 #[derive(Clone)]
 pub struct EmbeddedCoordinator {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     writer: Writer,
 }
 
@@ -198,7 +202,7 @@ async fn feed(
     shared: &Shared,
     prefix: &str,
     from_revision: Revision,
-    sender: &mpsc::Sender<Result<super::super::WatchBatch>>,
+    sender: &mpsc::Sender<Result<WatchBatch>>,
 ) -> Error {
     let mut committed = shared.committed.clone();
     let mut next = from_revision;
@@ -218,21 +222,5 @@ async fn feed(
         if committed.changed().await.is_err() {
             return stopped();
         }
-    }
-}
-
-#[cfg(test)]
-impl EmbeddedCoordinator {
-    /// Bounds the file as a full disk would.
-    pub(super) async fn set_pages_max(&self, pages: u32) {
-        self.shared.read(move |store| store.execute(&format!("PRAGMA max_page_count={pages}"))).await.unwrap();
-    }
-
-    /// Lets the next commit fail by a constraint that is checked only then.
-    pub(super) async fn break_next_commit(&self) {
-        let sql = "PRAGMA foreign_keys=ON; CREATE TEMP TABLE parent (id INTEGER PRIMARY KEY);
-            CREATE TEMP TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
-            CREATE TEMP TRIGGER breaks AFTER UPDATE ON main.meta BEGIN INSERT INTO child VALUES (1); END;";
-        self.shared.read(move |store| store.execute(sql)).await.unwrap();
     }
 }

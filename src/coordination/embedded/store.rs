@@ -29,7 +29,7 @@ struct LeaseClock {
 
 /// The store: a connection and what is kept in memory of it.
 pub(super) struct Store {
-    connection: Connection,
+    pub(super) connection: Connection,
     revision: Revision,
     compacted: Revision,
     leases: BTreeMap<i64, LeaseClock>,
@@ -100,16 +100,6 @@ impl Store {
     /// Whether a transaction is open; SQLite ends one itself on some errors.
     pub(super) fn in_transaction(&self) -> bool {
         !self.connection.is_autocommit()
-    }
-
-    #[cfg(test)]
-    pub(super) fn pragma(&self, name: &str) -> String {
-        let text = |value: rusqlite::types::Value| match value {
-            rusqlite::types::Value::Integer(number) => number.to_string(),
-            rusqlite::types::Value::Text(text) => text,
-            other => format!("{other:?}"),
-        };
-        self.connection.pragma_query_value(None, name, |row| row.get(0)).map(text).unwrap()
     }
 
     fn meta(&self, name: &str) -> Result<i64> {
