@@ -6,6 +6,7 @@
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`access`]: bearer tokens in, callers out.
+//! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
 //! - [`assignments`]: a node follows what control gives it.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
@@ -16,3 +17,4 @@ pub mod engine;
 pub mod items;
 pub mod ports;
 pub mod ranges;
+pub mod routing;
