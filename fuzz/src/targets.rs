@@ -20,6 +20,11 @@ pub const ALL: &[Target] = &[
     Target { name: "vfs-file-header", reads: "header blocks of encrypted SQLite files", run: vfs::fuzz_file_header },
     Target { name: "vfs-page", reads: "sealed pages and log headers of SQLite files", run: vfs::fuzz_open_page },
     Target { name: "vfs-pieces", reads: "offsets and lengths of SQLite's reads", run: vfs::fuzz_pieces },
+    Target {
+        name: "routing-copy",
+        reads: "the opened body of the routing table's copy on disk",
+        run: dstore::services::routing::fuzz_routing_copy,
+    },
 ];
 
 /// The target called `name`.
