@@ -244,7 +244,11 @@ mod tests {
         }
 
         #[test]
-        fn headers_come_back_and_changes_are_noticed(plain in prop::collection::vec(any::<u8>(), 1..40), at: prop::sample::Index, flip in 1u8..) {
+        fn headers_come_back_and_changes_are_noticed(
+            plain in prop::collection::vec(any::<u8>(), 1..40),
+            at: prop::sample::Index,
+            flip in 1u8..,
+        ) {
             let mut sealed = vec![0; plain.len() + HEADER_OVERHEAD];
             seal_header(&aead(), &place(), [4; 12], &plain, &mut sealed).unwrap();
             let mut copy = sealed.clone();

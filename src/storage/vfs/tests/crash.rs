@@ -76,7 +76,7 @@ fn kill_9_loses_no_synced_commit() {
         let mut child = child("write", &fixture);
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut acknowledged = None;
-        // From the fourth commit to the forty-third: the child is somewhere behind it when it dies.
+        // After one to thirteen acknowledged commits; the child is at work on the next one when it dies.
         let mut wanted = 1 + round * 7 % 13;
         while wanted > 0 {
             let line = lines.next().expect("the child writes until it is killed").unwrap();

@@ -100,7 +100,7 @@ fn a_log_may_be_torn_while_it_is_begun_anew() {
     connection.execute_batch("UPDATE secret_table SET secret_column = lower(upper(secret_column))").unwrap();
     insert(&connection, 90..95);
     let log_after = read(&fixture.log_path());
-    assert_eq!(log_after.len(), log_before.len().max(log_after.len()), "the log was not cut");
+    assert!(log_after.len() >= log_before.len(), "the log was not cut");
     assert!(log_before[..60] != log_after[..60], "but begun anew");
     for torn in 0..=60 {
         let mut log = log_before.clone();
