@@ -2,8 +2,6 @@
 //! `#[doc(hidden)] pub fn fuzz_…(data: &[u8])` beside the parser (it may also check that what was
 //! parsed can be written and read again), name it here, and store seeds in `fuzz/corpus/<name>/seeds.txt`.
 
-use dstore::storage::vfs::fuzz as vfs;
-
 /// One target.
 pub struct Target {
     /// Its name on the command line and the folder of its corpus.
@@ -14,17 +12,28 @@ pub struct Target {
     pub run: fn(&[u8]),
 }
 
+const fn target(name: &'static str, reads: &'static str, run: fn(&[u8])) -> Target {
+    Target { name, reads, run }
+}
+
 /// Every target, by name.
+#[rustfmt::skip] // a table reads best as one
 pub const ALL: &[Target] = &[
-    Target { name: "names", reads: "names of tenants and tables", run: names },
-    Target { name: "vfs-file-header", reads: "header blocks of encrypted SQLite files", run: vfs::fuzz_file_header },
-    Target { name: "vfs-page", reads: "sealed pages and log headers of SQLite files", run: vfs::fuzz_open_page },
-    Target { name: "vfs-pieces", reads: "offsets and lengths of SQLite's reads", run: vfs::fuzz_pieces },
-    Target {
-        name: "routing-copy",
-        reads: "the opened body of the routing table's copy on disk",
-        run: dstore::services::routing::fuzz_routing_copy,
-    },
+    target("cell-path", "paths of cells", dstore::domain::cell::fuzz_path),
+    target("cursor", "cursors of listings", dstore::crypto::cursor::fuzz_cursor_open),
+    target("document", "documents as bytes", dstore::domain::document::fuzz_document),
+    target("entity-tags", "If-Match and If-None-Match", dstore::domain::version::fuzz_entity_tags),
+    target("entry", "payloads of log entries", dstore::replication::entry::fuzz_entry),
+    target("json", "bodies of items", dstore::domain::document::fuzz_json),
+    target("key-text", "IDs and sort keys in paths", dstore::domain::key::fuzz_key_text),
+    target("log-batch", "batches and records of the commit log", dstore::storage::log::fuzz_batch),
+    target("names", "names of tenants and tables", names),
+    target("packed-key", "packed keys", dstore::domain::key::fuzz_packed_key),
+    target("routing-copy", "the opened copy of the routing table on disk", dstore::services::routing::fuzz_routing_copy),
+    target("token", "bearer tokens", dstore::crypto::token::fuzz_token_open),
+    target("vfs-file-header", "header blocks of encrypted files", dstore::storage::vfs::fuzz::fuzz_file_header),
+    target("vfs-page", "sealed pages", dstore::storage::vfs::fuzz::fuzz_open_page),
+    target("vfs-pieces", "reads at any offset of an encrypted file", dstore::storage::vfs::fuzz::fuzz_pieces),
 ];
 
 /// The target called `name`.

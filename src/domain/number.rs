@@ -185,9 +185,10 @@ fn parse_exponent(text: &str) -> Option<i64> {
 /// As [`Number::parse`].
 pub fn canonical(text: &str) -> Result<std::borrow::Cow<'_, str>, Refusal> {
     let bytes = text.as_bytes();
-    let short_integer =
-        bytes.len() <= 18 && bytes.iter().all(u8::is_ascii_digit) && (bytes.len() == 1 || bytes[0] != b'0');
-    if short_integer && !bytes.is_empty() {
+    let short_integer = matches!(bytes.len(), 1..=18)
+        && bytes.iter().all(u8::is_ascii_digit)
+        && (bytes.len() == 1 || bytes[0] != b'0');
+    if short_integer {
         return Ok(std::borrow::Cow::Borrowed(text));
     }
     Number::parse(text).map(|number| std::borrow::Cow::Owned(number.to_text()))
