@@ -70,12 +70,11 @@ if cargo clippy --version >/dev/null 2>&1; then
 else
     skip lints "this toolchain has no clippy (rustup component add clippy)"
 fi
-if ! cargo deny --version >/dev/null 2>&1; then
-    skip licences "cargo-deny is not installed (cargo install cargo-deny)"
-elif ! cargo deny --offline check bans licenses sources >/dev/null 2>&1 && ! cargo fetch --locked --quiet; then
-    skip licences "the package index cannot be reached"
-else
+if cargo deny --version >/dev/null 2>&1; then
+    # Advisories need a database from the network and say something new every day: not a reason for a commit to fail.
     step licences cargo deny --offline check bans licenses sources
+else
+    skip licences "cargo-deny is not installed (cargo install cargo-deny)"
 fi
 
 if [ "$mode" = check ]; then

@@ -134,6 +134,7 @@ fn set_current(current: Option<(Instant, Vec<u8>)>) {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "a thread that loops cannot be stopped, and nothing is left to save")]
 fn watch(target: &'static Target) {
     loop {
         std::thread::sleep(Duration::from_millis(500));

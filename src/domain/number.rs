@@ -185,9 +185,8 @@ fn parse_exponent(text: &str) -> Option<i64> {
 /// As [`Number::parse`].
 pub fn canonical(text: &str) -> Result<std::borrow::Cow<'_, str>, Refusal> {
     let bytes = text.as_bytes();
-    let short_integer = matches!(bytes.len(), 1..=18)
-        && bytes.iter().all(u8::is_ascii_digit)
-        && (bytes.len() == 1 || bytes[0] != b'0');
+    let short_integer =
+        matches!(bytes.len(), 1..=18) && bytes.iter().all(u8::is_ascii_digit) && (bytes.len() == 1 || bytes[0] != b'0');
     if short_integer {
         return Ok(std::borrow::Cow::Borrowed(text));
     }

@@ -25,7 +25,8 @@ use crate::domain::version::ItemVersion;
 
 use super::operation::{Change, ClientRequest, Operation, Preconditions, TagCondition};
 
-const FORMAT_VERSION: u8 = 1;
+/// The version of the format written here.
+pub const FORMAT_VERSION: u8 = 1;
 const FLAG_IF_MATCH: u8 = 1;
 const FLAG_IF_NONE_MATCH: u8 = 2;
 const FLAG_REQUEST: u8 = 4;

@@ -61,7 +61,7 @@ pub(crate) const WRAPPED_KEY_BYTES_MAX: usize = 1024;
 /// How batches begin.
 pub(crate) const MAGIC: [u8; 8] = *b"dStorLog";
 /// The version of the format written here.
-pub(crate) const FORMAT_VERSION: u16 = 1;
+pub const FORMAT_VERSION: u16 = 1;
 
 /// The batch says that all before it was synced, and holds no records.
 pub(crate) const FLAG_MARK: u8 = 1;

@@ -24,7 +24,7 @@ pub use commit_log::{Append, AppendRefused, CommitLog, Committed, GroupSink, Log
 pub use disk::{Disk, DiskFile};
 pub use disk_system::SystemDisk;
 pub use error::{FirstLost, LogError};
-pub use format::fuzz_batch;
+pub use format::{FORMAT_VERSION, fuzz_batch};
 pub use keys::{KeyOwner, LogKeyError, LogKeys, WrappedLogKey};
 pub use options::LogOptions;
 pub use record::{Record, RecordKind};
