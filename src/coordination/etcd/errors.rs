@@ -17,8 +17,11 @@ pub(super) enum Effect {
     Change,
 }
 
+/// Makes our error of etcd's text.
+type Meaning = fn(String) -> Error;
+
 /// Texts by which etcd says what was wrong with a request it did not carry out.
-const REFUSALS: [(&str, fn(String) -> Error); 16] = [
+const REFUSALS: [(&str, Meaning); 16] = [
     ("required revision has been compacted", |_| Error::Compacted { compacted_revision: 0 }),
     // The store was restored from a backup: what was read before is not the past of what is now.
     ("required revision is a future revision", |_| Error::Compacted { compacted_revision: 0 }),

@@ -308,8 +308,8 @@ mod tests {
     }
 
     fn snapshot(tables: u8, ranges: u32) -> RoutingSnapshot {
-        let mut snapshot = RoutingSnapshot::default();
-        snapshot.revisions = Revisions { routes: 3, tables: 2, tenants: i64::MAX };
+        let revisions = Revisions { routes: 3, tables: 2, tenants: i64::MAX };
+        let mut snapshot = RoutingSnapshot { revisions, ..RoutingSnapshot::default() };
         for number in 0..tables {
             let definition = definition("acme", &format!("table-{number}"), number);
             let routes: TableRoutes = (0..ranges).map(|low| route(low * 10, low * 10 + 9, u64::from(low))).collect();
