@@ -2,4 +2,7 @@
 //! down; this is the only place that names SQLite, etcd or a real clock.
 
 pub mod ambient;
+pub mod dev;
+pub mod lifecycle;
+mod local_wiring;
 pub mod node_parts;

@@ -1,0 +1,56 @@
+//! What stands between the parts when they share a process: key parts come from control by a call,
+//! and nodes are reached by a call.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use parking_lot::RwLock;
+
+use crate::domain::Refusal;
+use crate::domain::ids::{NodeId, TenantId};
+use crate::services::assignments::{HandedPart, KeyParts};
+use crate::services::control::ControlPlane;
+use crate::services::items::{Nodes, RangeRoute};
+use crate::services::ranges::RangeService;
+
+/// The key parts of one node, from the control plane in this process.
+pub struct LocalKeyParts {
+    /// Control.
+    pub control: Arc<ControlPlane>,
+    /// The node that asks.
+    pub node: NodeId,
+}
+
+#[async_trait]
+impl KeyParts for LocalKeyParts {
+    async fn node_part(&self) -> Result<Vec<HandedPart>, Refusal> {
+        let versions = self.control.node_key_local(self.node).await?;
+        Ok(versions.into_iter().map(|(version, part)| HandedPart { version, part }).collect())
+    }
+
+    async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal> {
+        let versions = self.control.tenant_key_local(tenant).await?;
+        Ok(versions.into_iter().map(|part| HandedPart { version: part.version, part: part.key }).collect())
+    }
+}
+
+/// The nodes of this process.
+#[derive(Default)]
+pub struct LocalNodes {
+    nodes: RwLock<HashMap<NodeId, Arc<dyn RangeService>>>,
+}
+
+impl LocalNodes {
+    /// Adds a node.
+    pub fn add(&self, node: NodeId, service: Arc<dyn RangeService>) {
+        self.nodes.write().insert(node, service);
+    }
+}
+
+impl Nodes for LocalNodes {
+    fn reach(&self, route: &RangeRoute) -> Result<Arc<dyn RangeService>, Refusal> {
+        let node = self.nodes.read().get(&route.node).cloned();
+        node.ok_or_else(|| Refusal::unavailable(format!("node {} is not running in this process; start with as many nodes as before", route.node), 5))
+    }
+}
