@@ -9,7 +9,9 @@ fn main() -> ExitCode {
     match cli::enter(std::env::args_os()) {
         Entry::Finished(code) => code,
         Entry::Serve(serve) => match serve.command {
-            ServeCommand::Dev(flags) => lifecycle::run_dev(&serve.config, flags.nodes, flags.output == OutputFormat::Json),
+            ServeCommand::Dev(flags) => {
+                lifecycle::run_dev(&serve.config, flags.nodes, flags.output == OutputFormat::Json)
+            }
         },
     }
 }

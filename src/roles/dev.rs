@@ -115,18 +115,25 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
     let (clock, random) = (ambient::clock(), ambient::random());
     crate::storage::vfs::register(Arc::clone(&random)).map_err(|error| StartError(error.to_string()))?;
     let control_folder = options.data.join("control");
-    std::fs::create_dir_all(&control_folder).map_err(|error| StartError(format!("{}: {error}", control_folder.display())))?;
+    std::fs::create_dir_all(&control_folder)
+        .map_err(|error| StartError(format!("{}: {error}", control_folder.display())))?;
     let lock = lock_folder(&options.data)?;
     // Taken first: a port in use should be told before anything is made.
-    let listener = Listener::bind(options.listen, None)
-        .map_err(|error| StartError(format!("cannot listen on {}: {error}. Choose another with --listen, port 0 takes a free one", options.listen)))?;
+    let listener = Listener::bind(options.listen, None).map_err(|error| {
+        StartError(format!(
+            "cannot listen on {}: {error}. Choose another with --listen, port 0 takes a free one",
+            options.listen
+        ))
+    })?;
     let address = listener.address().map_err(|error| StartError(error.to_string()))?;
     let url = format!("http://{address}");
 
-    let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default()).map_err(|error| StartError(error.to_string()))?;
-    let control = open_control(&store, &control_folder, options.nodes, &clock, &random).await?;
+    let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default())
+        .map_err(|error| StartError(error.to_string()))?;
+    let control = open_control(&store, &control_folder, &clock, &random).await?;
     let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
-    let routing = Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), Arc::clone(&clock), Arc::clone(&random)));
+    let routing =
+        Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), Arc::clone(&clock), Arc::clone(&random)));
 
     let local = Arc::new(LocalNodes::default());
     let mut nodes = Vec::new();
@@ -143,7 +150,8 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
     let credentials = ready_credentials(&options.data, &url, &control, &*clock).await?;
     wait_for_routing(&routing).await?;
     let state = RestState {
-        items: Arc::new(RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>)) as Arc<dyn Items>,
+        items: Arc::new(RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>))
+            as Arc<dyn Items>,
         catalog: Arc::clone(&control) as Arc<dyn Catalog>,
         authenticator: Arc::new(TokenAuthenticator::new(Arc::clone(&keys), lists, Arc::clone(&clock))),
         token_keys: keys,
@@ -159,7 +167,8 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
         ..ServerOptions::default()
     };
     let state = Arc::new(state);
-    let server = server::start(vec![listener], &server_options, move || surface(Arc::clone(&state))).map_err(|error| StartError(error.to_string()))?;
+    let server = server::start(vec![listener], &server_options, move || surface(Arc::clone(&state)))
+        .map_err(|error| StartError(error.to_string()))?;
     let maintenance = tokio::spawn(maintain(Arc::clone(&control)));
     Ok(Dev { credentials, control, server, nodes, tasks: vec![follower, maintenance], routing, store, _lock: lock })
 }
@@ -187,16 +196,20 @@ impl Dev {
 fn lock_folder(data: &Path) -> Result<std::fs::File, StartError> {
     let path = data.join("lock");
     let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
-    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| StartError(format!("{} is in use by another dstore: stop that one, or choose another folder with --data", data.display())))?;
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        StartError(format!(
+            "{} is in use by another dstore: stop that one, or choose another folder with --data",
+            data.display()
+        ))
+    })?;
     Ok(file)
 }
 
 async fn open_control(
     store: &EmbeddedStore,
     folder: &Path,
-    nodes: u16,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<Arc<ControlPlane>, StartError> {
@@ -204,14 +217,19 @@ async fn open_control(
     let exists = ControlPlane::exists(&*coordinator).await.map_err(told("the coordinator"))?;
     let key_path = folder.join("control.key");
     if exists && !key_path.exists() {
-        return Err(StartError(format!("{} is missing: restore it from a copy, the data cannot be read without it", key_path.display())));
+        return Err(StartError(format!(
+            "{} is missing: restore it from a copy, the data cannot be read without it",
+            key_path.display()
+        )));
     }
     let key = read_or_make_key(&key_path, &**random)?;
     if !exists {
         ControlPlane::create(&coordinator, &key, None, clock, random).await.map_err(told("the control plane"))?;
     }
-    let options = ControlOptions { replicas_max: 1.min(nodes.max(1)) as u8, ..ControlOptions::default() };
-    ControlPlane::open(coordinator, &key, options, Arc::clone(clock), Arc::clone(random)).await.map_err(told("the control plane"))
+    let options = ControlOptions::default();
+    ControlPlane::open(coordinator, &key, options, Arc::clone(clock), Arc::clone(random))
+        .await
+        .map_err(told("the control plane"))
 }
 
 async fn start_node(
@@ -245,7 +263,10 @@ async fn start_node(
 fn read_or_make_id(path: &Path, random: &dyn Random) -> Result<NodeId, StartError> {
     let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
     match std::fs::read_to_string(path) {
-        Ok(text) => text.trim().parse().map_err(|_| StartError(format!("{} holds no UUID: restore it from a copy", path.display()))),
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| StartError(format!("{} holds no UUID: restore it from a copy", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = NodeId::random(random);
             if let Some(folder) = path.parent() {
@@ -275,7 +296,7 @@ fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
 async fn wait_for_nodes(control: &ControlPlane, nodes: &[RunningNode]) -> Result<(), StartError> {
     for _ in 0..500 {
         let known = control.node_list().await.map_err(told("listing nodes"))?;
-        if nodes.iter().all(|node| known.iter().any(|summary| summary.node == node.node && summary.details.is_some())) {
+        if nodes.iter().all(|node| known.iter().any(|summary| summary.id == node.node && summary.alive)) {
             return Ok(());
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -307,7 +328,12 @@ fn this_process(root: crate::domain::ids::PrincipalId) -> Caller {
     Caller { principal: root, name: "dstore dev".to_owned(), tenant: None, capabilities: Vec::new() }
 }
 
-async fn ready_credentials(data: &Path, url: &str, control: &ControlPlane, clock: &dyn Clock) -> Result<Credentials, StartError> {
+async fn ready_credentials(
+    data: &Path,
+    url: &str,
+    control: &ControlPlane,
+    clock: &dyn Clock,
+) -> Result<Credentials, StartError> {
     let path = data.join("credentials.json");
     let now_seconds = clock.now().0 / 1_000_000;
     let kept: Option<Kept> = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
@@ -337,7 +363,11 @@ async fn ready_credentials(data: &Path, url: &str, control: &ControlPlane, clock
     Ok(credentials)
 }
 
-async fn default_principal(control: &ControlPlane, caller: &Caller, tenant: &TenantName) -> Result<crate::domain::ids::PrincipalId, StartError> {
+async fn default_principal(
+    control: &ControlPlane,
+    caller: &Caller,
+    tenant: &TenantName,
+) -> Result<crate::domain::ids::PrincipalId, StartError> {
     let known = control.principal_list(Some(tenant)).await.map_err(told("principals"))?;
     if let Some(principal) = known.into_iter().find(|principal| principal.revoked_at.is_none()) {
         return Ok(principal.id);

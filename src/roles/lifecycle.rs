@@ -16,7 +16,8 @@ use super::node_parts::{NodeSettings, StartError};
 
 /// Sends log lines to stderr, as the settings say.
 pub fn start_logging(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.logging.level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let filter = tracing_subscriber::EnvFilter::try_new(&config.logging.level)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match config.logging.format {
         LogFormat::Json => builder.json().try_init(),
@@ -51,7 +52,11 @@ pub fn node_settings(config: &Config) -> NodeSettings {
             reserve_bytes: config.log.segment_mib << 20,
             ..defaults.log
         },
-        flush: FlushBudget { memory_bytes_soft: tables_bytes / 2, memory_bytes_hard: tables_bytes.max(1 << 20), ..defaults.flush },
+        flush: FlushBudget {
+            memory_bytes_soft: tables_bytes / 2,
+            memory_bytes_hard: tables_bytes.max(1 << 20),
+            ..defaults.flush
+        },
         admission: AdmissionLimits { writes_max: config.limits.queue, ..AdmissionLimits::default() },
         cache_bytes: config.memory.item_cache_mib << 20,
         open_files_max: config.limits.open_files,

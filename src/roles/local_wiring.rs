@@ -31,7 +31,7 @@ impl KeyParts for LocalKeyParts {
 
     async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal> {
         let versions = self.control.tenant_key_local(tenant).await?;
-        Ok(versions.into_iter().map(|part| HandedPart { version: part.version, part: part.key }).collect())
+        Ok(versions.into_iter().map(|part| HandedPart { version: part.version, part: part.part }).collect())
     }
 }
 
@@ -51,6 +51,11 @@ impl LocalNodes {
 impl Nodes for LocalNodes {
     fn reach(&self, route: &RangeRoute) -> Result<Arc<dyn RangeService>, Refusal> {
         let node = self.nodes.read().get(&route.node).cloned();
-        node.ok_or_else(|| Refusal::unavailable(format!("node {} is not running in this process; start with as many nodes as before", route.node), 5))
+        node.ok_or_else(|| {
+            Refusal::unavailable(
+                format!("node {} is not running in this process; start with as many nodes as before", route.node),
+                5,
+            )
+        })
     }
 }
