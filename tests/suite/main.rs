@@ -1,4 +1,6 @@
 //! End to end: engines on real files, real processes, real etcd, real clients. One binary, so that it
 //! is linked once.
 
+mod dev;
 mod engine;
+mod process;

@@ -1,0 +1,82 @@
+//! A `dstore dev` process of the test's own, and a small client for it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take that normally takes a moment.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A running `dstore dev`; killed when dropped.
+pub struct DevProcess {
+    child: Child,
+    pub url: String,
+    pub token: String,
+    pub client: reqwest::Client,
+}
+
+impl DevProcess {
+    /// Starts it on a free port over this folder, and waits for its line.
+    pub fn start(data: &Path, flags: &[&str]) -> DevProcess {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
+        command.args(["dev", "--listen", "127.0.0.1:0", "--output", "json", "--data"]).arg(data).args(flags);
+        command.env_remove("DSTORE_CONFIG").stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line is printed");
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON, not {line:?}"));
+        let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{name} in {line}")).to_owned();
+        for name in ["tenant", "access_key_id", "secret_access_key"] {
+            assert!(!text(name).is_empty());
+        }
+        let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
+        DevProcess { url: text("url"), token: text("token"), child, client }
+    }
+
+    /// A request with the token.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.client.request(method, format!("{}{path}", self.url)).bearer_auth(&self.token)
+    }
+
+    /// A PUT of JSON; gives status and body.
+    pub async fn put(&self, path: &str, body: &str) -> (u16, String) {
+        let answer = self.request(reqwest::Method::PUT, path).header("content-type", "application/json").body(body.to_owned()).send().await;
+        let answer = answer.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    }
+
+    /// A GET; gives status and body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let answer = self.request(reqwest::Method::GET, path).send().await.expect("an answer");
+        (answer.status().as_u16(), answer.text().await.expect("a body"))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(self.child.id() as i32).expect("a process");
+        rustix::process::kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// Waits for it to end and gives its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child is ours") {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "it did not end");
+            std::thread::yield_now();
+        }
+    }
+}
+
+impl Drop for DevProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
