@@ -16,18 +16,13 @@
 
 use std::sync::Arc;
 
-use aes_gcm_siv::aead::{AeadInOut, KeyInit};
-use aes_gcm_siv::{Aes256GcmSiv, Nonce, Tag};
+use dstore_cipher::Cipher;
+pub use dstore_cipher::{NONCE_LENGTH, TAG_LENGTH};
 use parking_lot::Mutex;
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Key256;
 use crate::domain::Random;
-
-/// Length of a nonce in bytes.
-pub const NONCE_LENGTH: usize = 12;
-/// Length of an authentication tag in bytes.
-pub const TAG_LENGTH: usize = 16;
 
 /// What was opened is not what was sealed: another key, other associated data, or changed bytes.
 /// The cipher cannot tell these apart; whoever opens knows what it was and says so.
@@ -36,12 +31,12 @@ pub const TAG_LENGTH: usize = 16;
 pub struct TagMismatch;
 
 /// AES-256-GCM-SIV with its key schedule expanded. Cheap to share, wiped when dropped.
-pub struct Aead(Aes256GcmSiv);
+pub struct Aead(Cipher);
 
 impl Aead {
     /// Expands the key.
     pub fn new(key: &Key256) -> Self {
-        Self(Aes256GcmSiv::new(key.expose().into()))
+        Self(Cipher::new(key.expose()))
     }
 
     /// Encrypts `buffer` where it lies and returns the tag over it and `aad`.
@@ -50,10 +45,7 @@ impl Aead {
     /// Past 2^36 bytes (RFC 8452 section 6), which no caller comes near: every format has a limit
     /// of some megabytes.
     pub fn seal_in_place(&self, nonce: &[u8; NONCE_LENGTH], aad: &[u8], buffer: &mut [u8]) -> [u8; TAG_LENGTH] {
-        self.0
-            .encrypt_inout_detached(&Nonce::from(*nonce), aad, buffer.into())
-            .expect("a message of less than 64 GiB")
-            .into()
+        self.0.seal(nonce, aad, buffer)
     }
 
     /// Decrypts `buffer` where it lies if `tag` fits it and `aad`; otherwise zeroes it.
@@ -64,11 +56,7 @@ impl Aead {
         buffer: &mut [u8],
         tag: &[u8; TAG_LENGTH],
     ) -> Result<(), TagMismatch> {
-        let opened = self.0.decrypt_inout_detached(&Nonce::from(*nonce), aad, (&mut *buffer).into(), &Tag::from(*tag));
-        opened.map_err(|_| {
-            buffer.zeroize();
-            TagMismatch
-        })
+        self.0.open(nonce, aad, buffer, tag).map_err(|_| TagMismatch)
     }
 }
 

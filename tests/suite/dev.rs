@@ -86,7 +86,10 @@ fn a_second_process_over_the_same_folder_is_refused() {
 async fn write_until_killed(dev: Arc<DevProcess>, writer: u64, first: u64, acknowledged: Arc<AtomicU64>) {
     for number in first.. {
         let path = format!("{TABLE}/id/{writer}");
-        let put = dev.request(Method::PUT, &path).header("content-type", "application/json").body(format!(r#"{{"n":{number},"pad":"{}"}}"#, "x".repeat(300)));
+        let put = dev
+            .request(Method::PUT, &path)
+            .header("content-type", "application/json")
+            .body(format!(r#"{{"n":{number},"pad":"{}"}}"#, "x".repeat(300)));
         match put.send().await {
             Ok(answer) if answer.status().is_success() => acknowledged.store(number, Ordering::SeqCst),
             _ => return,
@@ -112,9 +115,13 @@ async fn two_hundred_kills_lose_nothing_acknowledged() {
             if known == 0 && status == 404 {
                 continue;
             }
-            let stored: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("round {round}: {status} {body}"));
+            let stored: serde_json::Value =
+                serde_json::from_str(&body).unwrap_or_else(|_| panic!("round {round}: {status} {body}"));
             let stored = stored["n"].as_u64().unwrap();
-            assert!(stored == known || stored == known + 1, "round {round}, writer {writer}: stored {stored}, acknowledged {known}");
+            assert!(
+                stored == known || stored == known + 1,
+                "round {round}, writer {writer}: stored {stored}, acknowledged {known}"
+            );
             acknowledged[writer].store(stored, Ordering::SeqCst);
         }
         let tasks: Vec<_> = acknowledged

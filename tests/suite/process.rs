@@ -44,7 +44,12 @@ impl DevProcess {
 
     /// A PUT of JSON; gives status and body.
     pub async fn put(&self, path: &str, body: &str) -> (u16, String) {
-        let answer = self.request(reqwest::Method::PUT, path).header("content-type", "application/json").body(body.to_owned()).send().await;
+        let answer = self
+            .request(reqwest::Method::PUT, path)
+            .header("content-type", "application/json")
+            .body(body.to_owned())
+            .send()
+            .await;
         let answer = answer.expect("an answer");
         (answer.status().as_u16(), answer.text().await.expect("a body"))
     }
