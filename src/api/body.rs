@@ -3,18 +3,23 @@
 //!
 //! A body that says beforehand that it is too large is refused before a byte is read. One that
 //! trickles in is cut off when its time is over, however it spreads its bytes: the time is for the
-//! whole body, since a limit between two bytes lets a client hold a connection for days. After a refusal
-//! the connection is closed, because what is left of the body stands before the next request.
+//! whole body, since a limit between two bytes lets a client hold a connection for days.
+//!
+//! After an answer that did not wait for the body, the connection is closed, because the rest of the body
+//! stands before the next request. actix-http would read a chunked rest to its end, for as long as the client
+//! likes, if the payload were dropped before the answer is written; so [`close_after`] keeps it
+//! until then. The next author must keep that, or one client without a credential holds a connection for ever.
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpRequest;
+use actix_web::body::{BodySize, BoxBody, MessageBody};
 use actix_web::dev::Payload;
 use actix_web::error::PayloadError;
 use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
@@ -40,7 +45,7 @@ impl Default for Limits {
 ///
 /// # Errors
 /// `TooLarge`, `TooSlow`, or `BadInput` where the client broke off or sent a broken encoding.
-pub async fn collect(request: &HttpRequest, payload: Payload, limits: Limits) -> Result<Bytes, Refusal> {
+pub async fn collect(request: &HttpRequest, payload: &mut Payload, limits: Limits) -> Result<Bytes, Refusal> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes: usize| bytes > limits.bytes_max) {
         return Err(too_large(limits));
@@ -79,21 +84,47 @@ pub fn check_media_type(request: &HttpRequest, accepted: &[&str]) -> Result<(), 
     Err(Refusal::new(RefusalKind::UnsupportedMediaType, message))
 }
 
+/// The answer to a request whose body was not read to its end: the connection ends after it.
+pub fn close_after(answer: HttpResponse, payload: Payload) -> HttpResponse {
+    match payload {
+        Payload::None => answer,
+        unread => answer.map_body(|_, body| BoxBody::new(Holding { body, _unread: unread })),
+    }
+}
+
+/// A body that keeps what was not read of the request until it has been written.
+struct Holding {
+    body: BoxBody,
+    _unread: Payload,
+}
+
+impl MessageBody for Holding {
+    type Error = Box<dyn std::error::Error>;
+
+    fn size(&self) -> BodySize {
+        self.body.size()
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
+        Pin::new(&mut self.body).poll_next(context)
+    }
+}
+
 fn too_large(limits: Limits) -> Refusal {
     Refusal::new(RefusalKind::TooLarge, format!("the body is larger than {} bytes", limits.bytes_max))
 }
 
-struct Pieces {
-    payload: Payload,
+struct Pieces<'a> {
+    payload: &'a mut Payload,
     time_max: Duration,
     /// Made when the body is first waited for, so that one that is already there costs no timer.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Pieces {
+impl Pieces<'_> {
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         poll_fn(|context| {
-            match Pin::new(&mut self.payload).poll_next(context) {
+            match Pin::new(&mut *self.payload).poll_next(context) {
                 Poll::Ready(None) => return Poll::Ready(Ok(None)),
                 Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Ok(Some(piece))),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
@@ -120,9 +151,9 @@ mod tests {
     use actix_web::test::TestRequest;
 
     async fn collected(request: TestRequest, bytes_max: usize) -> Result<Bytes, RefusalKind> {
-        let (request, payload) = request.to_http_parts();
+        let (request, mut payload) = request.to_http_parts();
         let limits = Limits { bytes_max, time_max: Duration::from_secs(30) };
-        collect(&request, payload, limits).await.map_err(|refusal| refusal.kind)
+        collect(&request, &mut payload, limits).await.map_err(|refusal| refusal.kind)
     }
 
     #[tokio::test]

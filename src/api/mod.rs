@@ -17,3 +17,5 @@ pub mod error;
 pub mod path;
 pub mod rest;
 pub mod server;
+#[cfg(test)]
+pub(crate) mod testing;

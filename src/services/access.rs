@@ -165,6 +165,11 @@ impl AccessLists {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
+    /// The principals that are there.
+    pub fn principals(&self) -> Arc<HashSet<PrincipalId>> {
+        self.principals.load_full()
+    }
+
     /// Takes the whole list of principals. A token of any other is refused.
     pub fn set_principals(&self, principals: HashSet<PrincipalId>) {
         self.principals.store(Arc::new(principals));

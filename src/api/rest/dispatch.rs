@@ -34,17 +34,25 @@ pub fn surface(
 }
 
 /// Answers one request.
-pub async fn answer(state: Arc<RestState>, request: HttpRequest, payload: Payload) -> HttpResponse {
+pub async fn answer(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
+    match serve(&state, &request, &mut payload).await {
+        Ok(answer) => answer,
+        Err(refused) => body::close_after(refused, payload),
+    }
+}
+
+/// The answer; as an error where the body of the request may not have been read to its end.
+async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, HttpResponse> {
     let Some((route, given)) = RawPath::cut(request.uri().path()).and_then(|path| routes::find(&path)) else {
         let known = "there is nothing under this path; GET /v1/openapi.json lists what there is";
-        return error::response(&Refusal::not_found(known), None);
+        return Err(error::response(&Refusal::not_found(known), None));
     };
     let Some(endpoint) = route.endpoint(request.method()) else {
-        return error::method_not_allowed(&route.allow());
+        return Err(error::method_not_allowed(&route.allow()));
     };
     let mut asked = Asked {
-        state: &state,
-        request: &request,
+        state,
+        request,
         endpoint,
         given,
         query: Query::default(),
@@ -56,10 +64,10 @@ pub async fn answer(state: Arc<RestState>, request: HttpRequest, payload: Payloa
         Ok(()) => handle(&asked).await,
         Err(refusal) => Err(refusal),
     };
-    answered.unwrap_or_else(|refusal| error::response(&refusal, asked.rid().as_deref()))
+    answered.map_err(|refusal| error::response(&refusal, asked.rid().as_deref()))
 }
 
-async fn prepare(asked: &mut Asked<'_>, payload: Payload) -> Result<(), Refusal> {
+async fn prepare(asked: &mut Asked<'_>, payload: &mut Payload) -> Result<(), Refusal> {
     let endpoint = asked.endpoint;
     if endpoint.need != auth::Need::Nothing {
         let caller = auth::authenticate(&*asked.state.authenticator, asked.request).await?;

@@ -39,6 +39,9 @@ pub mod tables;
 pub mod tenants;
 pub mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub use dispatch::{answer, surface};
 pub use rid::RID_HEADER;
 pub use state::RestState;
