@@ -16,7 +16,7 @@
 use std::sync::atomic::Ordering;
 
 use super::error::{FirstLost, LogError};
-use super::format::{FLAG_CARRIED, FLAG_MARK, FLAG_SEGMENT_END, RECORD_HEADER_BYTES, Records, StoredRecord};
+use super::format::{FLAG_CARRIED, FLAG_SEGMENT_END, RECORD_HEADER_BYTES, Records, StoredRecord};
 use super::group_commit::Writer;
 use super::keys::KeyOwner;
 use super::live::RecordPlace;
@@ -52,7 +52,10 @@ impl<C: Send + 'static> Writer<C> {
         if self.segment_oldest == oldest_before {
             return Ok(0);
         }
-        self.write_mark(FLAG_MARK)?;
+        if let Err(error) = self.write_drop_mark() {
+            self.segment_oldest = oldest_before;
+            return Err(error);
+        }
         self.shared.live.lock().drop_before(self.segment_oldest);
         self.retire_leftovers()?;
         self.replenish();
@@ -65,7 +68,9 @@ impl<C: Send + 'static> Writer<C> {
     pub(crate) fn retire_leftovers(&mut self) -> Result<(), LogError> {
         let leftovers: Vec<u64> = self.folder.segments().range(..self.segment_oldest).copied().collect();
         for number in &leftovers {
-            self.folder.retire(*number, self.options.spare_segments)?;
+            // One more than is kept ahead: else a fresh spare, made when the last segment was begun, would
+            // leave no place for one whose blocks are written already.
+            self.folder.retire(*number, self.options.spare_segments + 1)?;
         }
         if leftovers.is_empty() { Ok(()) } else { self.folder.sync() }
     }
@@ -87,7 +92,6 @@ impl<C: Send + 'static> Writer<C> {
     /// Counts what is live, and closes or opens the log to ordinary records.
     pub(crate) fn account(&self) {
         let bytes_live = self.shared.live.lock().live_bytes_total();
-        self.shared.bytes_live.store(bytes_live, Ordering::Relaxed);
         self.shared.over_budget.store(bytes_live > self.options.budget_bytes, Ordering::Relaxed);
         let mut stats = self.shared.stats.lock();
         stats.bytes_total = self.bytes_total();

@@ -193,6 +193,10 @@ impl<C: Send + 'static> CommitLog<C> {
     pub fn set_durable(&self, range: RangeId, index: u64) {
         let mut live = self.shared.live.lock();
         live.set_durable(range, index);
+        if self.shared.over_budget.load(Ordering::Relaxed) {
+            let bytes_live = live.live_bytes_total();
+            self.shared.over_budget.store(bytes_live > self.shared.budget_bytes, Ordering::Relaxed);
+        }
     }
 
     /// Drops the segments that nobody needs; returns their number. Blocks on disk.

@@ -44,6 +44,7 @@ struct State {
     syncs_are_held: bool,
     syncs_waiting: u64,
     is_dead: bool,
+    changes_until_cut: Option<u64>,
     counters: SimulatedCounters,
 }
 
@@ -155,6 +156,16 @@ impl SimulatedDisk {
         self.state().is_dead = true;
     }
 
+    /// Power is cut in place of the write, sync, creation, renaming or removal that follows the next `changes` ones.
+    pub fn cut_power_after(&self, changes: u64) {
+        self.state().changes_until_cut = Some(changes);
+    }
+
+    /// Another disk that is as this one, everything synced.
+    pub fn fork(&self) -> SimulatedDisk {
+        self.crash(&mut || true)
+    }
+
     /// The sync of a file after the next `syncs` ones fails, once.
     pub fn fail_sync_after(&self, syncs: u64) {
         self.state().syncs_until_failure = Some(syncs);
@@ -201,6 +212,13 @@ impl State {
         if self.is_dead { Err(io::Error::other("no power")) } else { Ok(()) }
     }
 
+    /// For what changes the disk.
+    fn check_change(&mut self) -> io::Result<()> {
+        self.is_dead |= self.changes_until_cut == Some(0);
+        self.changes_until_cut = self.changes_until_cut.map(|changes| changes.saturating_sub(1));
+        self.check()
+    }
+
     fn create(&mut self, path: &Path) -> u64 {
         self.numbers_used += 1;
         let number = self.numbers_used;
@@ -235,7 +253,10 @@ impl Disk for SimulatedDisk {
         let number = match (state.names.get(path), create) {
             (Some(_), true) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Some(number), false) => *number,
-            (None, true) => state.create(path),
+            (None, true) => {
+                state.check_change()?;
+                state.create(path)
+            }
             (None, false) => return Err(not_found()),
         };
         Ok(Box::new(SimulatedFile { disk: self.clone(), number, holds_lock: Mutex::new(false) }))
@@ -243,7 +264,7 @@ impl Disk for SimulatedDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.check()?;
+        state.check_change()?;
         if !state.names.contains_key(from) {
             return Err(not_found());
         }
@@ -253,7 +274,7 @@ impl Disk for SimulatedDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.check()?;
+        state.check_change()?;
         if !state.names.contains_key(path) {
             return Err(not_found());
         }
@@ -269,7 +290,7 @@ impl Disk for SimulatedDisk {
 
     fn sync_folder(&self, _folder: &Path) -> io::Result<()> {
         let mut state = self.state();
-        state.check()?;
+        state.check_change()?;
         state.counters.folder_syncs += 1;
         state.names_durable = state.names.clone();
         state.changes.clear();
@@ -308,7 +329,10 @@ impl DiskFile for SimulatedFile {
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.disk.state().counters.writes += 1;
+        let mut state = self.disk.state();
+        state.counters.writes += 1;
+        state.check_change()?;
+        drop(state);
         self.with(|content| {
             let (start, end) = (offset as usize, offset as usize + bytes.len());
             if content.seen.len() < end {
@@ -327,7 +351,7 @@ impl DiskFile for SimulatedFile {
         self.disk.0.changed.notify_all();
         self.disk.0.changed.wait_while(&mut state, |state| state.syncs_are_held);
         state.syncs_waiting -= 1;
-        state.check()?;
+        state.check_change()?;
         state.counters.syncs += 1;
         let fails = state.syncs_until_failure == Some(0);
         state.syncs_until_failure = if fails { None } else { state.syncs_until_failure.map(|syncs| syncs - 1) };
@@ -347,7 +371,7 @@ impl DiskFile for SimulatedFile {
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.check()?;
+        state.check_change()?;
         let length = state.contents[&self.number].seen.len() as u64;
         let grows_by = bytes.saturating_sub(length);
         if state.capacity_bytes.is_some_and(|capacity| state.bytes_used() + grows_by > capacity) {

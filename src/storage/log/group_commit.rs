@@ -10,8 +10,9 @@
 //! sync would succeed and mean nothing. The log fails as a whole: what was in flight is unknown, what waited is
 //! refused, and only opening from disk helps.
 //!
-//! When a segment is full an end batch is written and synced before anything goes to the next: so a batch that
-//! does not read is the end only if nothing stands in later segments.
+//! When a segment is full, the next one gets a mark at its start, then the full one its end batch, each synced
+//! before what follows: so a segment that says "the next goes on" without a next that begins is damage, and a batch
+//! that does not read is the end only if no later segment goes on.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -37,12 +38,11 @@ use crate::domain::ids::{LogId, LogKeyId};
 
 /// The longest key record.
 const KEY_RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + WRAPPED_KEY_BYTES_MAX;
-/// How long to wait before looking whether a full disk has space again.
-const DISK_FULL_RETRY_MS: u64 = 1000;
 
-/// The longest record that fits in a segment of this length, beside its key and the end batch.
+/// The longest record that fits in a segment of this length, beside its key, the start mark and
+/// the end batch.
 pub(crate) fn record_bytes_max(segment_bytes: u64) -> usize {
-    let overhead = 2 * BATCH_HEADER_BYTES + KEY_RECORD_BYTES_MAX + 8;
+    let overhead = 4 * BATCH_HEADER_BYTES + KEY_RECORD_BYTES_MAX + 8;
     (segment_bytes as usize).saturating_sub(overhead).min(u32::MAX as usize / 2)
 }
 
@@ -103,7 +103,10 @@ impl<C: Send + 'static> Writer<C> {
                     answer.send(rewrapped).ok();
                 }
                 Work::Command(Command::Close(answer)) => {
-                    let closed = self.write_mark(FLAG_MARK | FLAG_CLEAN_STOP).map(|()| 0);
+                    let closed = match self.write_mark(FLAG_MARK | FLAG_CLEAN_STOP) {
+                        Ok(()) | Err(LogError::Full) => Ok(0),
+                        Err(error) => Err(error),
+                    };
                     self.end();
                     drop(self.lock);
                     answer.send(closed).ok();
@@ -134,7 +137,7 @@ impl<C: Send + 'static> Writer<C> {
 
     fn deadline(&self) -> Option<Instant> {
         let retry = self.shared.disk_full.load(Ordering::Relaxed);
-        let retry = retry.then(|| Shared::<C>::deadline(DISK_FULL_RETRY_MS));
+        let retry = retry.then(|| Shared::<C>::deadline(self.options.retry_ms));
         [self.mark_due, retry].into_iter().flatten().min()
     }
 
@@ -145,7 +148,7 @@ impl<C: Send + 'static> Writer<C> {
         if self.mark_due.is_some_and(|due| due <= Instant::now())
             && let Err(error) = self.write_mark(FLAG_MARK)
         {
-            tracing::error!(%error, "the idle log could not be marked");
+            tracing::warn!(%error, "the idle log could not be marked");
         }
     }
 
@@ -189,10 +192,14 @@ impl<C: Send + 'static> Writer<C> {
         Ok(())
     }
 
-    /// Whether so many more bytes fit in the segment, with an end batch behind.
+    /// Whether so many more bytes fit in the segment, with a mark and an end batch behind: where the disk is full
+    /// and nothing can be begun, segments can still be dropped, which takes a mark.
     pub(crate) fn fits(&self, need: usize) -> bool {
-        let end = self.head.next.offset + (self.batch.bytes_with(need) + BATCH_HEADER_BYTES) as u64;
-        end <= self.head.length
+        self.fits_before(need, 2 * BATCH_HEADER_BYTES)
+    }
+
+    fn fits_before(&self, need: usize, kept: usize) -> bool {
+        self.head.next.offset + (self.batch.bytes_with(need) + kept) as u64 <= self.head.length
     }
 
     fn make_key(&mut self, owner: KeyOwner) -> Result<(), AppendRefused> {
@@ -247,18 +254,7 @@ impl<C: Send + 'static> Writer<C> {
     /// Writes and syncs the batch as it is. An error fails the log.
     pub(crate) fn write_batch(&mut self, flags: u8) -> Result<(), LogError> {
         let place = self.head.next;
-        let header = BatchHeader {
-            version: FORMAT_VERSION,
-            flags,
-            record_count: 0,
-            log_id: self.log_id,
-            place,
-            synced_through: place,
-            segment_oldest: self.segment_oldest,
-            segment_bytes: self.head.length,
-            body_bytes: 0,
-            body_crc: 0,
-        };
+        let header = self.header(flags, place, self.head.length);
         let room = self.head.length - place.offset - self.batch.bytes_with(0) as u64;
         let (bytes, batch_bytes) = self.batch.finish(header, (room as usize).min(BATCH_HEADER_BYTES));
         let written = self.head.file.write_at(bytes, place.offset).and_then(|()| self.head.file.sync_data());
@@ -280,6 +276,22 @@ impl<C: Send + 'static> Writer<C> {
         Ok(())
     }
 
+    /// A header for a batch at this place; the batch fills in what is its own.
+    fn header(&self, flags: u8, place: Place, segment_bytes: u64) -> BatchHeader {
+        BatchHeader {
+            version: FORMAT_VERSION,
+            flags,
+            record_count: 0,
+            log_id: self.log_id,
+            place,
+            synced_through: self.head.next,
+            segment_oldest: self.segment_oldest,
+            segment_bytes,
+            body_bytes: 0,
+            body_crc: 0,
+        }
+    }
+
     /// The log has failed; gives the error back.
     pub(crate) fn fail(&mut self, error: LogError) -> LogError {
         tracing::error!(%error, "the commit log has failed; it must be opened anew from disk");
@@ -289,15 +301,23 @@ impl<C: Send + 'static> Writer<C> {
     }
 
     /// Writes a batch without records that says that all before it is synced.
+    ///
+    /// # Errors
+    /// [`LogError::Full`] where there is no room and no next segment: the log goes on unmarked, which is safe.
     pub(crate) fn write_mark(&mut self, flags: u8) -> Result<(), LogError> {
-        if self.fits(BATCH_HEADER_BYTES) {
+        if self.fits(0) {
             return self.write_batch(flags);
         }
-        // The end batch says the same. Without a next segment the log stays unmarked, which is safe.
+        // The end batch says the same.
         self.mark_due = None;
-        match self.roll(true) {
-            Err(_) if self.is_failed() => Err(LogError::Failed),
-            _ => Ok(()),
+        self.roll(false).map_err(|_| if self.is_failed() { LogError::Failed } else { LogError::Full })
+    }
+
+    /// The same before segments are dropped; takes the room that is kept for it where there is no other.
+    pub(crate) fn write_drop_mark(&mut self) -> Result<(), LogError> {
+        match self.write_mark(FLAG_MARK) {
+            Err(LogError::Full) if self.fits_before(0, BATCH_HEADER_BYTES) => self.write_batch(FLAG_MARK),
+            written => written,
         }
     }
 
@@ -322,11 +342,29 @@ impl<C: Send + 'static> Writer<C> {
                 return Err(AppendRefused::Failed);
             }
         };
+        let next = self.write_start(&*file, length, number).map_err(|_| AppendRefused::Failed)?;
         self.write_batch(FLAG_MARK | FLAG_SEGMENT_END).map_err(|_| AppendRefused::Failed)?;
-        self.head = Head::new(file, length, Place { segment: number, offset: 0 });
+        self.head = Head::new(file, length, next);
         self.cleaning_due = true;
         self.replenish();
         Ok(())
+    }
+
+    /// Writes the mark at the start of the next segment; where that goes on.
+    fn write_start(&mut self, file: &dyn DiskFile, length: u64, number: u64) -> Result<Place, LogError> {
+        let header = self.header(FLAG_MARK, Place { segment: number, offset: 0 }, length);
+        let mut mark = Batch::new(self.log_id);
+        let (bytes, batch_bytes) = mark.finish(header, BATCH_HEADER_BYTES);
+        if let Err(source) = file.write_at(bytes, 0).and_then(|()| file.sync_data()) {
+            let path = self.folder.segment_path(number);
+            return Err(self.fail(LogError::Disk { action: "write and sync", path, source }));
+        }
+        let mut stats = self.shared.stats.lock();
+        stats.writes += 1;
+        stats.syncs += 1;
+        stats.marks += 1;
+        stats.bytes_written += bytes.len() as u64;
+        Ok(Place { segment: number, offset: batch_bytes as u64 })
     }
 
     /// Makes a spare where there is none, for urgent records out of the reserve.

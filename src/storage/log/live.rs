@@ -75,10 +75,29 @@ impl RangeLife {
 /// What a segment holds of one range.
 #[derive(Debug, Default)]
 struct Span {
-    /// The greatest index of an entry that may be live.
+    /// The greatest index of an entry that may be live; `None` where none is.
     index_max: Option<u64>,
+    /// The smallest index of an entry that may be live.
+    index_min: u64,
     /// Bytes of all its entries.
     bytes: u64,
+}
+
+impl Span {
+    fn add(&mut self, index: u64, bytes: u64) {
+        if self.index_max.is_none() {
+            (self.index_min, self.bytes) = (index, 0);
+        }
+        self.index_max = self.index_max.max(Some(index));
+        self.index_min = self.index_min.min(index);
+        self.bytes += bytes;
+    }
+
+    /// Entries from this index on are void.
+    fn cut(&mut self, index: u64) {
+        let below = index.checked_sub(1).filter(|below| *below >= self.index_min);
+        self.index_max = self.index_max.min(below);
+    }
 }
 
 #[derive(Debug, Default)]
@@ -142,8 +161,7 @@ impl LiveIndex {
         range.index_last = range.index_last.max(Some(header.index));
         let segment = self.segments.entry(place.batch.segment).or_default();
         let span = segment.spans.entry(header.range).or_default();
-        span.index_max = span.index_max.max(Some(header.index));
-        span.bytes += header.record_bytes() as u64;
+        span.add(header.index, header.record_bytes() as u64);
     }
 
     fn cut(&mut self, range: RangeId, place: RecordPlace, index: u64) {
@@ -154,7 +172,7 @@ impl LiveIndex {
         life.index_last = life.index_last.min(below);
         for segment in self.segments.values_mut() {
             if let Some(span) = segment.spans.get_mut(&range) {
-                span.index_max = span.index_max.min(below);
+                span.cut(index);
             }
         }
     }
@@ -258,5 +276,163 @@ impl LiveIndex {
     /// How many keys of an owner rest under this version of its key.
     pub(crate) fn keys_in_use(&self, owner: KeyOwner, version: u32) -> u64 {
         self.keys.values().filter(|key| key.owner == owner && key.wrapped.version == version).count() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// One event in the life of a log; small numbers, so that they collide.
+    #[derive(Debug, Clone)]
+    enum Event {
+        Record(RecordKind, u8, u64),
+        Durable(u8, u64),
+        NextSegment,
+        /// Copies what lives in the oldest segment and drops it.
+        Carry,
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        let kind = prop_oneof![
+            8 => Just(RecordKind::Entry),
+            1 => Just(RecordKind::Vote),
+            2 => Just(RecordKind::Truncate),
+            1 => Just(RecordKind::Purge),
+            1 => Just(RecordKind::RangeRemoved),
+        ];
+        prop_oneof![
+            10 => (kind, 0u8..3, 0u64..8).prop_map(|(kind, range, index)| Event::Record(kind, range, index)),
+            2 => (0u8..3, 0u64..8).prop_map(|(range, index)| Event::Durable(range, index)),
+            3 => Just(Event::NextSegment),
+            2 => Just(Event::Carry),
+        ]
+    }
+
+    fn header(kind: RecordKind, range: u8, index: u64) -> RecordHeader {
+        RecordHeader {
+            payload_bytes: 0,
+            kind: StoredKind::Record(kind),
+            key_id: LogKeyId::from_bytes([0; 16]),
+            range: RangeId::from_bytes([range; 16]),
+            term: 0,
+            index,
+            nonce: [0; 12],
+        }
+    }
+
+    /// The whole log kept, and every question answered by reading all of it.
+    #[derive(Default)]
+    struct Model {
+        log: Vec<(RecordPlace, RecordHeader, bool)>,
+        durable: BTreeMap<RangeId, u64>,
+        segment: u64,
+        number: u32,
+        /// By range and index, the record that stands for it.
+        entries: BTreeMap<(RangeId, u64), RecordPlace>,
+    }
+
+    impl Model {
+        fn place(&mut self) -> RecordPlace {
+            self.number += 1;
+            RecordPlace { batch: Place { segment: self.segment, offset: 0 }, number: self.number }
+        }
+
+        fn push(&mut self, header: RecordHeader, carried: bool) -> RecordPlace {
+            let place = self.place();
+            let (range, index) = (header.range, header.index);
+            match header.kind {
+                StoredKind::Record(RecordKind::Entry) => {
+                    if !carried {
+                        self.entries.retain(|(of, at), _| *of != range || *at < index);
+                    }
+                    self.entries.insert((range, index), place);
+                }
+                StoredKind::Record(RecordKind::Truncate) => {
+                    self.entries.retain(|(of, at), _| *of != range || *at < index);
+                }
+                StoredKind::Record(RecordKind::RangeRemoved) => {
+                    self.entries.retain(|(of, _), _| *of != range);
+                    self.durable.remove(&range);
+                }
+                _ => {}
+            }
+            self.log.push((place, header, carried));
+            place
+        }
+
+        fn is_live(&self, place: RecordPlace, header: &RecordHeader) -> bool {
+            let later = || self.log.iter().filter(|(at, other, _)| *at > place && other.range == header.range);
+            match header.kind {
+                StoredKind::Record(RecordKind::Entry) => {
+                    // A copy makes the original needless, but not void.
+                    let stands = self.entries.contains_key(&(header.range, header.index))
+                        && later().all(|(_, other, carried)| match other.kind {
+                            StoredKind::Record(RecordKind::Entry) => *carried || other.index > header.index,
+                            StoredKind::Record(RecordKind::Truncate) => other.index > header.index,
+                            StoredKind::Record(RecordKind::RangeRemoved) => false,
+                            _ => true,
+                        });
+                    stands && Some(header.index) > self.durable.get(&header.range).copied()
+                }
+                StoredKind::Record(RecordKind::Vote | RecordKind::Purge | RecordKind::Committed) => {
+                    let voids = [header.kind, StoredKind::Record(RecordKind::RangeRemoved)];
+                    later().all(|(_, other, _)| !voids.contains(&other.kind))
+                }
+                _ => false,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_reading_the_whole_log(events in proptest::collection::vec(any_event(), 1..80)) {
+            let (mut live, mut model) = (LiveIndex::default(), Model::default());
+            let mut oldest = 0;
+            for event in events {
+                match event {
+                    Event::Record(kind, range, index) => {
+                        let header = header(kind, range, index);
+                        let place = model.push(header.clone(), false);
+                        live.note(place, &header, false);
+                    }
+                    Event::Durable(range, index) => {
+                        let range = RangeId::from_bytes([range; 16]);
+                        // The index forgets ranges it has never seen, and keeps their records: that is safe.
+                        if live.ranges.contains_key(&range) {
+                            live.set_durable(range, index);
+                            let durable = model.durable.entry(range).or_default();
+                            *durable = (*durable).max(index);
+                        }
+                    }
+                    Event::NextSegment => model.segment += 1,
+                    Event::Carry if oldest < model.segment => {
+                        let stay = model.log.iter().filter(|(place, _, _)| place.batch.segment == oldest).cloned();
+                        for (place, header, _) in stay.collect::<Vec<_>>() {
+                            if live.is_live(place, &header) {
+                                let place = model.push(header.clone(), true);
+                                live.note(place, &header, true);
+                            }
+                        }
+                        live.set_carried(oldest);
+                        prop_assert_eq!(live.live_bytes(oldest), 0);
+                        oldest += 1;
+                        live.drop_before(oldest);
+                        // A removed range is forgotten with its last segment, and what was said to be durable too.
+                        model.durable.retain(|range, _| live.ranges.contains_key(range));
+                        model.log.retain(|(place, _, _)| place.batch.segment >= oldest);
+                    }
+                    Event::Carry => {}
+                }
+                for (place, header, _) in &model.log {
+                    let expected = model.is_live(*place, header);
+                    prop_assert_eq!(live.is_live(*place, header), expected, "{:?} {:?}", place, header);
+                    let segment = place.batch.segment;
+                    prop_assert!(!expected || live.live_bytes(segment) > 0, "segment {} would be dropped", segment);
+                }
+            }
+        }
     }
 }

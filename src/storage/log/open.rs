@@ -65,7 +65,10 @@ pub(crate) fn open<C: Send + 'static>(
         end: scan.end.clone(),
     };
     let mut writer = start(folder, lock, scan, options, keys, random, sink)?;
-    writer.write_mark(FLAG_MARK)?;
+    match writer.write_mark(FLAG_MARK) {
+        Ok(()) | Err(LogError::Full) => {}
+        Err(error) => return Err(error),
+    }
     writer.retire_leftovers()?;
     writer.replenish();
     if writer.is_failed() {
@@ -127,7 +130,7 @@ fn start<C: Send + 'static>(
     let (file, length) = folder.open_segment(scan.next.segment)?;
     let record_bytes_max = record_bytes_max(options.segment_bytes);
     Ok(Writer {
-        shared: Arc::new(Shared::new(scan.live, options.pending_bytes_max, record_bytes_max)),
+        shared: Arc::new(Shared::new(scan.live, &options, record_bytes_max)),
         sink,
         keys,
         nonces: NonceSource::new(Arc::clone(&random)),

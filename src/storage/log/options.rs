@@ -21,6 +21,8 @@ pub struct LogOptions {
     pub spare_segments: usize,
     /// Size of the file given up for spare segments when the disk is full.
     pub reserve_bytes: u64,
+    /// How often to look whether a full disk has space again.
+    pub retry_ms: u64,
     /// After this time without a write a mark says that all before it was synced.
     pub idle_mark_ms: u64,
 }
@@ -35,6 +37,7 @@ impl Default for LogOptions {
             group_bytes_max: 4 << 20,
             spare_segments: 1,
             reserve_bytes: 64 << 20,
+            retry_ms: 1000,
             idle_mark_ms: 1000,
         }
     }

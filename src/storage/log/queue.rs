@@ -4,7 +4,7 @@
 //! one group the next one gathers, and so a group is as large as the disk is slow. A channel was rejected: it has a
 //! cost per record where this has one per group, and cannot say how many bytes wait.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use super::error::LogError;
 use super::format::{RECORD_HEADER_BYTES, TAG_BYTES};
 use super::keys::KeyOwner;
 use super::live::LiveIndex;
+use super::options::LogOptions;
 use super::record::Record;
 
 /// Something asked of the thread besides appending.
@@ -63,8 +64,8 @@ pub(crate) struct Shared<C> {
     pub(crate) disk_full: AtomicBool,
     /// Ordinary records are refused since live records fill the budget.
     pub(crate) over_budget: AtomicBool,
-    /// Bytes of live records when they were last counted.
-    pub(crate) bytes_live: AtomicU64,
+    /// The budget of live records.
+    pub(crate) budget_bytes: u64,
 }
 
 /// Length of a record in the log.
@@ -73,7 +74,7 @@ pub(crate) fn stored_bytes(record: &Record) -> usize {
 }
 
 impl<C> Shared<C> {
-    pub(crate) fn new(live: LiveIndex, pending_bytes_max: usize, record_bytes_max: usize) -> Shared<C> {
+    pub(crate) fn new(live: LiveIndex, options: &LogOptions, record_bytes_max: usize) -> Shared<C> {
         Shared {
             queue: Mutex::new(Queue {
                 appends: Vec::new(),
@@ -84,14 +85,14 @@ impl<C> Shared<C> {
             }),
             wake: Condvar::new(),
             room: Notify::new(),
-            pending_bytes_max,
+            pending_bytes_max: options.pending_bytes_max,
             record_bytes_max,
             live: Mutex::new(live),
             stats: Mutex::default(),
             failed: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             over_budget: AtomicBool::new(false),
-            bytes_live: AtomicU64::new(0),
+            budget_bytes: options.budget_bytes,
         }
     }
 

@@ -21,8 +21,8 @@ use super::segment::{Found, LogFolder};
 use crate::crypto::cipher::Aead;
 use crate::domain::ids::{LogId, LogKeyId, RangeId};
 
-/// What replay hands to the engine, one at a time, in the log's order. Only what survives: entries cut off by a
-/// truncation or purge, superseded votes, and all of removed ranges are left out.
+/// What replay hands to the engine, one at a time, in the log's order. Only what survives: entries that were
+/// truncated, superseded votes, and all of removed ranges are left out.
 ///
 /// Records that were copied to the head come later than entries with greater indexes, and may come twice (with the
 /// same content): keep them by index.

@@ -69,13 +69,8 @@ impl Walk<'_> {
     ) -> Result<Stop, LogError> {
         let mut next = 0;
         for number in segments {
-            let stop = self.run_segment(&mut self.folder.reader(number)?, visit)?;
-            if stop.is_some() {
-                return Ok(stop.unwrap_or(Stop {
-                    place: Place::default(),
-                    found: Found::Blank,
-                    is_segment_missing: false,
-                }));
+            if let Some(stop) = self.run_segment(&mut self.folder.reader(number)?, visit)? {
+                return Ok(stop);
             }
             next = number + 1;
         }
@@ -154,7 +149,8 @@ pub(crate) fn scan(folder: &LogFolder, expected: Option<LogId>) -> Result<Option
     let Some(last) = walk.last else {
         return Err(damage(folder, &stop)?);
     };
-    if is_known_synced(folder, &segments, stop.place, last.log_id)? || holds_another_segment(&stop) {
+    // A segment that the one before leads to begins with a mark that was synced first.
+    if stop.place.offset == 0 || is_known_synced(folder, &segments, stop.place, last.log_id)? {
         return Err(damage(folder, &stop)?);
     }
     Ok(Some(Scan {
@@ -169,21 +165,21 @@ pub(crate) fn scan(folder: &LogFolder, expected: Option<LogId>) -> Result<Option
     }))
 }
 
-/// The start of a segment holds something, and it is no part of a batch that was being written: a segment's first
-/// bytes are zeroed before it gets its name.
-fn holds_another_segment(stop: &Stop) -> bool {
-    stop.place.offset == 0 && matches!(&stop.found, Found::Bad { detail, .. } if detail.starts_with("it holds"))
-}
-
-/// The oldest segment still needed, as the newest segment with a batch says. `None`: no segment has one and none can
-/// have had one.
+/// The oldest segment still needed, as the newest batches say. `None`: no segment has one and none can have had one.
+///
+/// Two segments are asked: the newest may have been begun before a crash and not been led to yet.
 fn oldest(folder: &LogFolder, expected: Option<LogId>) -> Result<Option<u64>, LogError> {
+    let mut said = Vec::new();
     for number in folder.segments().iter().rev() {
         let mut walk = Walk::new(folder, expected);
         walk.run(&mut std::iter::once(*number), &mut |_, _| Ok(()))?;
-        if let Some(last) = walk.last {
-            return Ok(Some(last.segment_oldest));
+        said.extend(walk.last.map(|last| last.segment_oldest));
+        if said.len() == 2 {
+            break;
         }
+    }
+    if let Some(oldest) = said.into_iter().max() {
+        return Ok(Some(oldest));
     }
     let mut segments = folder.segments().iter();
     match (segments.next(), segments.next()) {

@@ -197,7 +197,7 @@ impl LogFolder {
     }
 
     /// Turns a spare into a segment; `None` where there is no spare. A file that is there already is taken as it is:
-    /// it was made just before a crash and nothing was written.
+    /// it was made just before a crash and has nothing but a mark at its start.
     pub(crate) fn begin_segment(&mut self, number: u64) -> Result<Option<(Box<dyn DiskFile>, u64)>, LogError> {
         if !self.segments.contains(&number) {
             let Some(spare) = self.spares.pop() else { return Ok(None) };

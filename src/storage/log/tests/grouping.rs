@@ -109,7 +109,7 @@ async fn room_wakes_when_there_is_room() {
 fn a_record_larger_than_a_segment_is_refused_and_the_largest_one_fits() {
     let harness = Harness::new();
     let open = harness.open();
-    let largest = 8192 - (2 * 96 + 68 + 1024 + 8) - (68 + 16);
+    let largest = 8192 - (4 * 96 + 68 + 1024 + 8) - (68 + 16);
     let refused = open.log.append_one(plain(record(1, RecordKind::Entry, 1, largest + 1))).unwrap_err();
     assert_eq!(refused.reason, AppendRefused::TooLarge);
     open.write(vec![plain(record(1, RecordKind::Entry, 1, largest)), plain(record(2, RecordKind::Entry, 2, largest))]);

@@ -46,6 +46,8 @@ impl Random for SeededRandom {
 pub(super) struct TestKeys {
     versions: Mutex<HashMap<KeyOwner, u32>>,
     destroyed: Mutex<Vec<KeyOwner>>,
+    /// Versions below are gone.
+    version_oldest: AtomicU64,
     secret: u8,
 }
 
@@ -65,8 +67,17 @@ impl TestKeys {
         self.destroyed.lock().push(owner);
     }
 
+    pub(super) fn restore(&self) {
+        self.destroyed.lock().clear();
+    }
+
+    pub(super) fn forget_versions_below(&self, version: u32) {
+        self.version_oldest.store(version.into(), Ordering::Relaxed);
+    }
+
     fn cipher(&self, owner: KeyOwner, version: u32) -> Result<Aead, LogKeyError> {
-        if self.destroyed.lock().contains(&owner) {
+        let is_forgotten = u64::from(version) < self.version_oldest.load(Ordering::Relaxed);
+        if is_forgotten || self.destroyed.lock().contains(&owner) {
             return Err(LogKeyError::Unavailable);
         }
         let mut key = [self.secret; 32];
@@ -170,6 +181,8 @@ pub(super) struct Harness {
     pub(super) disk: SimulatedDisk,
     pub(super) keys: Arc<TestKeys>,
     pub(super) options: LogOptions,
+    /// So that no two openings draw the same keys.
+    pub(super) openings: Arc<AtomicU64>,
 }
 
 /// A log that is open.
@@ -196,7 +209,7 @@ pub(super) fn small_options() -> LogOptions {
 
 impl Harness {
     pub(super) fn new() -> Harness {
-        Harness { disk: SimulatedDisk::new(), keys: Arc::default(), options: small_options() }
+        Harness { disk: SimulatedDisk::new(), keys: Arc::default(), options: small_options(), openings: Arc::default() }
     }
 
     pub(super) fn with_options(options: LogOptions) -> Harness {
@@ -205,19 +218,24 @@ impl Harness {
 
     /// The same keys and options on another disk.
     pub(super) fn on(&self, disk: SimulatedDisk) -> Harness {
-        Harness { disk, keys: Arc::clone(&self.keys), options: self.options.clone() }
+        Harness {
+            disk,
+            keys: Arc::clone(&self.keys),
+            options: self.options.clone(),
+            openings: Arc::clone(&self.openings),
+        }
     }
 
     pub(super) fn try_open(&self) -> Result<Open, LogError> {
         let sink = Arc::new(Remembering::default());
         let mut seen = Seen::default();
-        let seed = 1 + self.disk.counters().writes + 1000 * self.disk.paths().len() as u64;
+        let seed = 1 + self.openings.fetch_add(1, Ordering::Relaxed);
         let (log, summary) = CommitLog::open(
             Path::new(FOLDER),
             self.options.clone(),
             Arc::clone(&self.keys) as Arc<dyn LogKeys>,
             Arc::new(self.disk.clone()),
-            Arc::new(SeededRandom::new(seed << 20)),
+            Arc::new(SeededRandom::new(seed << 32)),
             Arc::clone(&sink) as Arc<dyn GroupSink<u64>>,
             &mut |event| seen.take(event),
         )?;
