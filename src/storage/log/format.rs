@@ -355,13 +355,23 @@ impl<'a> StoredRecord<'a> {
 /// For the fuzzer: reads arbitrary bytes as a batch and its records, and checks that what reads writes back the same.
 #[doc(hidden)]
 pub fn fuzz_batch(bytes: &[u8]) {
-    if let Some(header) = BatchHeader::decode(bytes) {
-        let again = header.encode();
-        let reserved_are_zero = bytes[11] == 0 && bytes[88..92] == [0; 4];
-        assert!(!reserved_are_zero || again[..] == bytes[..BATCH_HEADER_BYTES]);
-        let body = &bytes[BATCH_HEADER_BYTES..];
-        header.fits_body(body);
+    let mut whole = bytes.to_vec();
+    if whole.len() >= BATCH_HEADER_BYTES {
+        // A mutation would nearly always be stopped by the checksum.
+        whole[..8].copy_from_slice(&MAGIC);
+        let crc = crc32c::crc32c(&whole[..92]);
+        whole[92..96].copy_from_slice(&crc.to_le_bytes());
     }
+    let mut records_at = 0;
+    if let Some(header) = BatchHeader::decode(&whole) {
+        let again = header.encode();
+        let reserved_are_zero = whole[11] == 0 && whole[88..92] == [0; 4];
+        assert!(!reserved_are_zero || again[..] == whole[..BATCH_HEADER_BYTES]);
+        assert!(header.batch_bytes() >= BATCH_HEADER_BYTES as u64 && header.batch_bytes() % 8 == 0);
+        header.fits_body(&whole[BATCH_HEADER_BYTES..]);
+        records_at = if bytes.starts_with(&MAGIC) { BATCH_HEADER_BYTES } else { 0 };
+    }
+    let bytes = &bytes[records_at..];
     let mut records = Records::new(bytes);
     let mut length = 0;
     for record in records.by_ref() {

@@ -33,7 +33,8 @@
 //! |---|---|
 //! | `commit_log` | what the engine sees |
 //! | `queue` | what waits for the log's thread |
-//! | `group_commit` | the thread: batches, segments one after the other, failure, a full disk |
+//! | `group_commit` | the thread: batches, groups, failure |
+//! | `rolling` | from segment to segment; a full disk |
 //! | `cleaning` | dropping, copying to the head, rewrapping |
 //! | `batch`, `format` | a batch in the making; its bytes |
 //! | `open`, `scan`, `replay` | opening: the first pass finds the end and what survives, the second hands it over |
@@ -70,6 +71,7 @@ mod options;
 mod queue;
 mod record;
 mod replay;
+mod rolling;
 mod scan;
 mod segment;
 
