@@ -10,12 +10,14 @@
 //! | [`page`] | one page of a SQLite file, sealed |
 //! | [`token`] | bearer tokens as JWE |
 //! | [`cursor`] | where a listing goes on, sealed |
+//! | [`recovery`] | files sealed under a passphrase |
 
 pub mod cipher;
 pub mod cursor;
 pub mod envelope;
 pub mod hierarchy;
 pub mod page;
+pub mod recovery;
 pub mod secret;
 pub mod token;
 

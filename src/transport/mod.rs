@@ -4,5 +4,12 @@
 //! | file | what |
 //! |---|---|
 //! | `pki.rs` | the certificate authority; certificates that name a role and a UUID |
+//! | `tls.rs` | rustls for both sides; certificates exchanged while serving |
+//! | `client.rs` | JSON over HTTP, and refusals on the way back |
 
+pub mod client;
 pub mod pki;
+pub mod tls;
+
+#[cfg(test)]
+mod tests;
