@@ -9,11 +9,17 @@
 //! | [`body`] | bodies, within a size and a time |
 //! | [`auth`] | who is asking, and whether they may: in one place, before any handler |
 //! | [`error`] | the one table from a refusal to a status and a problem |
+//! | [`calls`] | routes of JSON in and out, as data |
+//! | [`admin`] | `/admin/v1/…`: everything that control can do |
+//! | [`inside`] | `/inside/v1/…`: what members ask of control |
 //! | [`rest`] | `/v1/…`: tenants, tables and items, at the proxy and at the node alike |
 
+pub mod admin;
 pub mod auth;
 pub mod body;
+pub mod calls;
 pub mod error;
+pub mod inside;
 pub mod path;
 pub mod rest;
 pub mod server;

@@ -147,9 +147,7 @@ pub fn open(kind: SealedKind, passphrase: &[u8], file: &[u8]) -> Result<Zeroizin
     let nonce: [u8; NONCE_LENGTH] = header[40..].try_into().map_err(|_| SealedFileError::Foreign)?;
     let tag: [u8; TAG_LENGTH] = tag.try_into().map_err(|_| SealedFileError::Foreign)?;
     let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    Aead::new(&key)
-        .open_in_place(&nonce, header, &mut plaintext, &tag)
-        .map_err(|_| SealedFileError::NotOpened)?;
+    Aead::new(&key).open_in_place(&nonce, header, &mut plaintext, &tag).map_err(|_| SealedFileError::NotOpened)?;
     Ok(plaintext)
 }
 

@@ -48,10 +48,7 @@ impl Cluster {
 }
 
 /// Shakes hands in memory; who each side saw.
-fn shake(
-    server: ServerConfig,
-    client: ClientConfig,
-) -> Result<(PeerIdentity, Option<PeerIdentity>), rustls::Error> {
+fn shake(server: ServerConfig, client: ClientConfig) -> Result<(PeerIdentity, Option<PeerIdentity>), rustls::Error> {
     let name = ServerName::try_from("10.1.2.3").unwrap();
     let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
     let mut server = ServerConnection::new(Arc::new(server)).unwrap();
@@ -96,8 +93,7 @@ fn without_a_certificate_one_is_let_in_only_where_that_is_optional() {
 fn another_cluster_is_a_stranger_on_both_sides() {
     let (cluster, other) = (Cluster::new(1), Cluster::new(2));
     assert!(shake(cluster.control(ClientCertificates::Required), other.client(Role::Node, 7)).is_err());
-    let intruder =
-        client_config(Some(other.identity(Role::Node, 7)), &cluster.authority_pem, Role::Control).unwrap();
+    let intruder = client_config(Some(other.identity(Role::Node, 7)), &cluster.authority_pem, Role::Control).unwrap();
     assert!(shake(cluster.control(ClientCertificates::Optional), intruder).is_err());
 }
 

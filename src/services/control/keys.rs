@@ -189,6 +189,14 @@ impl ControlPlane {
         Ok(tenants)
     }
 
+    /// Confirms that a peer is a member.
+    ///
+    /// # Errors
+    /// `Denied` where it is not (any more).
+    pub async fn member_confirm(&self, peer: KeyOwner) -> Result<(), Refusal> {
+        self.member_check(peer).await
+    }
+
     /// Refuses whoever is no member: a certificate outlives a removal, the record does not.
     pub(super) async fn member_check(&self, peer: KeyOwner) -> Result<(), Refusal> {
         let key = member_key(peer.role, peer.id).ok_or_else(not_yours)?;

@@ -29,6 +29,7 @@
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
 //! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
+//! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
 //! | `election.rs`, `maintain.rs` | one instance leads and cleans up |
 //!
 //! Left out on purpose: permission checks. They stand in one place, in front of the handlers; what
@@ -49,12 +50,14 @@ mod principals;
 mod ranges;
 pub mod records;
 mod recovery;
+pub mod remote;
 mod sealed;
 mod sessions;
 mod tables;
 mod tenants;
 mod undelete;
 mod view;
+pub mod wire;
 
 #[cfg(test)]
 mod testing;

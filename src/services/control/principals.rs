@@ -10,7 +10,7 @@
 use crate::coordination::values::{from_json, to_json};
 use crate::coordination::{Compare, KeyValue, Operation, layout};
 use crate::domain::ids::PrincipalId;
-use crate::domain::{Refusal, TenantName};
+use crate::domain::{Refusal, RefusalKind, TenantName};
 use crate::services::ports::{Caller, Capability};
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
@@ -126,6 +126,21 @@ impl ControlPlane {
             .ok_or_else(|| {
                 Refusal::not_found("there is no root principal; restore the coordinator or the recovery file")
             })
+    }
+
+    /// A principal as a caller, for what another component asks in its name.
+    ///
+    /// # Errors
+    /// `Denied` where it is not there or was revoked.
+    pub async fn caller(&self, id: PrincipalId) -> Result<Caller, Refusal> {
+        match self.principal_read(id).await {
+            Ok((record, _)) if record.revoked_at.is_none() => Ok(caller_of(&record)),
+            Ok(_) => Err(Refusal::new(RefusalKind::Denied, "the principal was revoked")),
+            Err(refusal) if refusal.kind == RefusalKind::NotFound => {
+                Err(Refusal::new(RefusalKind::Denied, "there is no such principal"))
+            }
+            Err(refusal) => Err(refusal),
+        }
     }
 
     pub(super) async fn principal_read(&self, id: PrincipalId) -> Result<(PrincipalRecord, KeyValue), Refusal> {

@@ -1,0 +1,150 @@
+//! Status, tenants, tables, ranges, history and notices.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::calls::{Answer, nothing, ok};
+use crate::domain::ids::{PlaneId, TableId};
+use crate::domain::table::TableSpecification;
+use crate::domain::{Refusal, TableName, TenantName, Timestamp};
+use crate::services::control::ControlPlane;
+use crate::services::ports::{Catalog, Creation};
+
+use super::AdminCall;
+
+const PAGE_MAX: usize = 1000;
+
+/// What `status` tells.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StatusAnswer {
+    /// The control plane.
+    pub plane: PlaneId,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// Nodes that are there.
+    pub nodes: usize,
+    /// Nodes whose lease runs.
+    pub nodes_alive: usize,
+    /// Ranges given to nodes.
+    pub ranges: usize,
+    /// Tenants, up to a thousand.
+    pub tenants: usize,
+    /// Notices not acknowledged, repeats counted once.
+    pub notices: usize,
+}
+
+/// How a dropped table is to come back.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndeleteRequest {
+    /// Which, where several had the name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_uuid: Option<TableId>,
+    /// The name that it gets, where the old one is taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_name: Option<TableName>,
+}
+
+fn tenant(call: &AdminCall) -> Result<TenantName, Refusal> {
+    TenantName::new(call.text("tenant"))
+}
+
+fn table(call: &AdminCall) -> Result<(TenantName, TableName), Refusal> {
+    Ok((tenant(call)?, TableName::new(call.text("table"))?))
+}
+
+fn limit(call: &AdminCall) -> Result<usize, Refusal> {
+    Ok(call.query_parsed::<usize>("limit")?.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX))
+}
+
+fn status_of(creation: Creation) -> u16 {
+    if creation == Creation::Created { 201 } else { 200 }
+}
+
+pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
+    let nodes = plane.node_list().await?;
+    ok(&StatusAnswer {
+        plane: plane.plane(),
+        created_at: plane.cluster().created_at,
+        nodes: nodes.len(),
+        nodes_alive: nodes.iter().filter(|node| node.alive).count(),
+        ranges: nodes.iter().map(|node| node.ranges).sum(),
+        tenants: plane.list_tenants(None, PAGE_MAX).await?.len(),
+        notices: plane.notice_list(None).await?.len(),
+    })
+}
+
+pub(super) async fn tenant_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    ok(&plane.list_tenants(call.query("after"), limit(&call)?).await?)
+}
+
+pub(super) async fn tenant_show(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let name = tenant(&call)?;
+    let found = plane.tenant(&name).ok_or_else(|| Refusal::not_found(format!("there is no tenant {name}")))?;
+    ok(&*found)
+}
+
+pub(super) async fn tenant_create(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (made, creation) = plane.create_tenant(&call.caller, &tenant(&call)?).await?;
+    Ok((status_of(creation), ok(&made)?.1))
+}
+
+pub(super) async fn tenant_delete(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let recursive = call.query_parsed::<bool>("recursive")?.unwrap_or(false);
+    plane.delete_tenant(&call.caller, &tenant(&call)?, recursive).await?;
+    nothing()
+}
+
+pub(super) async fn table_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    ok(&plane.list_tables(&tenant(&call)?, call.query("after"), limit(&call)?).await?)
+}
+
+pub(super) async fn deleted_table_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    ok(&plane.deleted_tables(&tenant(&call)?).await?)
+}
+
+pub(super) async fn table_show(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    let found = plane.table(&tenant, &table);
+    ok(&*found.ok_or_else(|| Refusal::not_found(format!("the tenant {tenant} has no table {table}")))?)
+}
+
+pub(super) async fn table_create(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    let specification: TableSpecification = call.body()?;
+    let (made, creation) = plane.create_table(&call.caller, &tenant, &table, specification).await?;
+    Ok((status_of(creation), ok(&made)?.1))
+}
+
+pub(super) async fn table_delete(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    plane.delete_table(&call.caller, &tenant, &table).await?;
+    nothing()
+}
+
+pub(super) async fn table_undelete(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    let how: UndeleteRequest = call.body()?;
+    ok(&plane.table_undelete(&call.caller, &tenant, &table, how.table_uuid, how.new_name).await?)
+}
+
+pub(super) async fn range_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    ok(&plane.range_list(&tenant, &table).await?)
+}
+
+pub(super) async fn history(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let resource = call
+        .query("resource")
+        .ok_or_else(|| Refusal::bad_input("say which resource, as in ?resource=table/acme/users"))?;
+    let page = plane.history(resource, call.query_parsed("before")?, limit(&call)?).await?;
+    ok(&page.versions)
+}
+
+pub(super) async fn notice_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    ok(&plane.notice_list(call.query_parsed("component")?).await?)
+}
+
+pub(super) async fn notice_acknowledge(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let count = plane.notice_acknowledge(call.parameter("component")?, call.query("up_to")).await?;
+    ok(&serde_json::json!({ "acknowledged": count }))
+}

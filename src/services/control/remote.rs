@@ -1,0 +1,253 @@
+//! The control plane from another process: what a node, proxy or reporter asks over the inside listener.
+//!
+//! Looking up tenants and tables asks nobody: they are followed in the coordinator, which members may
+//! read. Only changes travel to control. So a proxy goes on serving while control is down, and says what it
+//! waits for when it is asked for a change.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde::de::DeserializeOwned;
+
+use crate::coordination::values::from_json;
+use crate::coordination::{Coordinator, layout};
+use crate::domain::ids::{Role, TenantId};
+use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::{Refusal, TableName, TenantName};
+use crate::services::assignments::HandedPart;
+use crate::services::ports::{Caller, Catalog, Creation};
+use crate::transport::client::JsonClient;
+use crate::transport::pki::certificate_request;
+use crate::transport::tls::{Identity, client_config, joining_client};
+
+use super::access_feed::AccessSnapshot;
+use super::history::refusal;
+use super::join::{JoinRequest, Joined, token_parts};
+use super::keys::{KeyPart, KeyParts};
+use super::sealed::{SecretName, unreadable};
+use super::view::View;
+use super::wire::{
+    WireAccess, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse, WireMade,
+    WirePart, WireParts, parts_of,
+};
+
+/// What joining gave, to be kept on disk (the key with mode 0600).
+pub struct Membership {
+    /// What control answered.
+    pub joined: Joined,
+    /// The private key of the certificate, PEM.
+    pub key_pem: zeroize::Zeroizing<String>,
+}
+
+/// Joins a control plane at `url` with a token. `describe` fills in what a node says of itself.
+///
+/// # Errors
+/// `Unauthenticated` for a token that is no good; `Unavailable` where control cannot be reached or does not
+/// have the certificate authority that the token names.
+pub async fn join(
+    url: &str,
+    token: &str,
+    role: Role,
+    describe: impl FnOnce(&mut JoinRequest),
+) -> Result<Membership, Refusal> {
+    let (_, fingerprint) = token_parts(token).ok_or_else(|| Refusal::bad_input("this is not a join token"))?;
+    let tls = joining_client(fingerprint).map_err(|problem| Refusal::internal(problem.to_string()))?;
+    let client = JsonClient::new(url, Some(tls))?;
+    let (key_pem, certificate_request_pem) =
+        certificate_request().map_err(|problem| Refusal::internal(problem.to_string()))?;
+    let mut request = JoinRequest {
+        token: token.trim().to_owned(),
+        role,
+        certificate_request_pem,
+        uri: None,
+        inside_uri: None,
+        zone: None,
+    };
+    describe(&mut request);
+    let joined = client.send(Method::POST, "/inside/v1/join", Some(&request)).await?;
+    Ok(Membership { joined, key_pem })
+}
+
+/// Control, as a member reaches it.
+#[derive(Clone)]
+pub struct RemoteControl {
+    client: JsonClient,
+    identity: Arc<Identity>,
+    authority_pem: Arc<str>,
+}
+
+impl RemoteControl {
+    /// Control at `url`, asked with this identity.
+    ///
+    /// # Errors
+    /// `BadInput` where TLS cannot be set up with these.
+    pub fn new(url: &str, identity: Arc<Identity>, authority_pem: &str) -> Result<Self, Refusal> {
+        let tls = client_config(Some(identity.clone()), authority_pem, Role::Control)
+            .map_err(|problem| Refusal::bad_input(problem.to_string()))?;
+        Ok(Self { client: JsonClient::new(url, Some(tls))?, identity, authority_pem: authority_pem.into() })
+    }
+
+    /// All parts that this member may have.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn key_parts(&self) -> Result<KeyParts, Refusal> {
+        self.client.get::<WireParts>("/inside/v1/key-parts").await?.parts()
+    }
+
+    /// A tenant's part.
+    ///
+    /// # Errors
+    /// `Denied` where this node has no range of the tenant; `Unavailable`.
+    pub async fn tenant_key_parts(&self, tenant: TenantId) -> Result<Vec<KeyPart>, Refusal> {
+        parts_of(&self.client.get::<Vec<WirePart>>(&format!("/inside/v1/tenant-key/{tenant}")).await?)
+    }
+
+    /// Says which version of a key is the lowest still used here; true where that ended a rotation.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn key_in_use(&self, name: SecretName, version_min: u32) -> Result<bool, Refusal> {
+        let said = WireKeyInUse { kind: name.kind().to_owned(), owner: name.owner(), version_min };
+        self.client.send(Method::POST, "/inside/v1/key-in-use", Some(&said)).await
+    }
+
+    /// What whoever checks tokens has to know.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn access_snapshot(&self) -> Result<AccessSnapshot, Refusal> {
+        self.client.get::<WireAccess>("/inside/v1/access").await?.snapshot()
+    }
+
+    /// Gets a new certificate, shows it from now on, and gives it with its key, both PEM, to be kept.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`; the certificate before stays then.
+    pub async fn certificate_renew(&self) -> Result<(String, zeroize::Zeroizing<String>), Refusal> {
+        let (key_pem, certificate_request_pem) =
+            certificate_request().map_err(|problem| Refusal::internal(problem.to_string()))?;
+        let asked = WireCertificateRequest { certificate_request_pem };
+        let made: WireCertificate = self.client.send(Method::POST, "/inside/v1/certificate", Some(&asked)).await?;
+        self.identity
+            .replace(&made.certificate_pem, &key_pem, &self.authority_pem)
+            .map_err(|problem| Refusal::internal(problem.to_string()))?;
+        Ok((made.certificate_pem, key_pem))
+    }
+
+    async fn change<T: DeserializeOwned>(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        change: WireCatalogChange,
+    ) -> Result<T, Refusal> {
+        let asked = WireChange { principal: caller.principal, tenant: tenant.clone(), change };
+        self.client.send(Method::POST, "/inside/v1/catalog", Some(&asked)).await
+    }
+}
+
+#[async_trait]
+impl crate::services::assignments::KeyParts for RemoteControl {
+    async fn node_part(&self) -> Result<Vec<HandedPart>, Refusal> {
+        Ok(self.key_parts().await?.own.into_iter().map(handed).collect())
+    }
+
+    async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal> {
+        Ok(self.tenant_key_parts(tenant).await?.into_iter().map(handed).collect())
+    }
+}
+
+fn handed(part: KeyPart) -> HandedPart {
+    HandedPart { version: part.version, part: part.part }
+}
+
+/// [`Catalog`] for a member: looked up in the coordinator, changed by control.
+pub struct RemoteCatalog {
+    control: RemoteControl,
+    coordinator: Arc<dyn Coordinator>,
+    view: View,
+}
+
+impl RemoteCatalog {
+    /// Reads tenants and tables and follows them until dropped.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn follow(control: RemoteControl, coordinator: Arc<dyn Coordinator>) -> Result<Self, Refusal> {
+        let view = View::follow(coordinator.clone()).await?;
+        Ok(Self { control, coordinator, view })
+    }
+
+    async fn page<T: DeserializeOwned>(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<T>, Refusal> {
+        let after = after.map(|name| format!("{prefix}{name}"));
+        let page = self.coordinator.list_page(prefix, after.as_deref(), None, limit).await.map_err(refusal)?;
+        page.entries.iter().map(|entry| from_json(&entry.value).map_err(|_| unreadable(&entry.key))).collect()
+    }
+}
+
+fn creation(created: bool) -> Creation {
+    if created { Creation::Created } else { Creation::Unchanged }
+}
+
+#[async_trait]
+impl Catalog for RemoteCatalog {
+    fn table(&self, tenant: &TenantName, table: &TableName) -> Option<Arc<TableDefinition>> {
+        self.view.table(tenant, table)
+    }
+
+    fn tenant(&self, tenant: &TenantName) -> Option<Arc<Tenant>> {
+        self.view.tenant(tenant)
+    }
+
+    async fn list_tenants(&self, after: Option<&str>, limit: usize) -> Result<Vec<Tenant>, Refusal> {
+        self.page(layout::CONTROL_TENANTS, after, limit).await
+    }
+
+    async fn list_tables(
+        &self,
+        tenant: &TenantName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TableDefinition>, Refusal> {
+        self.page(&layout::control_tenant_tables(tenant), after, limit).await
+    }
+
+    async fn create_tenant(&self, caller: &Caller, tenant: &TenantName) -> Result<(Tenant, Creation), Refusal> {
+        let made: WireMade<Tenant> = self.control.change(caller, tenant, WireCatalogChange::CreateTenant).await?;
+        self.view.wait(|view| view.tenant(tenant).is_some_and(|there| there.id == made.made.id)).await;
+        Ok((made.made, creation(made.created)))
+    }
+
+    async fn delete_tenant(&self, caller: &Caller, tenant: &TenantName, recursive: bool) -> Result<(), Refusal> {
+        let gone = self.view.tenant(tenant).map(|tenant| tenant.id);
+        self.control.change::<()>(caller, tenant, WireCatalogChange::DeleteTenant { recursive }).await?;
+        self.view.wait(|view| view.tenant(tenant).map(|tenant| tenant.id) != gone || gone.is_none()).await;
+        Ok(())
+    }
+
+    async fn create_table(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        specification: TableSpecification,
+    ) -> Result<(TableDefinition, Creation), Refusal> {
+        let change = WireCatalogChange::CreateTable { table: table.clone(), specification };
+        let made: WireMade<TableDefinition> = self.control.change(caller, tenant, change).await?;
+        self.view.wait(|view| view.table(tenant, table).is_some_and(|there| there.id == made.made.id)).await;
+        Ok((made.made, creation(made.created)))
+    }
+
+    async fn delete_table(&self, caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {
+        let gone = self.view.table(tenant, table).map(|table| table.id);
+        self.control.change::<()>(caller, tenant, WireCatalogChange::DeleteTable { table: table.clone() }).await?;
+        self.view.wait(|view| view.table(tenant, table).map(|table| table.id) != gone || gone.is_none()).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! What control and its members say to each other over the inside listener. The parts of keys in here travel
+//! inside mutual TLS only, to the role and UUID of the peer's certificate; none of these types has a `Debug` that
+//! shows one.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+use zeroize::Zeroize;
+
+use crate::domain::ids::{PrincipalId, SessionId, TenantId};
+use crate::domain::table::TableSpecification;
+use crate::domain::{Refusal, TableName, TenantName};
+use crate::services::access::TokenKey;
+
+use super::access_feed::AccessSnapshot;
+use super::keys::{KeyPart, KeyParts};
+use super::sealed::key_of;
+
+/// One version of a part.
+#[derive(Serialize, Deserialize)]
+pub struct WirePart {
+    version: u32,
+    part: String,
+}
+
+impl Drop for WirePart {
+    fn drop(&mut self) {
+        self.part.zeroize();
+    }
+}
+
+impl WirePart {
+    /// The part for the wire.
+    pub fn new(part: &KeyPart) -> Self {
+        Self { version: part.version, part: BASE64.encode(part.part.expose()) }
+    }
+
+    /// The part from the wire.
+    ///
+    /// # Errors
+    /// `Internal` where it is not 256 bits.
+    pub fn part(&self) -> Result<KeyPart, Refusal> {
+        let bytes =
+            BASE64.decode(&self.part).map_err(|_| Refusal::internal("control sent a part that is not base64"))?;
+        let bytes = zeroize::Zeroizing::new(bytes);
+        Ok(KeyPart { version: self.version, part: key_of(&bytes)? })
+    }
+}
+
+/// All that a member is given.
+#[derive(Serialize, Deserialize)]
+pub struct WireParts {
+    own: Vec<WirePart>,
+    #[serde(default)]
+    tenants: Vec<(TenantId, Vec<WirePart>)>,
+    #[serde(default)]
+    token_keys: Vec<WirePart>,
+}
+
+impl WireParts {
+    /// For the wire.
+    pub fn new(parts: &KeyParts) -> Self {
+        let wire = |parts: &[KeyPart]| parts.iter().map(WirePart::new).collect::<Vec<_>>();
+        Self {
+            own: wire(&parts.own),
+            tenants: parts.tenants.iter().map(|(tenant, parts)| (*tenant, wire(parts))).collect(),
+            token_keys: wire(&parts.token_keys),
+        }
+    }
+
+    /// From the wire.
+    ///
+    /// # Errors
+    /// `Internal` where a part is not 256 bits.
+    pub fn parts(&self) -> Result<KeyParts, Refusal> {
+        Ok(KeyParts {
+            own: parts_of(&self.own)?,
+            tenants: self
+                .tenants
+                .iter()
+                .map(|(tenant, parts)| Ok((*tenant, parts_of(parts)?)))
+                .collect::<Result<_, Refusal>>()?,
+            token_keys: parts_of(&self.token_keys)?,
+        })
+    }
+}
+
+/// Parts from the wire.
+///
+/// # Errors
+/// `Internal` where one is not 256 bits.
+pub fn parts_of(parts: &[WirePart]) -> Result<Vec<KeyPart>, Refusal> {
+    parts.iter().map(WirePart::part).collect()
+}
+
+/// What whoever checks tokens has to know.
+#[derive(Serialize, Deserialize)]
+pub struct WireAccess {
+    token_keys: Vec<WirePart>,
+    revoked_sessions: Vec<SessionId>,
+    principals: Vec<PrincipalId>,
+}
+
+impl WireAccess {
+    /// For the wire.
+    pub fn new(snapshot: &AccessSnapshot) -> Self {
+        let part = |key: &TokenKey| KeyPart { version: key.id().parse().unwrap_or(0), part: key.key().clone() };
+        Self {
+            token_keys: snapshot.token_keys.iter().map(|key| WirePart::new(&part(key))).collect(),
+            revoked_sessions: snapshot.revoked_sessions.iter().copied().collect(),
+            principals: snapshot.principals.iter().copied().collect(),
+        }
+    }
+
+    /// From the wire.
+    ///
+    /// # Errors
+    /// `Internal` where a key is not 256 bits.
+    pub fn snapshot(self) -> Result<AccessSnapshot, Refusal> {
+        let keys = parts_of(&self.token_keys)?;
+        Ok(AccessSnapshot {
+            token_keys: keys.into_iter().map(|part| TokenKey::new(part.version.to_string(), part.part)).collect(),
+            revoked_sessions: self.revoked_sessions.into_iter().collect(),
+            principals: self.principals.into_iter().collect(),
+        })
+    }
+}
+
+/// A certificate request of a member.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireCertificateRequest {
+    /// PEM.
+    pub certificate_request_pem: String,
+}
+
+/// A certificate.
+#[derive(Serialize, Deserialize)]
+pub struct WireCertificate {
+    /// PEM.
+    pub certificate_pem: String,
+}
+
+/// The lowest version of a key that a holder still uses.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireKeyInUse {
+    /// The kind of key.
+    pub kind: String,
+    /// Whose key it is.
+    #[serde(default)]
+    pub owner: Option<Uuid>,
+    /// The version.
+    pub version_min: u32,
+}
+
+/// What a proxy asks of the catalogue for one of its callers. Control looks the principal up itself and
+/// checks what it may do: a proxy's word about that counts for nothing.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireChange {
+    /// Who asked the proxy.
+    pub principal: PrincipalId,
+    /// The tenant.
+    pub tenant: TenantName,
+    /// What to do.
+    pub change: WireCatalogChange,
+}
+
+/// A change of the catalogue.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WireCatalogChange {
+    /// Makes the tenant.
+    CreateTenant,
+    /// Removes the tenant.
+    DeleteTenant {
+        /// With its tables.
+        recursive: bool,
+    },
+    /// Makes a table.
+    CreateTable {
+        /// Its name.
+        table: TableName,
+        /// What it is to be.
+        specification: TableSpecification,
+    },
+    /// Drops a table.
+    DeleteTable {
+        /// Its name.
+        table: TableName,
+    },
+}
+
+/// What a change made.
+#[derive(Serialize, Deserialize)]
+pub struct WireMade<T> {
+    /// Whether it is new.
+    pub created: bool,
+    /// What is there now.
+    pub made: T,
+}
