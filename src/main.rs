@@ -1,7 +1,10 @@
 //! The `dstore` binary: reads the command line and hands over to one role. Everything else is in the library, so
 //! that tests reach it.
 
+use dstore::cli::control::{ControlCommand, Noun, Recovery, read_secret};
 use dstore::cli::{self, Entry, OutputFormat, ServeCommand};
+use dstore::config::Config;
+use dstore::roles::control::LocalCommand;
 use dstore::roles::lifecycle;
 use std::process::ExitCode;
 
@@ -12,6 +15,30 @@ fn main() -> ExitCode {
             ServeCommand::Dev(flags) => {
                 lifecycle::run_dev(&serve.config, flags.nodes, flags.output == OutputFormat::Json)
             }
+            ServeCommand::Control(command) => run_control(&serve.config, &command),
         },
+    }
+}
+
+/// Runs a command that needs the control key.
+fn run_control(config: &Config, command: &ControlCommand) -> ExitCode {
+    let secret = |path| read_secret(path).map_err(|error| format!("{}: {error}", path.display()));
+    let local = match &command.noun {
+        Noun::Init(flags) => secret(&flags.recovery_passphrase_file)
+            .map(|passphrase| LocalCommand::Init { passphrase, token_key_file: flags.token_key_file.clone() }),
+        Noun::Recovery(Recovery::Export(flags)) => secret(&flags.passphrase_file)
+            .map(|passphrase| LocalCommand::RecoveryExport { passphrase, file: flags.file.clone() }),
+        Noun::Recovery(Recovery::Verify(flags)) => secret(&flags.passphrase_file)
+            .map(|passphrase| LocalCommand::RecoveryVerify { passphrase, file: flags.file.clone() }),
+        Noun::Recovery(Recovery::Restore(flags)) => secret(&flags.passphrase_file)
+            .map(|passphrase| LocalCommand::RecoveryRestore { passphrase, file: flags.file.clone() }),
+        _ => Ok(LocalCommand::Serve),
+    };
+    match local {
+        Ok(local) => lifecycle::run_control(config, local),
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
     }
 }

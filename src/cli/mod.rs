@@ -9,12 +9,15 @@
 //! | 0 | done |
 //! | 1 | refused or failed; the reason is on stderr |
 //! | 2 | the command line could not be understood |
+//! | 3 | the server could not be reached (`dstore control …`) |
 //!
 //! Results go to stdout and everything else (progress, warnings, errors) to stderr, so that output can be piped. Secrets are
 //! never arguments: other users of the machine can read those.
 
 pub mod bench;
 mod config;
+pub mod context;
+pub mod control;
 mod flags;
 mod version;
 
@@ -49,6 +52,8 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process on this machine: for development and single-machine use
     Dev(DevFlags),
+    /// Make, serve and administer a cluster
+    Control(control::ControlCommand),
     /// Measure a server with the YCSB core workloads
     Bench(bench::Options),
     /// Show and check the settings of this machine, without a server
@@ -86,6 +91,8 @@ pub struct Serve {
 pub enum ServeCommand {
     /// `dstore dev`
     Dev(DevFlags),
+    /// `dstore control init|serve|recovery`
+    Control(control::ControlCommand),
 }
 
 impl ServeCommand {
@@ -93,6 +100,7 @@ impl ServeCommand {
     pub fn role(&self) -> Role {
         match self {
             ServeCommand::Dev(_) => Role::Dev,
+            ServeCommand::Control(_) => Role::Control,
         }
     }
 }
@@ -113,6 +121,11 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Entry {
             let overrides = [flags.overrides(), cli.set].concat();
             serve(ServeCommand::Dev(flags), cli.config, overrides)
         }
+        Command::Control(command) if command.is_local() => {
+            let overrides = [command.overrides(), cli.set].concat();
+            serve(ServeCommand::Control(command), cli.config, overrides)
+        }
+        Command::Control(command) => Entry::Finished(command.run()),
         Command::Bench(options) => finished(bench::run(&options)),
         Command::Config(command) => finished(config::run(&command, cli.config.as_deref(), &cli.set)),
         Command::Completions { shell } => {

@@ -98,6 +98,15 @@ pub fn run_dev(config: &Config, nodes: u16, json: bool) -> ExitCode {
     })
 }
 
+/// Runs a command of control that needs the control key; `serve` until it is told to stop.
+pub fn run_control(config: &Config, command: super::control::LocalCommand) -> ExitCode {
+    start_logging(config);
+    run(async {
+        super::control::run(config, command).await.map_err(|error| StartError(error.to_string()))?;
+        Ok(())
+    })
+}
+
 fn run(role: impl Future<Output = Result<(), StartError>>) -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

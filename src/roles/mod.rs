@@ -2,6 +2,8 @@
 //! down; this is the only place that names SQLite, etcd or a real clock.
 
 pub mod ambient;
+pub mod control;
+pub mod coordinators;
 pub mod dev;
 pub mod lifecycle;
 mod local_wiring;

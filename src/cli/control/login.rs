@@ -1,0 +1,91 @@
+//! `login` and `context`: which control plane later commands talk to.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::call::{Admin, Failure};
+use super::{output, read_secret};
+use crate::cli::OutputFormat;
+use crate::cli::context::{Context, Contexts};
+
+/// `dstore control login`
+#[derive(Debug, Args)]
+pub struct LoginFlags {
+    /// The admin API, as in https://control:8082
+    url: String,
+    /// File with the bearer token; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    token_file: PathBuf,
+    /// File with the certificate of the cluster's authority (authority.pem), for https
+    #[arg(long, value_name = "FILE")]
+    authority_file: Option<PathBuf>,
+    /// The name under which it is kept
+    #[arg(long, default_value = "default")]
+    name: String,
+    /// The tenant where a command names none
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+/// `dstore control context …`
+#[derive(Debug, Subcommand)]
+pub enum ContextCommand {
+    /// All contexts
+    List,
+    /// Use another one from now on
+    Use {
+        /// Its name
+        name: String,
+        /// The tenant where a command names none
+        #[arg(long)]
+        tenant: Option<String>,
+    },
+    /// The one in use, without its token
+    Show,
+}
+
+pub(super) async fn login(flags: &LoginFlags) -> Result<(), Failure> {
+    let read = |path: &PathBuf| read_secret(path).map_err(|error| format!("{}: {error}", path.display()));
+    let context = Context {
+        url: flags.url.clone(),
+        token: read(&flags.token_file)?.as_str().to_owned(),
+        authority_pem: flags.authority_file.as_ref().map(read).transpose()?.map(|pem| format!("{}\n", pem.as_str())),
+        tenant: flags.tenant.clone(),
+    };
+    // Only what works is kept.
+    let status = Admin::of(&context)?.get("status").await?;
+    let mut contexts = Contexts::load()?;
+    contexts.contexts.insert(flags.name.clone(), context);
+    contexts.current = Some(flags.name.clone());
+    contexts.save()?;
+    eprintln!("logged in to the control plane {} as context {:?}", status["plane"].as_str().unwrap_or("?"), flags.name);
+    Ok(())
+}
+
+pub(super) fn context(command: &ContextCommand, format: OutputFormat) -> Result<(), Failure> {
+    let mut contexts = Contexts::load()?;
+    match command {
+        ContextCommand::List => {
+            let rows = contexts.contexts.iter().map(|(name, context)| {
+                let current = contexts.current.as_ref() == Some(name);
+                json!({ "name": name, "url": context.url, "tenant": context.tenant, "current": current })
+            });
+            output::print(&rows.collect(), format);
+        }
+        ContextCommand::Use { name, tenant } => {
+            let context = contexts.contexts.get_mut(name).ok_or_else(|| format!("there is no context {name:?}"))?;
+            if tenant.is_some() {
+                context.tenant.clone_from(tenant);
+            }
+            contexts.current = Some(name.clone());
+            contexts.save()?;
+        }
+        ContextCommand::Show => {
+            let context = contexts.chosen()?;
+            output::print(&json!({ "url": context.url, "tenant": context.tenant }), format);
+        }
+    }
+    Ok(())
+}

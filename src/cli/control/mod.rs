@@ -1,0 +1,214 @@
+//! `dstore control …`: the admin commands. Most talk to the admin API of the context in use; `init`, `serve` and
+//! `recovery` need the control key and are handed to the role, on control's own machine.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | refused |
+//! | 2 | the command line could not be understood |
+//! | 3 | control could not be reached, or gave no answer |
+//!
+//! Results go to stdout, as a table for people or as JSON; everything else to stderr. Secrets come from files or stdin (`-`),
+//! never as arguments.
+
+mod access;
+mod call;
+mod login;
+mod members;
+mod output;
+mod tenants;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+
+use super::OutputFormat;
+
+/// `dstore control …`
+#[derive(Debug, Args)]
+pub struct ControlCommand {
+    /// For people or for programs
+    #[arg(long, value_enum, default_value_t, global = true)]
+    pub output: OutputFormat,
+    /// What to do
+    #[command(subcommand)]
+    pub noun: Noun,
+}
+
+/// The nouns.
+#[derive(Debug, Subcommand)]
+pub enum Noun {
+    /// Make a cluster: its keys, its certificate authority, its root session, its recovery file
+    Init(InitFlags),
+    /// Serve the admin API and the inside listener of control
+    Serve(PlaceFlags),
+    /// Keep, check and use the file that survives losing everything else
+    #[command(subcommand)]
+    Recovery(Recovery),
+    /// Keep the address and token of a control plane for later commands
+    Login(login::LoginFlags),
+    /// The control planes that this user knows
+    #[command(subcommand)]
+    Context(login::ContextCommand),
+    /// How the cluster is
+    Status,
+    /// Tenants: who owns tables
+    #[command(subcommand)]
+    Tenant(tenants::TenantCommand),
+    /// Tables of a tenant
+    #[command(subcommand)]
+    Table(tenants::TableCommand),
+    /// Ranges of a table, and who serves them
+    #[command(subcommand)]
+    Range(tenants::RangeCommand),
+    /// Nodes, which store data
+    #[command(subcommand)]
+    Node(members::NodeCommand),
+    /// Proxies, which route requests
+    #[command(subcommand)]
+    Proxy(members::MemberCommand),
+    /// Reporters, which collect usage
+    #[command(subcommand)]
+    Reporter(members::MemberCommand),
+    /// Encryption keys: which there are and how old they are, never their bytes
+    #[command(subcommand)]
+    Key(members::KeyCommand),
+    /// Principals: who may ask
+    #[command(subcommand)]
+    Principal(access::PrincipalCommand),
+    /// Access keys, for the DynamoDB protocol
+    #[command(subcommand)]
+    AccessKey(access::AccessKeyCommand),
+    /// Bearer tokens and their sessions
+    #[command(subcommand)]
+    Token(access::TokenCommand),
+    /// Notices: what the cluster wants a person to know
+    #[command(subcommand)]
+    Notice(members::NoticeCommand),
+    /// Who changed a resource, when, and how; as in: history table/acme/users
+    History {
+        /// The resource: tenant/NAME, table/TENANT/NAME, node/UUID, …
+        resource: String,
+    },
+}
+
+/// Where control keeps its data.
+#[derive(Debug, Clone, Args)]
+pub struct PlaceFlags {
+    /// Folder for control's key and, with the embedded coordinator, everything (setting data.dir)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Flags of `init`.
+#[derive(Debug, Clone, Args)]
+pub struct InitFlags {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceFlags,
+    /// File with the passphrase for the recovery file, at least 12 bytes; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub recovery_passphrase_file: PathBuf,
+    /// File with the first key for tokens, 64 hexadecimal digits; random where none is given
+    #[arg(long, value_name = "FILE")]
+    pub token_key_file: Option<PathBuf>,
+}
+
+/// `dstore control recovery …`
+#[derive(Debug, Clone, Subcommand)]
+pub enum Recovery {
+    /// Write a fresh recovery file; needed after nodes joined or tenants were made
+    Export(RecoveryFlags),
+    /// Check that a recovery file opens, and say what it lacks
+    Verify(RecoveryFlags),
+    /// Put the control key on this machine and what is missing into the coordinator
+    Restore(RecoveryFlags),
+}
+
+/// Flags of `recovery`.
+#[derive(Debug, Clone, Args)]
+pub struct RecoveryFlags {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceFlags,
+    /// The recovery file
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// File with its passphrase; `-` reads stdin
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: PathBuf,
+}
+
+impl ControlCommand {
+    /// Whether it runs on control's own machine, in the role: then [`ControlCommand::run`] is not for it.
+    pub fn is_local(&self) -> bool {
+        matches!(self.noun, Noun::Init(_) | Noun::Serve(_) | Noun::Recovery(_))
+    }
+
+    /// The settings that its flags stand for.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let place = match &self.noun {
+            Noun::Init(flags) => &flags.place,
+            Noun::Serve(place) => place,
+            Noun::Recovery(Recovery::Export(flags) | Recovery::Verify(flags) | Recovery::Restore(flags)) => {
+                &flags.place
+            }
+            _ => return Vec::new(),
+        };
+        place.data.iter().map(|data| ("data.dir".to_owned(), data.display().to_string())).collect()
+    }
+
+    /// Asks the admin API and prints the answer.
+    pub fn run(&self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return call::failed(&format!("no runtime: {error}")),
+        };
+        match runtime.block_on(self.ask()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(failure) => failure.report(),
+        }
+    }
+
+    async fn ask(&self) -> Result<(), call::Failure> {
+        let format = self.output;
+        let printed = match &self.noun {
+            Noun::Login(flags) => return login::login(flags).await,
+            Noun::Context(command) => return login::context(command, format),
+            Noun::Status => call::Admin::open()?.get("status").await?,
+            Noun::Tenant(command) => tenants::tenant(command).await?,
+            Noun::Table(command) => tenants::table(command).await?,
+            Noun::Range(command) => tenants::range(command).await?,
+            Noun::Node(command) => members::node(command).await?,
+            Noun::Proxy(command) => members::member("proxy", "proxy", command).await?,
+            Noun::Reporter(command) => members::member("reporter", "reporting", command).await?,
+            Noun::Key(command) => members::key(command).await?,
+            Noun::Principal(command) => access::principal(command).await?,
+            Noun::AccessKey(command) => access::access_key(command).await?,
+            Noun::Token(command) => access::token(command).await?,
+            Noun::Notice(command) => members::notice(command).await?,
+            Noun::History { resource } => {
+                call::Admin::open()?.get(&format!("history?resource={}", call::escape(resource))).await?
+            }
+            Noun::Init(_) | Noun::Serve(_) | Noun::Recovery(_) => {
+                return Err(call::Failure::usage("this command runs on control's own machine"));
+            }
+        };
+        output::print(&printed, format);
+        Ok(())
+    }
+}
+
+/// Reads a secret from a file, or from stdin for `-`. The last line break does not count.
+///
+/// # Errors
+/// Where it cannot be read.
+pub fn read_secret(path: &std::path::Path) -> std::io::Result<zeroize::Zeroizing<String>> {
+    let text = if path.as_os_str() == "-" {
+        std::io::read_to_string(std::io::stdin())?
+    } else {
+        std::fs::read_to_string(path)?
+    };
+    Ok(zeroize::Zeroizing::new(text.trim_end_matches(['\n', '\r']).to_owned()))
+}

@@ -1,0 +1,169 @@
+//! Tenants, tables and ranges.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::call::{Admin, Failure, escape};
+
+/// `dstore control tenant …`
+#[derive(Debug, Subcommand)]
+pub enum TenantCommand {
+    /// Make a tenant
+    Create {
+        /// Its name: 1 to 63 of a-z, 0-9 and -
+        name: String,
+    },
+    /// All tenants
+    List,
+    /// One tenant
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Remove a tenant; its keys are destroyed at once
+    Delete {
+        /// Its name
+        name: String,
+        /// With its tables, for good
+        #[arg(long)]
+        recursive: bool,
+    },
+}
+
+/// Which table.
+#[derive(Debug, Args)]
+pub struct WhichTable {
+    /// The table's name
+    name: String,
+    /// The tenant; the context's where none is given
+    #[arg(long)]
+    tenant: Option<String>,
+}
+
+/// `dstore control table …`
+#[derive(Debug, Subcommand)]
+pub enum TableCommand {
+    /// Make a table
+    Create {
+        /// Which
+        #[command(flatten)]
+        which: WhichTable,
+        /// The type of the ID: String, Integer or Bytes
+        #[arg(long)]
+        id_type: String,
+        /// The type of the sort key, where there is one
+        #[arg(long)]
+        sort_type: Option<String>,
+        /// How many ranges it starts with, 1 to 1024
+        #[arg(long)]
+        initial_ranges: Option<u16>,
+        /// Replicas of each range, 1 to 5
+        #[arg(long)]
+        replication_factor: Option<u8>,
+    },
+    /// A tenant's tables
+    List {
+        /// The tenant; the context's where none is given
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Those dropped within seven days instead
+        #[arg(long)]
+        deleted: bool,
+    },
+    /// One table
+    Show(WhichTable),
+    /// Drop a table; it can be brought back for seven days
+    Delete(WhichTable),
+    /// Bring a dropped table back
+    Undelete {
+        /// Which
+        #[command(flatten)]
+        which: WhichTable,
+        /// Its UUID, where several had the name
+        #[arg(long)]
+        uuid: Option<String>,
+        /// Another name, where the old one is taken
+        #[arg(long)]
+        new_name: Option<String>,
+    },
+}
+
+/// `dstore control range …`
+#[derive(Debug, Subcommand)]
+pub enum RangeCommand {
+    /// The ranges of a table
+    List(WhichTable),
+    /// The range that holds a hash
+    Show {
+        /// Which table
+        #[command(flatten)]
+        which: WhichTable,
+        /// A hash, 0 to 4294967295
+        #[arg(long, default_value_t = 0)]
+        hash: u32,
+    },
+}
+
+pub(super) async fn tenant(command: &TenantCommand) -> Result<Value, Failure> {
+    let admin = Admin::open()?;
+    match command {
+        TenantCommand::Create { name } => admin.put(&format!("tenant/{}", escape(name)), &json!({})).await,
+        TenantCommand::List => admin.get("tenant").await,
+        TenantCommand::Show { name } => admin.get(&format!("tenant/{}", escape(name))).await,
+        TenantCommand::Delete { name, recursive } => {
+            admin.delete(&format!("tenant/{}?recursive={recursive}", escape(name)), None).await
+        }
+    }
+}
+
+fn path_of(admin: &Admin, which: &WhichTable) -> Result<String, Failure> {
+    let tenant = admin.tenant(which.tenant.as_deref())?;
+    Ok(format!("tenant/{}/table/{}", escape(&tenant), escape(&which.name)))
+}
+
+pub(super) async fn table(command: &TableCommand) -> Result<Value, Failure> {
+    let admin = Admin::open()?;
+    match command {
+        TableCommand::Create { which, id_type, sort_type, initial_ranges, replication_factor } => {
+            let mut body = json!({ "id_type": id_type });
+            let optional = [
+                ("sort_type", sort_type.as_ref().map(|text| json!(text))),
+                ("initial_ranges", initial_ranges.map(|count| json!(count))),
+                ("replication_factor", replication_factor.map(|count| json!(count))),
+            ];
+            for (name, value) in optional {
+                if let Some(value) = value {
+                    body[name] = value;
+                }
+            }
+            admin.put(&path_of(&admin, which)?, &body).await
+        }
+        TableCommand::List { tenant, deleted } => {
+            let tenant = admin.tenant(tenant.as_deref())?;
+            let kind = if *deleted { "deleted-table" } else { "table" };
+            admin.get(&format!("tenant/{}/{kind}", escape(&tenant))).await
+        }
+        TableCommand::Show(which) => admin.get(&path_of(&admin, which)?).await,
+        TableCommand::Delete(which) => admin.delete(&path_of(&admin, which)?, None).await,
+        TableCommand::Undelete { which, uuid, new_name } => {
+            let body = json!({ "table_uuid": uuid, "new_name": new_name });
+            admin.post(&format!("{}/undelete", path_of(&admin, which)?), &body).await
+        }
+    }
+}
+
+pub(super) async fn range(command: &RangeCommand) -> Result<Value, Failure> {
+    let admin = Admin::open()?;
+    match command {
+        RangeCommand::List(which) => admin.get(&format!("{}/range", path_of(&admin, which)?)).await,
+        RangeCommand::Show { which, hash } => {
+            let ranges = admin.get(&format!("{}/range", path_of(&admin, which)?)).await?;
+            let holds = |range: &&Value| {
+                let bound = |name: &str| range[name].as_u64().unwrap_or(u64::MAX);
+                (bound("low_hash")..=bound("high_hash")).contains(&u64::from(*hash))
+            };
+            let found = ranges.as_array().and_then(|ranges| ranges.iter().find(holds)).cloned();
+            found.ok_or_else(|| format!("no range holds the hash {hash}").into())
+        }
+    }
+}

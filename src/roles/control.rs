@@ -1,0 +1,428 @@
+//! The control role: `dstore control init`, `serve` and `recovery`. These need the control key, so they run
+//! on control's own machine and are no calls of the admin API.
+//!
+//! | file in the data folder | what | mode |
+//! |---|---|---|
+//! | `control.key` | the control key, 64 hexadecimal digits, where no `control.key_file` is set | 0600 |
+//! | `root.token` | the token of the root session that `init` began | 0600 |
+//! | `authority.pem` | the certificate authority's certificate; the admin CLI trusts it | 0644 |
+//! | `recovery.dstore` | the recovery file, sealed by its passphrase; to be kept elsewhere | 0600 |
+//!
+//! Files with secrets are made new and never overwritten: `init` on a folder that has them refuses.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use zeroize::Zeroizing;
+
+use super::ambient;
+use super::coordinators::{self, OpenCoordinator};
+use crate::api::admin::{self, AdminState};
+use crate::api::inside;
+use crate::api::server::{self, Listener, RunningServer, ServerOptions};
+use crate::config::Config;
+use crate::coordination::Writer;
+use crate::crypto::{Key256, recovery};
+use crate::domain::ids::{ControlId, PlaneId};
+use crate::domain::{Refusal, Timestamp};
+use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
+use crate::services::control::election::{Election, LEASE_SECONDS};
+use crate::services::control::{ControlOptions, ControlPlane, RecoveryContents, RecoverySummary, SessionStart};
+use crate::services::ports::Caller;
+use crate::transport::pki::certificate_request;
+use crate::transport::tls::{ClientCertificates, Identity, server_config};
+
+/// How often the leader cleans up.
+const MAINTENANCE_PAUSE: Duration = Duration::from_secs(30);
+/// How often control looks whether its own certificate is to be renewed.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(3600);
+/// How long the root session of `init` is good: a year.
+const ROOT_SESSION_SECONDS: u64 = 365 * 24 * 3600;
+
+/// Why control did not start, or a command of it was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A listener could not be opened, or the coordinator not be set up.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// A service refused.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// TLS could not be set up.
+    #[error(transparent)]
+    Tls(#[from] crate::transport::tls::TlsError),
+    /// A certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] crate::transport::pki::PkiError),
+    /// The recovery file did not open, or its passphrase is too short.
+    #[error(transparent)]
+    Sealed(#[from] recovery::SealedFileError),
+    /// The control key's file does not hold a key.
+    #[error("{0} does not hold a control key: 64 hexadecimal digits are expected")]
+    NoKey(PathBuf),
+}
+
+/// A command that needs the control key.
+pub enum LocalCommand {
+    /// Makes a cluster.
+    Init {
+        /// For the recovery file.
+        passphrase: Zeroizing<String>,
+        /// The first key for tokens, where the administrator chose one.
+        token_key_file: Option<PathBuf>,
+    },
+    /// Serves until told to stop.
+    Serve,
+    /// Writes a fresh recovery file.
+    RecoveryExport {
+        /// Seals it.
+        passphrase: Zeroizing<String>,
+        /// Where to.
+        file: PathBuf,
+    },
+    /// Checks a recovery file.
+    RecoveryVerify {
+        /// Opens it.
+        passphrase: Zeroizing<String>,
+        /// Which.
+        file: PathBuf,
+    },
+    /// Restores from a recovery file.
+    RecoveryRestore {
+        /// Opens it.
+        passphrase: Zeroizing<String>,
+        /// Which.
+        file: PathBuf,
+    },
+}
+
+/// Carries out a command and prints its result as JSON to stdout.
+///
+/// # Errors
+/// See [`ControlError`].
+pub async fn run(config: &Config, command: LocalCommand) -> Result<(), ControlError> {
+    let result = match command {
+        LocalCommand::Init { passphrase, token_key_file } => {
+            let token_key = token_key_file.as_deref().map(read_key).transpose()?;
+            serde_json::json!(init(config, passphrase.as_bytes(), token_key).await?)
+        }
+        LocalCommand::Serve => {
+            let running = start(config).await?;
+            println!(
+                "{}",
+                serde_json::json!({ "admin": running.admin_addresses(), "inside": running.inside_addresses() })
+            );
+            super::lifecycle::stop_asked().await;
+            eprintln!("stopping: answering what is under way");
+            return Ok(running.stop().await?);
+        }
+        LocalCommand::RecoveryExport { passphrase, file } => {
+            serde_json::json!(recovery_export(config, passphrase.as_bytes(), &file).await?)
+        }
+        LocalCommand::RecoveryVerify { passphrase, file } => {
+            serde_json::json!(recovery_verify(config, passphrase.as_bytes(), &file).await?)
+        }
+        LocalCommand::RecoveryRestore { passphrase, file } => {
+            let written = recovery_restore(config, passphrase.as_bytes(), &file).await?;
+            serde_json::json!({ "records_written": written })
+        }
+    };
+    println!("{result:#}");
+    Ok(())
+}
+
+/// What `init` made.
+#[derive(Debug, serde::Serialize)]
+pub struct InitReport {
+    /// The new control plane.
+    pub plane: PlaneId,
+    /// Where the control key is.
+    pub control_key_file: PathBuf,
+    /// Where the root session's token is.
+    pub root_token_file: PathBuf,
+    /// Where the authority's certificate is.
+    pub authority_file: PathBuf,
+    /// Where the recovery file is.
+    pub recovery_file: PathBuf,
+}
+
+/// Makes a cluster. `token_key` is the first key for tokens, where the administrator chose one.
+///
+/// # Errors
+/// `Refused` with `Conflict` where there is one already; `File` where a secret file is there already.
+pub async fn init(config: &Config, passphrase: &[u8], token_key: Option<Key256>) -> Result<InitReport, ControlError> {
+    let data = &config.data.dir;
+    std::fs::create_dir_all(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
+    let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
+    if ControlPlane::exists(coordinator.handle.as_ref()).await? {
+        return Err(Refusal::conflict("there is a cluster already; `dstore control serve` serves it").into());
+    }
+    // Checked before anything is made: a cluster without a recovery file must not come into being.
+    if passphrase.len() < recovery::PASSPHRASE_BYTES_MIN {
+        return Err(recovery::SealedFileError::PassphraseTooShort.into());
+    }
+    let key_path = key_file(config);
+    let control_key = if key_path.exists() { read_key(&key_path)? } else { make_key(&key_path)? };
+    let (clock, random) = (ambient::clock(), ambient::random());
+    let created = ControlPlane::create(&coordinator.handle, &control_key, token_key, &clock, &random).await?;
+    let plane = open_plane(&coordinator, &control_key).await?;
+    let root = Caller { principal: created.root, name: "root".to_owned(), tenant: None, capabilities: Vec::new() };
+    let start = SessionStart { note: "control init".to_owned(), seconds: Some(ROOT_SESSION_SECONDS) };
+    let grant = plane.session_start(&root, created.root, start).await?;
+    let report = InitReport {
+        plane: created.plane,
+        control_key_file: key_path,
+        root_token_file: data.join("root.token"),
+        authority_file: data.join("authority.pem"),
+        recovery_file: data.join("recovery.dstore"),
+    };
+    write_new(&report.root_token_file, grant.token.as_bytes(), 0o600)?;
+    write_new(&report.authority_file, plane.cluster().authority_pem.as_bytes(), 0o644)?;
+    let sealed = recovery_bytes(&plane, &control_key, passphrase).await?;
+    write_new(&report.recovery_file, &sealed, 0o600)?;
+    Ok(report)
+}
+
+/// Writes a fresh recovery file.
+///
+/// # Errors
+/// Where control cannot be opened, or the file is there already.
+pub async fn recovery_export(config: &Config, passphrase: &[u8], path: &Path) -> Result<RecoverySummary, ControlError> {
+    let (coordinator, control_key) = open_local(config)?;
+    let plane = open_plane(&coordinator, &control_key).await?;
+    let sealed = recovery_bytes(&plane, &control_key, passphrase).await?;
+    write_new(path, &sealed, 0o600)?;
+    Ok(plane.recovery_contents(&control_key).await?.summary())
+}
+
+/// Opens a recovery file and says what it holds and what it lacks of what there is now.
+///
+/// # Errors
+/// Where the file does not open, or is another cluster's.
+pub async fn recovery_verify(config: &Config, passphrase: &[u8], path: &Path) -> Result<RecoverySummary, ControlError> {
+    let contents = recovery_read(passphrase, path)?;
+    let (coordinator, control_key) = open_local(config)?;
+    let plane = open_plane(&coordinator, &control_key).await?;
+    Ok(plane.recovery_verify(&contents).await?)
+}
+
+/// Puts the control key on this machine and what is missing into the coordinator. How many records.
+///
+/// # Errors
+/// Where the file does not open, another control key is here, or the coordinator holds another cluster.
+pub async fn recovery_restore(config: &Config, passphrase: &[u8], path: &Path) -> Result<usize, ControlError> {
+    let contents = recovery_read(passphrase, path)?;
+    let data = &config.data.dir;
+    std::fs::create_dir_all(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
+    let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
+    let (key_path, control_key) = (key_file(config), contents.control_key()?);
+    if key_path.exists() {
+        if read_key(&key_path)? != control_key {
+            return Err(Refusal::conflict("another control key is on this machine; move it away first").into());
+        }
+    } else {
+        write_new(&key_path, hex(&control_key).as_bytes(), 0o600)?;
+    }
+    let written = contents.restore(coordinator.handle.as_ref(), ambient::random()).await?;
+    let authority = data.join("authority.pem");
+    if !authority.exists() {
+        write_new(&authority, contents.cluster.authority_pem.as_bytes(), 0o644)?;
+    }
+    Ok(written)
+}
+
+/// A control process that serves.
+pub struct RunningControl {
+    plane: Arc<ControlPlane>,
+    admin: RunningServer,
+    inside: RunningServer,
+    tasks: Vec<JoinHandle<()>>,
+    _coordinator: OpenCoordinator,
+}
+
+impl RunningControl {
+    /// The control plane.
+    pub fn plane(&self) -> &Arc<ControlPlane> {
+        &self.plane
+    }
+
+    /// Where the admin API listens.
+    pub fn admin_addresses(&self) -> &[std::net::SocketAddr] {
+        self.admin.addresses()
+    }
+
+    /// Where members reach control.
+    pub fn inside_addresses(&self) -> &[std::net::SocketAddr] {
+        self.inside.addresses()
+    }
+
+    /// Stops: listeners first, then what runs in the background.
+    ///
+    /// # Errors
+    /// Those that ended a listener.
+    pub async fn stop(self) -> std::io::Result<()> {
+        let stopped = (self.admin.stop().await, self.inside.stop().await);
+        self.tasks.iter().for_each(JoinHandle::abort);
+        stopped.0.and(stopped.1)
+    }
+}
+
+/// Starts control: background work, then the inside listener, then the admin listener.
+///
+/// # Errors
+/// Where the cluster cannot be opened or a listener not be bound.
+pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
+    let (coordinator, control_key) = open_local(config)?;
+    let plane = open_plane(&coordinator, &control_key).await?;
+    let instance = ControlId::random(ambient::random().as_ref());
+    let authority_pem = plane.cluster().authority_pem.clone();
+    let (key_pem, request_pem) = certificate_request()?;
+    let certificate_pem = plane.certificate_for_control(instance.0, &request_pem).await?;
+    let identity = Identity::new(&certificate_pem, &key_pem, &authority_pem)?;
+
+    let (keys, lists) = (Arc::new(TokenKeys::new(Vec::new())), Arc::new(AccessLists::default()));
+    let follow = plane.access_follow(keys.clone(), lists.clone()).await?;
+    let authenticator = Arc::new(TokenAuthenticator::new(keys, lists, ambient::clock()));
+    let tls = |clients| server_config(identity.clone(), &authority_pem, clients);
+    let options = ServerOptions { workers: 2, ..ServerOptions::default() };
+    // Members that have not joined yet show no certificate; each route says who may ask it.
+    let inside_listener = Listener::bind(config.inside.listen, Some(tls(ClientCertificates::Optional)?))?;
+    let surface_plane = plane.clone();
+    let inside =
+        server::start(vec![inside_listener], &options, move || inside::control_surface(surface_plane.clone()))?;
+    let admin_listener = Listener::bind(config.admin.listen, Some(tls(ClientCertificates::Optional)?))?;
+    let state = Arc::new(AdminState { plane: plane.clone(), authenticator });
+    let admin = server::start(vec![admin_listener], &options, move || admin::surface(state.clone()))?;
+    let tasks = vec![
+        follow,
+        tokio::spawn(maintain(plane.clone(), coordinator.handle.clone(), instance)),
+        tokio::spawn(renew(plane.clone(), identity, instance, authority_pem)),
+    ];
+    tracing::info!(plane = %plane.plane(), admin = ?admin.addresses(), inside = ?inside.addresses(), "control serves");
+    Ok(RunningControl { plane, admin, inside, tasks, _coordinator: coordinator })
+}
+
+/// Cleans up while this instance leads.
+async fn maintain(
+    plane: Arc<ControlPlane>,
+    coordinator: Arc<dyn crate::coordination::Coordinator>,
+    instance: ControlId,
+) {
+    let election = Election::stand(coordinator, instance, LEASE_SECONDS);
+    let mut changes = election.changes();
+    loop {
+        if changes.wait_for(|leads| *leads).await.is_err() {
+            return;
+        }
+        match plane.maintain().await {
+            Ok(report) if report != Default::default() => tracing::info!(?report, "cleaned up"),
+            Ok(_) => {}
+            Err(refusal) => tracing::warn!(%refusal, "could not clean up; trying again later"),
+        }
+        tokio::time::sleep(MAINTENANCE_PAUSE).await;
+    }
+}
+
+/// Exchanges control's own certificate in time, while serving.
+async fn renew(plane: Arc<ControlPlane>, identity: Arc<Identity>, instance: ControlId, authority_pem: String) {
+    loop {
+        tokio::time::sleep(RENEWAL_PAUSE).await;
+        let now: Timestamp = ambient::clock().now();
+        if !identity.renewal_due(now) {
+            continue;
+        }
+        let Ok((key_pem, request_pem)) = certificate_request() else { continue };
+        match plane.certificate_for_control(instance.0, &request_pem).await {
+            Ok(certificate_pem) => match identity.replace(&certificate_pem, &key_pem, &authority_pem) {
+                Ok(()) => tracing::info!("control's certificate was renewed"),
+                Err(problem) => tracing::error!(%problem, "control's new certificate cannot be used"),
+            },
+            Err(refusal) => tracing::warn!(%refusal, "control's certificate could not be renewed; trying again"),
+        }
+    }
+}
+
+async fn open_plane(coordinator: &OpenCoordinator, control_key: &Key256) -> Result<Arc<ControlPlane>, ControlError> {
+    let (clock, random) = (ambient::clock(), ambient::random());
+    let options = ControlOptions::default();
+    Ok(ControlPlane::open(coordinator.handle.clone(), control_key, options, clock, random).await?)
+}
+
+fn open_local(config: &Config) -> Result<(OpenCoordinator, Key256), ControlError> {
+    let control_key = read_key(&key_file(config))?;
+    Ok((coordinators::open(&config.coordinator, &config.data.dir, Writer::Control)?, control_key))
+}
+
+fn key_file(config: &Config) -> PathBuf {
+    config.control.key_file.clone().unwrap_or_else(|| config.data.dir.join("control.key"))
+}
+
+fn make_key(path: &Path) -> Result<Key256, ControlError> {
+    let key = Key256::random(ambient::random().as_ref());
+    write_new(path, hex(&key).as_bytes(), 0o600)?;
+    Ok(key)
+}
+
+fn hex(key: &Key256) -> Zeroizing<String> {
+    Zeroizing::new(key.expose().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Reads a key of 64 hexadecimal digits.
+///
+/// # Errors
+/// Where the file cannot be read or holds something else.
+pub fn read_key(path: &Path) -> Result<Key256, ControlError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ControlError::File { path: path.to_owned(), source })?;
+    let text = Zeroizing::new(text);
+    let digits = text.trim().as_bytes();
+    let mut bytes = Zeroizing::new([0u8; 32]);
+    if digits.len() != 64 {
+        return Err(ControlError::NoKey(path.to_owned()));
+    }
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
+        let digit = |letter: u8| char::from(letter).to_digit(16);
+        match (digit(pair[0]), digit(pair[1])) {
+            (Some(high), Some(low)) => *byte = (high * 16 + low) as u8,
+            _ => return Err(ControlError::NoKey(path.to_owned())),
+        }
+    }
+    Ok(Key256::new(*bytes))
+}
+
+async fn recovery_bytes(
+    plane: &ControlPlane,
+    control_key: &Key256,
+    passphrase: &[u8],
+) -> Result<Vec<u8>, ControlError> {
+    let contents = plane.recovery_contents(control_key).await?.to_bytes();
+    let fresh = recovery::Freshness::draw(ambient::random().as_ref());
+    Ok(recovery::seal(recovery::SealedKind::Recovery, passphrase, &contents, &fresh)?)
+}
+
+fn recovery_read(passphrase: &[u8], path: &Path) -> Result<RecoveryContents, ControlError> {
+    let file = std::fs::read(path).map_err(|source| ControlError::File { path: path.to_owned(), source })?;
+    let opened = recovery::open(recovery::SealedKind::Recovery, passphrase, &file)?;
+    Ok(RecoveryContents::from_bytes(&opened)?)
+}
+
+/// Writes a file that must not be there yet, and syncs it.
+fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ControlError> {
+    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(|source| ControlError::File { path: path.to_owned(), source })
+}
