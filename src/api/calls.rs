@@ -148,7 +148,7 @@ pub async fn answer<S, C, N, A>(
     state: S,
     admit: A,
     request: HttpRequest,
-    payload: Payload,
+    mut payload: Payload,
 ) -> HttpResponse
 where
     A: AsyncFnOnce(&N, &HttpRequest, &[(&'static str, String)]) -> Result<C, Refusal>,
@@ -163,8 +163,11 @@ where
         let query = Query::parse(request.uri().query(), route.query)?;
         let query = route.query.iter().filter_map(|name| Some((*name, query.get(name)?.to_owned()))).collect();
         let limits = body::Limits { bytes_max: BODY_BYTES_MAX, time_max: Duration::from_secs(30) };
-        let body =
-            if request.method() == "GET" { Bytes::new() } else { body::collect(&request, payload, limits).await? };
+        let body = if request.method() == "GET" {
+            Bytes::new()
+        } else {
+            body::collect(&request, &mut payload, limits).await?
+        };
         let (status, json) = (route.handler)(state, Call { caller, parameters, query, body }).await?;
         let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
         Ok(match json {
