@@ -7,6 +7,8 @@ pub mod cell;
 pub mod document;
 pub mod hash;
 pub mod ids;
+pub mod item_size;
+pub mod json;
 pub mod key;
 pub mod limits;
 pub mod names;
