@@ -351,6 +351,7 @@ impl Builder {
                 return Err(BuildError::DuplicateName);
             }
             self.scratch.clear();
+            self.scratch.reserve(buffer.len() - frame.body as usize);
             for (start, end) in entries {
                 self.scratch.extend_from_slice(&buffer[start as usize..end as usize]);
             }

@@ -105,7 +105,9 @@ impl Tree {
             Node::List(nodes) => Tree::List(nodes.map(Tree::of).collect()),
             Node::Map(entries) => Tree::Map(entries.map(|(name, node)| (name.to_owned(), Tree::of(node))).collect()),
             Node::StringSet(items) => Tree::StringSet(items.texts().map(str::to_owned).collect()),
-            Node::NumberSet(items) => Tree::NumberSet(items.texts().map(|text| text.parse().unwrap()).collect()),
+            Node::NumberSet(items) => {
+                Tree::NumberSet(items.texts().map(|text| text.parse().expect("the set holds whole numbers")).collect())
+            }
             Node::BinarySet(items) => Tree::BinarySet(items.map(<[u8]>::to_vec).collect()),
         }
     }
@@ -232,5 +234,5 @@ pub(crate) fn items() -> impl Strategy<Value = Map> {
 
 /// The document of a tree, by way of messy JSON.
 pub(crate) fn document(map: &Map) -> Document {
-    Document::from_json(messy_map(map, true).as_bytes()).unwrap()
+    Document::from_json(messy_map(map, true).as_bytes()).expect("a sample is an item")
 }
