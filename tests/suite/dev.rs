@@ -42,7 +42,8 @@ async fn the_tutorial_works_and_data_stays() {
 
     let again = DevProcess::start(folder.path(), &[]);
     assert_eq!(again.token, dev.token, "the credentials stay");
-    assert_eq!(again.get(&format!("{users}/id/ada")).await.1, r#"{"name":"Ada","born":1815}"#);
+    let stored: serde_json::Value = serde_json::from_str(&again.get(&format!("{users}/id/ada")).await.1).unwrap();
+    assert_eq!(stored, serde_json::json!({"name": "Ada", "born": 1815}));
     assert_eq!(again.request(Method::DELETE, &format!("{users}/id/ada")).send().await.unwrap().status(), 204);
     assert_eq!(again.get(&format!("{users}/id/ada")).await.0, 404);
 }

@@ -33,9 +33,7 @@ use dstore::storage::store::ReplicaName;
 /// A node over a folder, with keys that are the same at every start.
 pub struct Node {
     pub engine: Arc<Engine>,
-    pub database: Arc<dyn NodeDatabase>,
     pub notices: Arc<Notices>,
-    pub keys: Arc<NodeKeys>,
 }
 
 pub fn key(byte: u8) -> Key256 {
@@ -88,7 +86,7 @@ pub fn open(folder: &Path, options: EngineOptions) -> Node {
     };
     let options = EngineOptions { log_folder: folder.join(plane.to_string()).join("log"), ..options };
     let engine = Engine::open(parts, options).expect("the engine opens");
-    Node { engine, database, notices, keys }
+    Node { engine, notices }
 }
 
 pub fn table(number: u8) -> TableDefinition {

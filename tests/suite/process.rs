@@ -10,6 +10,16 @@ use serde_json::Value;
 /// How long anything may take that normally takes a moment.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A client that goes through no proxy.
+fn client() -> reqwest::Client {
+    static PROVIDER: std::sync::Once = std::sync::Once::new();
+    PROVIDER.call_once(|| {
+        // Another test may have been first; any provider will do.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client")
+}
+
 /// A running `dstore dev`; killed when dropped.
 pub struct DevProcess {
     child: Child,
@@ -22,19 +32,28 @@ impl DevProcess {
     /// Starts it on a free port over this folder, and waits for its line.
     pub fn start(data: &Path, flags: &[&str]) -> DevProcess {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
-        command.args(["dev", "--listen", "127.0.0.1:0", "--output", "json", "--data"]).arg(data).args(flags);
+        command
+            .args(["dev", "--log-level", "warn", "--listen", "127.0.0.1:0", "--output", "json", "--data"])
+            .arg(data)
+            .args(flags);
         command.env_remove("DSTORE_CONFIG").stdout(Stdio::piped()).stderr(Stdio::inherit());
-        let mut child = command.spawn().expect("the binary starts");
+        let mut process = DevProcess {
+            child: command.spawn().expect("the binary starts"),
+            url: String::new(),
+            token: String::new(),
+            client: client(),
+        };
         let mut line = String::new();
-        let stdout = child.stdout.take().expect("stdout is piped");
+        let stdout = process.child.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line is printed");
         let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON, not {line:?}"));
         let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{name} in {line}")).to_owned();
         for name in ["tenant", "access_key_id", "secret_access_key"] {
             assert!(!text(name).is_empty());
         }
-        let client = reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client");
-        DevProcess { url: text("url"), token: text("token"), child, client }
+        process.url = text("url");
+        process.token = text("token");
+        process
     }
 
     /// A request with the token.

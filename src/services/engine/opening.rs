@@ -194,8 +194,10 @@ impl Engine {
                 for mark in marks {
                     log.set_durable(mark.range, mark.durable_index);
                 }
-                if let Err(error) = log.drop_segments() {
-                    tracing::error!(%error, "segments of the commit log could not be dropped");
+                match log.drop_segments() {
+                    // The node is stopping: the next start drops them.
+                    Ok(_) | Err(LogError::Closed) => {}
+                    Err(error) => tracing::error!(%error, "segments of the commit log could not be dropped"),
                 }
             }
         });
