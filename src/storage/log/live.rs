@@ -136,8 +136,8 @@ impl LiveIndex {
         }
         let bytes = header.record_bytes() as u64;
         match kind {
-            RecordKind::Truncate => return self.cut(header.range, place, header.index),
-            RecordKind::RangeRemoved => return self.remove(header.range, place),
+            RecordKind::Truncate => self.cut(header.range, place, header.index),
+            RecordKind::RangeRemoved => self.remove(header.range, place),
             RecordKind::Entry => self.note_entry(place, header, carried),
             RecordKind::Vote | RecordKind::Purge | RecordKind::Committed => {
                 let range = self.ranges.entry(header.range).or_default();

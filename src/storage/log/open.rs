@@ -79,7 +79,7 @@ pub(crate) fn open<C: Send + 'static>(
 }
 
 fn check(options: &LogOptions) -> Result<(), LogError> {
-    if options.segment_bytes < SEGMENT_BYTES_MIN || options.segment_bytes % 8 != 0 {
+    if options.segment_bytes < SEGMENT_BYTES_MIN || !options.segment_bytes.is_multiple_of(8) {
         return Err(LogError::Options("a segment must have at least 4096 bytes and a multiple of 8"));
     }
     if options.budget_bytes < 2 * options.segment_bytes {
