@@ -3,6 +3,8 @@
 
 pub mod ambient;
 pub mod control;
+#[cfg(test)]
+mod control_tests;
 pub mod coordinators;
 pub mod dev;
 pub mod lifecycle;

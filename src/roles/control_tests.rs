@@ -1,0 +1,96 @@
+//! Control as it is run: made in an empty folder, served over TLS on real sockets, joined, and brought
+//! back from its recovery file.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::control::{init, recovery_restore, recovery_verify, start};
+use crate::config::Config;
+use crate::domain::RefusalKind;
+use crate::domain::ids::Role;
+use crate::services::control::JoinRequest;
+use crate::services::control::remote::{RemoteControl, join};
+use crate::transport::client::JsonClient;
+use crate::transport::tls::{Identity, client_config};
+
+const PASSPHRASE: &[u8] = b"correct horse battery staple";
+
+fn config(folder: &std::path::Path) -> Config {
+    let set = |key: &str, value: String| (key.to_owned(), value);
+    let overrides = vec![
+        set("data.dir", folder.display().to_string()),
+        set("coordinator.kind", "embedded".to_owned()),
+        set("admin.listen", "127.0.0.1:0".to_owned()),
+        set("inside.listen", "127.0.0.1:0".to_owned()),
+    ];
+    Config::load(None, [], overrides).unwrap().0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cluster_is_made_served_and_joined() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let report = init(&config, PASSPHRASE, None).await.unwrap();
+    assert!(init(&config, PASSPHRASE, None).await.is_err(), "there is a cluster already");
+    let control = start(&config).await.unwrap();
+    let authority = std::fs::read_to_string(&report.authority_file).unwrap();
+    let token = std::fs::read_to_string(&report.root_token_file).unwrap();
+
+    let admin_url = format!("https://{}", control.admin_addresses()[0]);
+    let client = || {
+        let tls = client_config(None, &authority, Role::Control).unwrap();
+        JsonClient::new(&admin_url, Some(tls)).unwrap()
+    };
+    let nobody = client().get::<Value>("/admin/v1/status").await.unwrap_err();
+    assert_eq!(nobody.kind, RefusalKind::Unauthenticated);
+    let admin = client().with_token(Zeroizing::new(token));
+    assert_eq!(admin.get::<Value>("/admin/v1/status").await.unwrap()["plane"], report.plane.to_string());
+    let unknown = admin.get::<Value>("/admin/v1/status?nonsense=1").await.unwrap_err();
+    assert_eq!(unknown.kind, RefusalKind::BadInput);
+    let invite = async |role: &str| {
+        let asked = json!({ "role": role, "name": "first" });
+        let answer: Value = admin.send(Method::POST, "/admin/v1/invitation", Some(&asked)).await.unwrap();
+        answer["token"].as_str().unwrap().to_owned()
+    };
+
+    let inside_url = format!("https://{}", control.inside_addresses()[0]);
+    let token = invite("node").await;
+    let describe = |request: &mut JoinRequest| request.uri = Some("https://node:8080/".to_owned());
+    let node = join(&inside_url, &token, Role::Node, describe).await.unwrap();
+    let proxy = join(&inside_url, &invite("proxy").await, Role::Proxy, |_| {}).await.unwrap();
+    let remote = |member: &crate::services::control::remote::Membership| {
+        let identity = Identity::new(&member.joined.certificate_pem, &member.key_pem, &member.joined.authority_pem);
+        RemoteControl::new(&inside_url, identity.unwrap(), &member.joined.authority_pem).unwrap()
+    };
+    let (node_control, proxy_control) = (remote(&node), remote(&proxy));
+    let own = node_control.key_parts().await.unwrap().own;
+    assert_ne!(own, proxy_control.key_parts().await.unwrap().own);
+    let tenant = crate::domain::ids::TenantId::from_bytes([1; 16]);
+    assert_eq!(proxy_control.tenant_key_parts(tenant).await.unwrap_err().kind, RefusalKind::Denied);
+    assert_eq!(node_control.tenant_key_parts(tenant).await.unwrap_err().kind, RefusalKind::Denied);
+    assert_eq!(proxy_control.access_snapshot().await.unwrap().principals.len(), 1);
+
+    // A renewed certificate goes on where the old one was.
+    node_control.certificate_renew().await.unwrap();
+    assert_eq!(node_control.key_parts().await.unwrap().own, own);
+    // The certificate outlives a removal; the right to anything does not.
+    admin.send::<Value, Value>(Method::DELETE, &format!("/admin/v1/proxy/{}", proxy.joined.id), None).await.unwrap();
+    assert_eq!(proxy_control.key_parts().await.unwrap_err().kind, RefusalKind::Denied);
+    control.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_recovery_file_of_init_brings_control_back_on_another_machine() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let report = init(&config(folder.path()), PASSPHRASE, None).await.unwrap();
+    let there = config(other.path());
+    assert!(recovery_restore(&there, b"another passphrase", &report.recovery_file).await.is_err());
+    assert_eq!(recovery_restore(&there, PASSPHRASE, &report.recovery_file).await.unwrap(), 3);
+    assert!(recovery_verify(&there, PASSPHRASE, &report.recovery_file).await.unwrap().missing.is_empty());
+    let key = |folder: &std::path::Path| std::fs::read_to_string(folder.join("control.key")).unwrap();
+    assert_eq!(key(folder.path()), key(other.path()));
+    let control = start(&there).await.unwrap();
+    assert_eq!(control.plane().plane(), report.plane);
+    control.stop().await.unwrap();
+}
