@@ -142,7 +142,7 @@ fn unknown(name: &str, allowed: &[&'static str]) -> Refusal {
 
 fn decode(text: &str, plus_is_space: bool) -> Result<Cow<'_, str>, &'static str> {
     let special = |byte: &u8| *byte == b'%' || (plus_is_space && *byte == b'+');
-    let Some(first) = text.as_bytes().iter().position(|byte| special(byte)) else {
+    let Some(first) = text.as_bytes().iter().position(special) else {
         return Ok(Cow::Borrowed(text));
     };
     let (plain, rest) = text.as_bytes().split_at(first);

@@ -159,7 +159,7 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
         random,
         location: options.location.clone(),
         readiness: Arc::new(|| Ok(())),
-        body_limits: options.body_limits.clone(),
+        body_limits: options.body_limits,
     };
     let server_options = ServerOptions {
         stop_timeout: Duration::from_secs(options.drain_seconds),

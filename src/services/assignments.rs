@@ -99,7 +99,6 @@ async fn blocking<T: Send + 'static>(
 
 impl Assignments {
     /// What a node follows its assignments with.
-    #[expect(clippy::too_many_arguments, reason = "made in one place, from what that place knows")]
     pub fn new(
         node: NodeId,
         coordinator: Arc<dyn Coordinator>,

@@ -105,11 +105,11 @@ pub(super) fn read_index(path: &str) -> Result<(usize, usize), DocumentError> {
 pub fn fuzz_path(data: &[u8]) {
     let Ok(path) = std::str::from_utf8(data) else { return };
     let mut assembler = super::Assembler::default();
-    if assembler.add(path, super::CellType::Null, &[]).is_ok() {
-        if let Ok(document) = assembler.finish() {
-            let paths: Vec<String> = super::cells_of(&document).into_iter().map(|(path, _)| path).collect();
-            assert_eq!(paths, [path]);
-        }
+    if assembler.add(path, super::CellType::Null, &[]).is_ok()
+        && let Ok(document) = assembler.finish()
+    {
+        let paths: Vec<String> = super::cells_of(&document).into_iter().map(|(path, _)| path).collect();
+        assert_eq!(paths, [path]);
     }
 }
 

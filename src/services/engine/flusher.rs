@@ -34,13 +34,16 @@ pub struct FlushBudget {
     pub checkpoint_bytes: u64,
 }
 
+/// Tells the commit log what is durable elsewhere.
+type ReleaseLog = Box<dyn Fn(&[DurableMark]) + Send + Sync>;
+
 /// See the module's essay.
 pub struct Flusher {
     budget: FlushBudget,
     database: Arc<dyn NodeDatabase>,
     notices: Arc<Notices>,
     /// Called after durable indexes have been recorded: the log may drop what is below.
-    release_log: Mutex<Option<Box<dyn Fn(&[DurableMark]) + Send + Sync>>>,
+    release_log: Mutex<Option<ReleaseLog>>,
     dirty: Mutex<HashMap<u64, Arc<Replica>>>,
     /// Replicas whose file has more than is known to be synced.
     unsynced: Mutex<HashMap<u64, Arc<Replica>>>,

@@ -62,7 +62,8 @@ async fn ids_hold_any_character() {
     let listed = fixture.ask("GET", "/v1/tenant/acme/table/plain/id", &[], "").await.json();
     let mut found: Vec<String> =
         listed["items"].as_array().unwrap().iter().map(|entry| entry["id"].as_str().unwrap().to_owned()).collect();
-    (found.sort(), expected.sort());
+    found.sort();
+    expected.sort();
     assert_eq!(found, expected);
 }
 
