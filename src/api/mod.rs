@@ -23,5 +23,4 @@ pub mod inside;
 pub mod path;
 pub mod rest;
 pub mod server;
-#[cfg(test)]
 pub(crate) mod testing;

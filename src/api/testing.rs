@@ -2,6 +2,8 @@
 //! server on loopback that is asked over real HTTP. Writes are evaluated by the same pure function
 //! that the storage engine uses, so a test here cannot agree with a rule that nobody else has.
 
+#![cfg(test)]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -144,44 +144,7 @@ pub async fn start(
     take_tenant_keys(&keys, &database, &*parts).await?;
 
     let notices = Arc::new(Notices::default());
-    let keeper_options = KeeperOptions {
-        open_files_max: settings.open_files_max,
-        file: FileOptions { cache_pages: settings.cache_pages },
-    };
-    let keeper = SqliteKeeper::new(
-        identity.data.clone(),
-        identity.plane,
-        identity.node,
-        Arc::clone(&file_keys),
-        Arc::clone(&random),
-        keeper_options,
-    );
-    let engine_parts = EngineParts {
-        keeper: Arc::new(keeper),
-        database: Arc::clone(&database),
-        log_keys: Arc::new(CommitLogKeys::new(
-            identity.plane,
-            identity.node,
-            file_keys,
-            NonceSource::new(Arc::clone(&random)),
-        )),
-        disk: Arc::new(crate::storage::log::SystemDisk),
-        clock: Arc::clone(&clock),
-        random: Arc::clone(&random),
-        notices: Arc::clone(&notices),
-    };
-    let options = EngineOptions {
-        log_folder: folder.join("log"),
-        log: settings.log,
-        flush: settings.flush,
-        admission: settings.admission,
-        cache_bytes: settings.cache_bytes,
-        apply_lanes: 1,
-    };
-    let opened = tokio::task::spawn_blocking(move || Engine::open(engine_parts, options)).await;
-    let engine = opened
-        .map_err(|_| StartError("the engine panicked while it opened".to_owned()))?
-        .map_err(|error| StartError(with_sources(&error)))?;
+    let engine = open_engine(&identity, settings.clone(), file_keys, &database, &notices, &clock, &random).await?;
 
     let assignments = Assignments::new(
         identity.node,
@@ -199,6 +162,53 @@ pub async fn start(
         tokio::spawn(publish_notices(identity.node, notices, coordinator, clock)),
     ];
     Ok(RunningNode { node: identity.node, engine, keys, database, tasks })
+}
+
+/// Opens the storage engine over the node's folder, on a thread of its own.
+async fn open_engine(
+    identity: &NodeIdentity,
+    settings: NodeSettings,
+    keys: Arc<dyn FileKeys>,
+    database: &Arc<dyn NodeDatabase>,
+    notices: &Arc<Notices>,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<Engine>, StartError> {
+    let folder = identity.data.join(identity.plane.to_string());
+    let keeper_options = KeeperOptions {
+        open_files_max: settings.open_files_max,
+        file: FileOptions { cache_pages: settings.cache_pages },
+    };
+    let keeper = SqliteKeeper::new(
+        identity.data.clone(),
+        identity.plane,
+        identity.node,
+        Arc::clone(&keys),
+        Arc::clone(random),
+        keeper_options,
+    );
+    let nonces = NonceSource::new(Arc::clone(random));
+    let parts = EngineParts {
+        keeper: Arc::new(keeper),
+        database: Arc::clone(database),
+        log_keys: Arc::new(CommitLogKeys::new(identity.plane, identity.node, keys, nonces)),
+        disk: Arc::new(crate::storage::log::SystemDisk),
+        clock: Arc::clone(clock),
+        random: Arc::clone(random),
+        notices: Arc::clone(notices),
+    };
+    let options = EngineOptions {
+        log_folder: folder.join("log"),
+        log: settings.log,
+        flush: settings.flush,
+        admission: settings.admission,
+        cache_bytes: settings.cache_bytes,
+        apply_lanes: 1,
+    };
+    let opened = tokio::task::spawn_blocking(move || Engine::open(parts, options)).await;
+    opened
+        .map_err(|_| StartError("the engine panicked while it opened".to_owned()))?
+        .map_err(|error| StartError(with_sources(&error)))
 }
 
 /// An error and what it came from, in one line.

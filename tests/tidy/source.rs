@@ -34,7 +34,10 @@ impl Source {
     /// True where the whole file is test code.
     pub fn is_test(&self) -> bool {
         let in_tests = self.path.starts_with("tests/") || self.path.contains("/tests/");
-        in_tests || self.path.ends_with("tests.rs") || self.path.ends_with("/contract.rs")
+        in_tests
+            || self.text.contains("\n#![cfg(test)]")
+            || self.path.ends_with("tests.rs")
+            || self.path.ends_with("/contract.rs")
     }
 
     /// The lines of code, numbered from 1, each with whether it is test code: in a file of tests, or below the

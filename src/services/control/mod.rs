@@ -59,7 +59,6 @@ mod undelete;
 mod view;
 pub mod wire;
 
-#[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,8 @@
 //! A control plane for tests: a real embedded coordinator in a folder of its own, a clock that is moved
 //! by hand, and nodes that are only records.
 
+#![cfg(test)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
