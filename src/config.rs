@@ -22,6 +22,7 @@
 //! from, its errors name types instead of keys, and it has no place for the sentence that explains a setting.
 
 mod check;
+pub mod contexts;
 mod example;
 mod load;
 pub mod schema;

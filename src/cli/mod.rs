@@ -16,7 +16,6 @@
 
 pub mod bench;
 mod config;
-pub mod context;
 pub mod control;
 mod flags;
 mod version;

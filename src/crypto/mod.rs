@@ -11,11 +11,13 @@
 //! | [`token`] | bearer tokens as JWE |
 //! | [`cursor`] | where a listing goes on, sealed |
 //! | [`recovery`] | files sealed under a passphrase |
+//! | [`kept_parts`] | key parts that a machine keeps in such a file |
 
 pub mod cipher;
 pub mod cursor;
 pub mod envelope;
 pub mod hierarchy;
+pub mod kept_parts;
 pub mod page;
 pub mod recovery;
 pub mod secret;

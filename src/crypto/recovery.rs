@@ -1,9 +1,9 @@
-//! Bytes sealed under a passphrase: the recovery file of a control plane, and key parts that a machine
-//! keeps for itself.
+//! Bytes sealed under a passphrase: the recovery file of a control plane, a component's own key, and key parts that a
+//! machine keeps for itself.
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 8 | magic: `dStoreRF` (recovery file) or `dStoreKP` (key parts) |
+//! | 0 | 8 | magic: `dStoreRF` (recovery file), `dStoreCK` (component's own key) or `dStoreKP` (key parts) |
 //! | 8 | 2 | format version, 1, big-endian as all numbers here |
 //! | 10 | 2 | zero |
 //! | 12 | 4 | argon2id: memory in KiB |
@@ -18,6 +18,10 @@
 //! everything before the ciphertext as associated data. Costs stand in the file so that they can be raised
 //! later; what is read is bounded, so that a forged file cannot ask for all of the memory. 64 MiB, 3 passes, 4 lanes is
 //! the RFC's second recommended choice.
+//!
+//! That costs a good tenth of a second and is meant to. A process that has several files under one passphrase keeps
+//! the [`PassphraseKey`] and seals all of them with it: one salt, a fresh nonce for each. The salt is there so that
+//! two machines with the same passphrase have different keys, not two files of one machine.
 //!
 //! A wrong passphrase and a changed file are one error: nothing can tell them apart.
 
@@ -44,7 +48,9 @@ pub const PASSPHRASE_BYTES_MIN: usize = 12;
 pub enum SealedKind {
     /// A control plane's recovery file.
     Recovery,
-    /// Key parts kept by a machine for its own restart.
+    /// A component's own key, 32 bytes.
+    ComponentKey,
+    /// Key parts kept by a machine for its own restart; see [`super::kept_parts`].
     KeyParts,
 }
 
@@ -52,8 +58,14 @@ impl SealedKind {
     fn magic(self) -> &'static [u8; 8] {
         match self {
             SealedKind::Recovery => b"dStoreRF",
+            SealedKind::ComponentKey => b"dStoreCK",
             SealedKind::KeyParts => b"dStoreKP",
         }
+    }
+
+    /// Whether `file` begins as a sealed file of this kind does.
+    pub fn is_of(self, file: &[u8]) -> bool {
+        file.starts_with(self.magic())
     }
 }
 
@@ -95,6 +107,106 @@ pub enum SealedFileError {
     NotOpened,
 }
 
+/// What argon2id was given beside the passphrase. It stands in clear at the head of every file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Derivation {
+    costs: [u32; 3],
+    salt: [u8; SALT_LENGTH],
+}
+
+impl Derivation {
+    /// Today's costs, and a fresh salt.
+    pub fn draw(random: &dyn crate::domain::Random) -> Self {
+        let mut salt = [0; SALT_LENGTH];
+        random.fill(&mut salt);
+        Self { costs: [MEMORY_KIB, ITERATIONS, LANES], salt }
+    }
+
+    /// How the key of this file was derived.
+    ///
+    /// # Errors
+    /// `Foreign`, `Newer` and `Costs`.
+    pub fn of(kind: SealedKind, file: &[u8]) -> Result<Self, SealedFileError> {
+        if file.len() < HEADER_LENGTH + TAG_LENGTH || !kind.is_of(file) {
+            return Err(SealedFileError::Foreign);
+        }
+        if file[8..10] != FORMAT.to_be_bytes() || file[10..12] != [0, 0] {
+            return Err(SealedFileError::Newer);
+        }
+        let number = |at: usize| u32::from_be_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]);
+        let costs = [number(12), number(16), number(20)];
+        if costs[0] > MEMORY_KIB_MAX || costs[1] > ITERATIONS_MAX || costs[2] > LANES_MAX {
+            return Err(SealedFileError::Costs);
+        }
+        let mut salt = [0; SALT_LENGTH];
+        salt.copy_from_slice(&file[24..40]);
+        Ok(Self { costs, salt })
+    }
+}
+
+/// The key that a passphrase gives: expensive to derive, cheap to use.
+pub struct PassphraseKey {
+    derivation: Derivation,
+    key: Key256,
+}
+
+impl PassphraseKey {
+    /// Derives it.
+    ///
+    /// # Errors
+    /// `Costs` where argon2 does not take them.
+    pub fn derive(passphrase: &[u8], derivation: Derivation) -> Result<Self, SealedFileError> {
+        let [memory, iterations, lanes] = derivation.costs;
+        let params = Params::new(memory, iterations, lanes, Some(32)).map_err(|_| SealedFileError::Costs)?;
+        let mut key = Zeroizing::new([0u8; 32]);
+        Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+            .hash_password_into(passphrase, &derivation.salt, key.as_mut_slice())
+            .map_err(|_| SealedFileError::Costs)?;
+        Ok(Self { derivation, key: Key256::new(*key) })
+    }
+
+    /// How it was derived.
+    pub fn derivation(&self) -> Derivation {
+        self.derivation
+    }
+
+    /// Seals `plaintext`. A nonce is used once.
+    pub fn seal(&self, kind: SealedKind, plaintext: &[u8], nonce: &[u8; NONCE_LENGTH]) -> Vec<u8> {
+        let mut file = Vec::with_capacity(HEADER_LENGTH + plaintext.len() + TAG_LENGTH);
+        file.extend_from_slice(kind.magic());
+        file.extend_from_slice(&FORMAT.to_be_bytes());
+        file.extend_from_slice(&[0, 0]);
+        for cost in self.derivation.costs {
+            file.extend_from_slice(&cost.to_be_bytes());
+        }
+        file.extend_from_slice(&self.derivation.salt);
+        file.extend_from_slice(nonce);
+        let mut sealed = Zeroizing::new(plaintext.to_vec());
+        let tag = Aead::new(&self.key).seal_in_place(nonce, &file, &mut sealed);
+        file.extend_from_slice(&sealed);
+        file.extend_from_slice(&tag);
+        file
+    }
+
+    /// Opens a file whose [`Derivation`] this key was derived by.
+    ///
+    /// # Errors
+    /// See [`SealedFileError`].
+    pub fn open(&self, kind: SealedKind, file: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealedFileError> {
+        if Derivation::of(kind, file)? != self.derivation {
+            return Err(SealedFileError::NotOpened);
+        }
+        let (header, rest) = file.split_at(HEADER_LENGTH);
+        let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LENGTH);
+        let nonce: [u8; NONCE_LENGTH] = header[40..].try_into().map_err(|_| SealedFileError::Foreign)?;
+        let tag: [u8; TAG_LENGTH] = tag.try_into().map_err(|_| SealedFileError::Foreign)?;
+        let mut plaintext = Zeroizing::new(ciphertext.to_vec());
+        let opened = Aead::new(&self.key).open_in_place(&nonce, header, &mut plaintext, &tag);
+        opened.map_err(|_| SealedFileError::NotOpened)?;
+        Ok(plaintext)
+    }
+}
+
 /// Seals `plaintext` under a passphrase.
 ///
 /// # Errors
@@ -108,21 +220,8 @@ pub fn seal(
     if passphrase.len() < PASSPHRASE_BYTES_MIN {
         return Err(SealedFileError::PassphraseTooShort);
     }
-    let mut file = Vec::with_capacity(HEADER_LENGTH + plaintext.len() + TAG_LENGTH);
-    file.extend_from_slice(kind.magic());
-    file.extend_from_slice(&FORMAT.to_be_bytes());
-    file.extend_from_slice(&[0, 0]);
-    for cost in [MEMORY_KIB, ITERATIONS, LANES] {
-        file.extend_from_slice(&cost.to_be_bytes());
-    }
-    file.extend_from_slice(&fresh.salt);
-    file.extend_from_slice(&fresh.nonce);
-    let key = derive(passphrase, &fresh.salt, [MEMORY_KIB, ITERATIONS, LANES])?;
-    let mut sealed = Zeroizing::new(plaintext.to_vec());
-    let tag = Aead::new(&key).seal_in_place(&fresh.nonce, &file, &mut sealed);
-    file.extend_from_slice(&sealed);
-    file.extend_from_slice(&tag);
-    Ok(file)
+    let derivation = Derivation { costs: [MEMORY_KIB, ITERATIONS, LANES], salt: fresh.salt };
+    Ok(PassphraseKey::derive(passphrase, derivation)?.seal(kind, plaintext, &fresh.nonce))
 }
 
 /// Opens what [`seal`] sealed.
@@ -130,34 +229,23 @@ pub fn seal(
 /// # Errors
 /// See [`SealedFileError`].
 pub fn open(kind: SealedKind, passphrase: &[u8], file: &[u8]) -> Result<Zeroizing<Vec<u8>>, SealedFileError> {
-    if file.len() < HEADER_LENGTH + TAG_LENGTH || &file[..8] != kind.magic() {
-        return Err(SealedFileError::Foreign);
-    }
-    if file[8..10] != FORMAT.to_be_bytes() || file[10..12] != [0, 0] {
-        return Err(SealedFileError::Newer);
-    }
-    let number = |at: usize| u32::from_be_bytes([file[at], file[at + 1], file[at + 2], file[at + 3]]);
-    let costs = [number(12), number(16), number(20)];
-    if costs[0] > MEMORY_KIB_MAX || costs[1] > ITERATIONS_MAX || costs[2] > LANES_MAX {
-        return Err(SealedFileError::Costs);
-    }
-    let (header, rest) = file.split_at(HEADER_LENGTH);
-    let (ciphertext, tag) = rest.split_at(rest.len() - TAG_LENGTH);
-    let key = derive(passphrase, &header[24..40], costs)?;
-    let nonce: [u8; NONCE_LENGTH] = header[40..].try_into().map_err(|_| SealedFileError::Foreign)?;
-    let tag: [u8; TAG_LENGTH] = tag.try_into().map_err(|_| SealedFileError::Foreign)?;
-    let mut plaintext = Zeroizing::new(ciphertext.to_vec());
-    Aead::new(&key).open_in_place(&nonce, header, &mut plaintext, &tag).map_err(|_| SealedFileError::NotOpened)?;
-    Ok(plaintext)
+    PassphraseKey::derive(passphrase, Derivation::of(kind, file)?)?.open(kind, file)
 }
 
-fn derive(passphrase: &[u8], salt: &[u8], costs: [u32; 3]) -> Result<Key256, SealedFileError> {
-    let params = Params::new(costs[0], costs[1], costs[2], Some(32)).map_err(|_| SealedFileError::Costs)?;
-    let mut key = Zeroizing::new([0u8; 32]);
-    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
-        .hash_password_into(passphrase, salt, key.as_mut_slice())
-        .map_err(|_| SealedFileError::Costs)?;
-    Ok(Key256::new(*key))
+/// For the fuzzer: the head of any file is understood or refused, and costs that are taken are bounded. The head
+/// of what is understood is what would be written again.
+#[doc(hidden)]
+pub fn fuzz_sealed_file(bytes: &[u8]) {
+    for kind in [SealedKind::Recovery, SealedKind::ComponentKey, SealedKind::KeyParts] {
+        let Ok(derivation) = Derivation::of(kind, bytes) else { continue };
+        assert!(derivation.costs[0] <= MEMORY_KIB_MAX);
+        let key = PassphraseKey { derivation, key: Key256::new([7; 32]) };
+        assert_eq!(key.open(kind, bytes).err(), Some(SealedFileError::NotOpened));
+        let nonce = [3; NONCE_LENGTH];
+        let again = key.seal(kind, bytes, &nonce);
+        assert_eq!(again[..40], bytes[..40]);
+        assert_eq!(key.open(kind, &again).as_ref().map(|opened| opened.as_slice()), Ok(bytes));
+    }
 }
 
 #[cfg(test)]

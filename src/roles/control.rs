@@ -3,16 +3,13 @@
 //!
 //! | file in the data folder | what | mode |
 //! |---|---|---|
-//! | `control.key` | the control key, 64 hexadecimal digits, where no `control.key_file` is set | 0600 |
+//! | `control.key` | the control key, in clear or sealed ([`super::key_files`]), where no `control.key_file` is set | 0600 |
 //! | `root.token` | the token of the root session that `init` began | 0600 |
 //! | `authority.pem` | the certificate authority's certificate; the admin CLI trusts it | 0644 |
 //! | `recovery.dstore` | the recovery file, sealed by its passphrase; to be kept elsewhere | 0600 |
 //!
 //! Files with secrets are made new and never overwritten: `init` on a folder that has them refuses.
 
-use std::fs::OpenOptions;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +19,8 @@ use zeroize::Zeroizing;
 
 use super::ambient;
 use super::coordinators::{self, OpenCoordinator};
+use super::key_files::{self, KeyFileError, Passphrase};
+use super::private_files;
 use crate::api::admin::{self, AdminState};
 use crate::api::inside;
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
@@ -70,9 +69,9 @@ pub enum ControlError {
     /// The recovery file did not open, or its passphrase is too short.
     #[error(transparent)]
     Sealed(#[from] recovery::SealedFileError),
-    /// The control key's file does not hold a key.
-    #[error("{0} does not hold a control key: 64 hexadecimal digits are expected")]
-    NoKey(PathBuf),
+    /// The control key was not had.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
 }
 
 /// A command that needs the control key.
@@ -116,7 +115,7 @@ pub enum LocalCommand {
 pub async fn run(config: &Config, command: LocalCommand) -> Result<(), ControlError> {
     let result = match command {
         LocalCommand::Init { passphrase, token_key_file } => {
-            let token_key = token_key_file.as_deref().map(read_key).transpose()?;
+            let token_key = token_key_file.as_deref().map(key_files::read_clear_key).transpose()?;
             serde_json::json!(init(config, passphrase.as_bytes(), token_key).await?)
         }
         LocalCommand::Serve => {
@@ -165,7 +164,7 @@ pub struct InitReport {
 /// `Refused` with `Conflict` where there is one already; `File` where a secret file is there already.
 pub async fn init(config: &Config, passphrase: &[u8], token_key: Option<Key256>) -> Result<InitReport, ControlError> {
     let data = &config.data.dir;
-    std::fs::create_dir_all(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
+    private_files::create_folder(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
     let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
     if ControlPlane::exists(coordinator.handle.as_ref()).await? {
         return Err(Refusal::conflict("there is a cluster already; `dstore control serve` serves it").into());
@@ -175,8 +174,9 @@ pub async fn init(config: &Config, passphrase: &[u8], token_key: Option<Key256>)
         return Err(recovery::SealedFileError::PassphraseTooShort.into());
     }
     let key_path = key_file(config);
-    let control_key = if key_path.exists() { read_key(&key_path)? } else { make_key(&key_path)? };
     let (clock, random) = (ambient::clock(), ambient::random());
+    let keys_passphrase = Passphrase::from_settings(&config.keys)?;
+    let control_key = key_files::read_or_make_key(&key_path, keys_passphrase.as_ref(), random.as_ref())?;
     let created = ControlPlane::create(&coordinator.handle, &control_key, token_key, &clock, &random).await?;
     let plane = open_plane(&coordinator, &control_key).await?;
     let root = Caller { principal: created.root, name: "root".to_owned(), tenant: None, capabilities: Vec::new() };
@@ -226,17 +226,18 @@ pub async fn recovery_verify(config: &Config, passphrase: &[u8], path: &Path) ->
 pub async fn recovery_restore(config: &Config, passphrase: &[u8], path: &Path) -> Result<usize, ControlError> {
     let contents = recovery_read(passphrase, path)?;
     let data = &config.data.dir;
-    std::fs::create_dir_all(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
+    private_files::create_folder(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
     let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
     let (key_path, control_key) = (key_file(config), contents.control_key()?);
+    let (keys_passphrase, random) = (Passphrase::from_settings(&config.keys)?, ambient::random());
     if key_path.exists() {
-        if read_key(&key_path)? != control_key {
+        if key_files::read_key(&key_path, keys_passphrase.as_ref(), random.as_ref())? != control_key {
             return Err(Refusal::conflict("another control key is on this machine; move it away first").into());
         }
     } else {
-        write_new(&key_path, hex(&control_key).as_bytes(), 0o600)?;
+        key_files::create_key(&key_path, &control_key, keys_passphrase.as_ref(), random.as_ref())?;
     }
-    let written = contents.restore(coordinator.handle.as_ref(), ambient::random()).await?;
+    let written = contents.restore(coordinator.handle.as_ref(), random).await?;
     let authority = data.join("authority.pem");
     if !authority.exists() {
         write_new(&authority, contents.cluster.authority_pem.as_bytes(), 0o644)?;
@@ -362,44 +363,13 @@ async fn open_plane(coordinator: &OpenCoordinator, control_key: &Key256) -> Resu
 }
 
 fn open_local(config: &Config) -> Result<(OpenCoordinator, Key256), ControlError> {
-    let control_key = read_key(&key_file(config))?;
+    let passphrase = Passphrase::from_settings(&config.keys)?;
+    let control_key = key_files::read_key(&key_file(config), passphrase.as_ref(), ambient::random().as_ref())?;
     Ok((coordinators::open(&config.coordinator, &config.data.dir, Writer::Control)?, control_key))
 }
 
 fn key_file(config: &Config) -> PathBuf {
     config.control.key_file.clone().unwrap_or_else(|| config.data.dir.join("control.key"))
-}
-
-fn make_key(path: &Path) -> Result<Key256, ControlError> {
-    let key = Key256::random(ambient::random().as_ref());
-    write_new(path, hex(&key).as_bytes(), 0o600)?;
-    Ok(key)
-}
-
-fn hex(key: &Key256) -> Zeroizing<String> {
-    Zeroizing::new(key.expose().iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Reads a key of 64 hexadecimal digits.
-///
-/// # Errors
-/// Where the file cannot be read or holds something else.
-pub fn read_key(path: &Path) -> Result<Key256, ControlError> {
-    let text = std::fs::read_to_string(path).map_err(|source| ControlError::File { path: path.to_owned(), source })?;
-    let text = Zeroizing::new(text);
-    let digits = text.trim().as_bytes();
-    let mut bytes = Zeroizing::new([0u8; 32]);
-    if digits.len() != 64 {
-        return Err(ControlError::NoKey(path.to_owned()));
-    }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks(2)) {
-        let digit = |letter: u8| char::from(letter).to_digit(16);
-        match (digit(pair[0]), digit(pair[1])) {
-            (Some(high), Some(low)) => *byte = (high * 16 + low) as u8,
-            _ => return Err(ControlError::NoKey(path.to_owned())),
-        }
-    }
-    Ok(Key256::new(*bytes))
 }
 
 async fn recovery_bytes(
@@ -420,9 +390,5 @@ fn recovery_read(passphrase: &[u8], path: &Path) -> Result<RecoveryContents, Con
 
 /// Writes a file that must not be there yet, and syncs it.
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), ControlError> {
-    let written = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(|source| ControlError::File { path: path.to_owned(), source })
+    private_files::create(path, bytes, mode).map_err(|source| ControlError::File { path: path.to_owned(), source })
 }

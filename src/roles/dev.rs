@@ -12,7 +12,6 @@
 //! All key parts lie on one disk here: the encryption keeps its formats and its checks, and protects
 //! a single stolen file, but not against the thief of the whole folder.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -38,8 +37,10 @@ use crate::services::ranges::RangeService;
 use crate::services::routing::{RoutingOptions, RoutingTable};
 
 use super::ambient;
+use super::key_files::{Passphrase, read_or_make_key};
 use super::local_wiring::{LocalKeyParts, LocalNodes};
-use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError, read_or_make_key};
+use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError};
+use super::private_files;
 
 /// The tenant that is there from the first start.
 pub const DEFAULT_TENANT: &str = "default";
@@ -55,6 +56,8 @@ pub struct DevOptions {
     pub listen: SocketAddr,
     /// Nodes in the process.
     pub nodes: u16,
+    /// Seals the keys of all roles.
+    pub passphrase: Option<Arc<Passphrase>>,
     /// Sizes and limits of each node.
     pub node: NodeSettings,
     /// Seconds that a stop waits for requests under way.
@@ -115,7 +118,7 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
     let (clock, random) = (ambient::clock(), ambient::random());
     crate::storage::vfs::register(Arc::clone(&random)).map_err(|error| StartError(error.to_string()))?;
     let control_folder = options.data.join("control");
-    std::fs::create_dir_all(&control_folder)
+    private_files::create_folder(&control_folder)
         .map_err(|error| StartError(format!("{}: {error}", control_folder.display())))?;
     let lock = lock_folder(&options.data)?;
     // Taken first: a port in use should be told before anything is made.
@@ -130,7 +133,7 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
 
     let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default())
         .map_err(|error| StartError(error.to_string()))?;
-    let control = open_control(&store, &control_folder, &clock, &random).await?;
+    let control = open_control(&store, &control_folder, options.passphrase.as_deref(), &clock, &random).await?;
     let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
     let routing =
         Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), Arc::clone(&clock), Arc::clone(&random)));
@@ -210,6 +213,7 @@ fn lock_folder(data: &Path) -> Result<std::fs::File, StartError> {
 async fn open_control(
     store: &EmbeddedStore,
     folder: &Path,
+    passphrase: Option<&Passphrase>,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<Arc<ControlPlane>, StartError> {
@@ -222,7 +226,7 @@ async fn open_control(
             key_path.display()
         )));
     }
-    let key = read_or_make_key(&key_path, &**random)?;
+    let key = read_or_make_key(&key_path, passphrase, &**random)?;
     if !exists {
         ControlPlane::create(&coordinator, &key, None, clock, random).await.map_err(told("the control plane"))?;
     }
@@ -257,7 +261,8 @@ async fn start_node(
     let identity = NodeIdentity { node, plane: control.plane(), data, details };
     let parts = Arc::new(LocalKeyParts { control: Arc::clone(control), node });
     let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Node(node)));
-    node_parts::start(identity, options.node.clone(), coordinator, parts, Arc::clone(clock), Arc::clone(random)).await
+    let (settings, passphrase) = (options.node.clone(), options.passphrase.as_deref());
+    node_parts::start(identity, settings, coordinator, parts, passphrase, Arc::clone(clock), Arc::clone(random)).await
 }
 
 fn read_or_make_id(path: &Path, random: &dyn Random) -> Result<NodeId, StartError> {
@@ -269,27 +274,10 @@ fn read_or_make_id(path: &Path, random: &dyn Random) -> Result<NodeId, StartErro
             .map_err(|_| StartError(format!("{} holds no UUID: restore it from a copy", path.display()))),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             let node = NodeId::random(random);
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(failed)?;
-            }
-            write_private(path, format!("{node}\n").as_bytes()).map_err(failed)?;
+            private_files::replace(path, format!("{node}\n").as_bytes()).map_err(failed)?;
             Ok(node)
         }
         Err(error) => Err(failed(error)),
-    }
-}
-
-/// Writes a file that only its owner may read, whole or not at all.
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let temporary = path.with_extension("new");
-    let _ = std::fs::remove_file(&temporary);
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)?;
-    match path.parent() {
-        Some(folder) => std::fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
     }
 }
 
@@ -383,7 +371,7 @@ async fn default_principal(
 fn keep(path: &Path, credentials: &Credentials, token_expires_at_seconds: u64) -> Result<(), StartError> {
     let kept = Kept { credentials: credentials.clone(), token_expires_at_seconds };
     let json = serde_json::to_vec_pretty(&kept).map_err(|error| StartError(error.to_string()))?;
-    write_private(path, &json).map_err(|error| StartError(format!("{}: {error}", path.display())))
+    private_files::replace(path, &json).map_err(|error| StartError(format!("{}: {error}", path.display())))
 }
 
 impl Credentials {

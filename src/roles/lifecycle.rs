@@ -2,6 +2,7 @@
 //! the parts take.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::body::Limits;
@@ -12,6 +13,7 @@ use crate::services::engine::flusher::FlushBudget;
 use crate::storage::log::LogOptions;
 
 use super::dev::{self, DevOptions};
+use super::key_files::Passphrase;
 use super::node_parts::{NodeSettings, StartError};
 
 /// Sends log lines to stderr, as the settings say.
@@ -70,12 +72,13 @@ pub fn node_settings(config: &Config) -> NodeSettings {
 /// What `dstore dev` is asked for, from the configuration.
 ///
 /// # Errors
-/// Where the location's name cannot be used.
+/// Where the location's name or the passphrase cannot be used.
 pub fn dev_options(config: &Config, nodes: u16) -> Result<DevOptions, StartError> {
     Ok(DevOptions {
         data: config.data.dir.clone(),
         listen: config.client.listen,
         nodes,
+        passphrase: Passphrase::from_settings(&config.keys)?.map(Arc::new),
         node: node_settings(config),
         drain_seconds: config.limits.drain_seconds,
         location: Location::new(&config.node.location).map_err(|refusal| StartError(refusal.message))?,

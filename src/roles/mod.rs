@@ -7,6 +7,8 @@ pub mod control;
 mod control_tests;
 pub mod coordinators;
 pub mod dev;
+pub mod key_files;
 pub mod lifecycle;
 mod local_wiring;
 pub mod node_parts;
+mod private_files;

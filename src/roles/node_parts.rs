@@ -3,15 +3,13 @@
 //! A node's folder holds, for each control plane it has joined, a folder of its own:
 //!
 //! ```text
-//! <data>/<plane>/node.key                        the node's own key at this plane, mode 0600
+//! <data>/<plane>/node.key                        the node's own key at this plane, see [`super::key_files`]
 //! <data>/<plane>/node.db                         the node's own database
 //! <data>/<plane>/log/                            the commit log
 //! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
 //! ```
 
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +17,6 @@ use tokio::task::JoinHandle;
 
 use crate::coordination::values::{NodeDetails, NodeStatus, Notice};
 use crate::coordination::{Coordinator, layout};
-use crate::crypto::Key256;
 use crate::crypto::cipher::NonceSource;
 use crate::domain::ids::{NodeId, PlaneId};
 use crate::domain::{Clock, Random};
@@ -36,6 +33,8 @@ use crate::storage::node_database::NodeDatabase;
 use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
+
+use super::key_files::{KeyFileError, Passphrase, read_or_make_key};
 
 /// Sizes and limits of a node.
 #[derive(Debug, Clone)]
@@ -118,7 +117,13 @@ impl RunningNode {
 #[error("{0}")]
 pub struct StartError(pub String);
 
-/// Puts a node together and starts it. Waits for the control plane's key parts.
+impl From<KeyFileError> for StartError {
+    fn from(error: KeyFileError) -> Self {
+        Self(error.to_string())
+    }
+}
+
+/// Puts a node together and starts it. Waits for the control plane's key parts. `passphrase` seals the node's own key.
 ///
 /// # Errors
 /// Where its files cannot be opened, with the reason.
@@ -127,11 +132,12 @@ pub async fn start(
     settings: NodeSettings,
     coordinator: Arc<dyn Coordinator>,
     parts: Arc<dyn KeyParts>,
+    passphrase: Option<&Passphrase>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<RunningNode, StartError> {
     let folder = identity.data.join(identity.plane.to_string());
-    let own = read_or_make_key(&folder.join("node.key"), &*random)?;
+    let own = read_or_make_key(&folder.join("node.key"), passphrase, &*random)?;
     let mut at_control = PartVersions::default();
     for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
         at_control.add(handed.version, handed.part);
@@ -247,65 +253,6 @@ async fn take_tenant_keys(
         }
     }
     Ok(())
-}
-
-/// Reads a component's own key, or makes it: 64 hexadecimal digits, mode 0600.
-///
-/// # Errors
-/// Where the file cannot be read or written, holds something else, or others may read it.
-pub fn read_or_make_key(path: &Path, random: &dyn Random) -> Result<Key256, StartError> {
-    use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
-    match std::fs::read_to_string(path) {
-        Ok(text) => {
-            let text = zeroize::Zeroizing::new(text);
-            let mode = std::fs::metadata(path).map_err(failed)?.permissions().mode();
-            if mode & 0o077 != 0 {
-                return Err(StartError(format!(
-                    "{} can be read by others (mode {:o}): run chmod 600 on it",
-                    path.display(),
-                    mode & 0o777
-                )));
-            }
-            parse_key(text.trim()).ok_or_else(|| {
-                StartError(format!(
-                    "{} does not hold a key of 64 hexadecimal digits: restore it from a copy",
-                    path.display()
-                ))
-            })
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let key = Key256::random(random);
-            if let Some(folder) = path.parent() {
-                std::fs::create_dir_all(folder).map_err(failed)?;
-            }
-            let mut file =
-                std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed)?;
-            let mut text = zeroize::Zeroizing::new(String::with_capacity(65));
-            for byte in key.expose() {
-                use std::fmt::Write as _;
-                let _ = write!(text, "{byte:02x}");
-            }
-            text.push('\n');
-            file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
-            if let Some(folder) = path.parent() {
-                std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
-            }
-            Ok(key)
-        }
-        Err(error) => Err(failed(error)),
-    }
-}
-
-fn parse_key(text: &str) -> Option<Key256> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0u8; 32];
-    for (position, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(position * 2..position * 2 + 2)?, 16).ok()?;
-    }
-    Some(Key256::new(bytes))
 }
 
 async fn look_after(engine: Arc<Engine>) {

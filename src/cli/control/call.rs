@@ -6,7 +6,7 @@ use reqwest::Method;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use crate::cli::context::{Context, Contexts};
+use crate::config::contexts::{Context, Contexts};
 use crate::domain::ids::Role;
 use crate::domain::{Refusal, RefusalKind};
 use crate::transport::client::JsonClient;
@@ -65,7 +65,7 @@ pub(super) struct Admin {
 impl Admin {
     /// Of the context in use.
     pub(super) fn open() -> Result<Self, Failure> {
-        Self::of(Contexts::load()?.chosen()?)
+        Self::of(Contexts::load()?.chosen()?.1)
     }
 
     /// Of this context.

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::call::{Admin, Failure};
 use super::{output, read_secret};
 use crate::cli::OutputFormat;
-use crate::cli::context::{Context, Contexts};
+use crate::config::contexts::{Context, Contexts};
 
 /// `dstore control login`
 #[derive(Debug, Args)]
@@ -56,18 +56,19 @@ pub(super) async fn login(flags: &LoginFlags) -> Result<(), Failure> {
     };
     // Only what works is kept.
     let status = Admin::of(&context)?.get("status").await?;
-    let mut contexts = Contexts::load()?;
-    contexts.contexts.insert(flags.name.clone(), context);
-    contexts.current = Some(flags.name.clone());
-    contexts.save()?;
+    Contexts::change(|contexts| {
+        contexts.contexts.insert(flags.name.clone(), context);
+        contexts.current = Some(flags.name.clone());
+        Ok(())
+    })?;
     eprintln!("logged in to the control plane {} as context {:?}", status["plane"].as_str().unwrap_or("?"), flags.name);
     Ok(())
 }
 
 pub(super) fn context(command: &ContextCommand, format: OutputFormat) -> Result<(), Failure> {
-    let mut contexts = Contexts::load()?;
     match command {
         ContextCommand::List => {
+            let contexts = Contexts::load()?;
             let rows = contexts.contexts.iter().map(|(name, context)| {
                 let current = contexts.current.as_ref() == Some(name);
                 json!({ "name": name, "url": context.url, "tenant": context.tenant, "current": current })
@@ -75,16 +76,19 @@ pub(super) fn context(command: &ContextCommand, format: OutputFormat) -> Result<
             output::print(&rows.collect(), format);
         }
         ContextCommand::Use { name, tenant } => {
-            let context = contexts.contexts.get_mut(name).ok_or_else(|| format!("there is no context {name:?}"))?;
-            if tenant.is_some() {
-                context.tenant.clone_from(tenant);
-            }
-            contexts.current = Some(name.clone());
-            contexts.save()?;
+            Contexts::change(|contexts| {
+                let context = contexts.contexts.get_mut(name).ok_or_else(|| format!("there is no context {name:?}"))?;
+                if tenant.is_some() {
+                    context.tenant.clone_from(tenant);
+                }
+                contexts.current = Some(name.clone());
+                Ok(())
+            })?;
         }
         ContextCommand::Show => {
-            let context = contexts.chosen()?;
-            output::print(&json!({ "url": context.url, "tenant": context.tenant }), format);
+            let contexts = Contexts::load()?;
+            let (name, context) = contexts.chosen()?;
+            output::print(&json!({ "name": name, "url": context.url, "tenant": context.tenant }), format);
         }
     }
     Ok(())

@@ -99,6 +99,17 @@ pub struct PlaceFlags {
     /// Folder for control's key and, with the embedded coordinator, everything (setting data.dir)
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// File with the passphrase that seals the control key on this machine (setting keys.passphrase_file)
+    #[arg(long, value_name = "FILE")]
+    pub keys_passphrase_file: Option<PathBuf>,
+}
+
+impl PlaceFlags {
+    fn overrides(&self) -> Vec<(String, String)> {
+        let settings = [("data.dir", &self.data), ("keys.passphrase_file", &self.keys_passphrase_file)];
+        let given = settings.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
+        given.map(|(key, path)| (key.to_owned(), path.display().to_string())).collect()
+    }
 }
 
 /// Flags of `init`.
@@ -156,7 +167,7 @@ impl ControlCommand {
             }
             _ => return Vec::new(),
         };
-        place.data.iter().map(|data| ("data.dir".to_owned(), data.display().to_string())).collect()
+        place.overrides()
     }
 
     /// Asks the admin API and prints the answer.
