@@ -184,6 +184,8 @@ pub struct Coordinator {
     pub password: Option<Secret>,
     /// What every key begins with.
     pub prefix: String,
+    /// etcd's quota, where it does not tell it itself, in MiB.
+    pub quota_mib: u64,
 }
 
 /// `[control]`

@@ -3,8 +3,9 @@
 //!
 //! A surface is a table of [`Route`]s and a function that says who is asking. For every request, in this
 //! order: the path and method are known (404, 405), the caller may ask this route (401, 403, 404), query
-//! parameters are known and the body is small enough and JSON (400, 413). Only then does a handler run. Tests walk the
-//! tables, so a route without an entry for who may ask cannot exist: the field is not optional.
+//! parameters are known and the body is small enough and JSON (400, 413), and the caller may ask for what query and
+//! body name (403, 404). Only then does a handler run. Tests walk the tables, so a route without an entry for who may
+//! ask cannot exist: the field is not optional.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -54,6 +55,17 @@ pub struct Call<C> {
 }
 
 impl<C> Call<C> {
+    /// A call as a test makes it.
+    #[cfg(test)]
+    pub(super) fn of_test(
+        caller: C,
+        parameters: Vec<(&'static str, String)>,
+        query: Vec<(&'static str, String)>,
+        body: &str,
+    ) -> Self {
+        Self { caller, parameters, query, body: Bytes::copy_from_slice(body.as_bytes()) }
+    }
+
     /// A parameter of the path, parsed.
     ///
     /// # Errors
@@ -148,10 +160,26 @@ pub async fn answer<S, C, N, A>(
     state: S,
     admit: A,
     request: HttpRequest,
+    payload: Payload,
+) -> HttpResponse
+where
+    A: AsyncFnOnce(&N, &HttpRequest, &[(&'static str, String)]) -> Result<C, Refusal>,
+{
+    answer_permitted(routes, state, admit, async |_: &S, _: &N, _: &Call<C>| Ok(()), request, payload).await
+}
+
+/// As [`answer`]; `permit` sees query and body, too, and refuses who may not ask for what they name.
+pub async fn answer_permitted<S, C, N, A, P>(
+    routes: &[Route<S, C, N>],
+    state: S,
+    admit: A,
+    permit: P,
+    request: HttpRequest,
     mut payload: Payload,
 ) -> HttpResponse
 where
     A: AsyncFnOnce(&N, &HttpRequest, &[(&'static str, String)]) -> Result<C, Refusal>,
+    P: AsyncFnOnce(&S, &N, &Call<C>) -> Result<(), Refusal>,
 {
     let answered = async {
         let (route, parameters) = match find(routes, request.method().as_str(), request.uri().path())? {
@@ -168,7 +196,9 @@ where
         } else {
             body::collect(&request, &mut payload, limits).await?
         };
-        let (status, json) = (route.handler)(state, Call { caller, parameters, query, body }).await?;
+        let call = Call { caller, parameters, query, body };
+        permit(&state, &route.need, &call).await?;
+        let (status, json) = (route.handler)(state, call).await?;
         let status = actix_web::http::StatusCode::from_u16(status).unwrap_or_default();
         Ok(match json {
             Value::Null => HttpResponse::build(status).finish(),

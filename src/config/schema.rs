@@ -151,6 +151,7 @@ pub const SETTINGS: &[Setting] = &[
     unset("coordinator.password_file", Kind::Path, "The file that holds the user's password."),
     unset("coordinator.password", Kind::Secret, "The user's password itself."),
     setting("coordinator.prefix", Kind::Text, "/dstore/", "What every key in the coordinator begins with."),
+    setting("coordinator.quota_mib", Kind::Count(1, 1 << 20), "2048", "The quota that etcd was started with (--quota-backend-bytes), in MiB; a notice warns before it is used up."),
 
     unset("control.url", Kind::Url, "The URL of the control plane's inside listener."),
     unset("control.join_token_file", Kind::Path, "The file that holds a one-time join token, needed for the first start only."),

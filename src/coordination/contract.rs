@@ -14,12 +14,13 @@ use super::etcd::{EtcdCoordinator, EtcdOptions, enable_authentication, install_r
 use super::reflector::{Reflected, Reflector, ReflectorOptions};
 use super::testing::EtcdServer;
 use super::{Compare, Coordinator, Error, EventKind, LeaseId, Operation, Result, Watch, WatchEvent, Writer};
-use crate::domain::ids::{NodeId, ProxyId};
+use crate::domain::ids::{NodeId, ProxyId, ReporterId};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 const NODE: Writer = Writer::Node(NodeId(uuid::Uuid::from_u128(1)));
 const OTHER_NODE: Writer = Writer::Node(NodeId(uuid::Uuid::from_u128(2)));
 const PROXY: Writer = Writer::Proxy(ProxyId(uuid::Uuid::from_u128(3)));
+const REPORTING: Writer = Writer::Reporting(ReporterId(uuid::Uuid::from_u128(4)));
 const PASSWORD: &str = "correct horse";
 
 /// What a case runs on.
@@ -39,7 +40,7 @@ impl Cluster {
         enable_authentication(&root(None), PASSWORD).await.unwrap();
         let root = root(Some(PASSWORD));
         let mut handles = BTreeMap::new();
-        for writer in [Writer::Control, NODE, OTHER_NODE, PROXY] {
+        for writer in [Writer::Control, NODE, OTHER_NODE, PROXY, REPORTING] {
             install_roles(&root, &writer, Some(PASSWORD)).await.unwrap();
             let mut options = EtcdOptions::plain(server.endpoint(), "dstore/test/");
             options.user = Some((writer.name(), PASSWORD.to_owned().into()));
@@ -309,6 +310,30 @@ async fn what_is_compacted_is_said_and_listed_again(cluster: Cluster) {
     assert_eq!(told(&events(&mut watch, 1).await), ["tenant/c=1"]);
 }
 
+async fn the_store_says_how_it_is(cluster: Cluster) {
+    let control = cluster.control();
+    let revision = control.put("tenant/a", vec![7; 100_000].into(), None).await.unwrap();
+    let before = control.health().await.unwrap();
+    assert_eq!((before.revision, before.no_space), (revision, false));
+    assert!(before.bytes_in_use <= before.bytes && before.bytes_in_use > 0, "{before:?}");
+    assert!(before.quota_bytes.is_none_or(|quota| quota > before.bytes), "{before:?}");
+    // Thirty revisions of one key take room until the past is compacted away.
+    for _ in 0..30 {
+        control.put("tenant/a", vec![8; 100_000].into(), None).await.unwrap();
+    }
+    eventually("the file has grown", || async { control.health().await.unwrap().bytes > before.bytes + 2_000_000 })
+        .await;
+    let grown = control.health().await.unwrap();
+    assert_eq!(grown.revision, revision + 30);
+    control.compact(grown.revision).await.unwrap();
+    eventually("what was compacted is room again", || async {
+        // etcd counts what it frees with the next commit.
+        control.put("tenant/b", "1".into(), None).await.unwrap();
+        control.health().await.unwrap().bytes_in_use + 1_000_000 < grown.bytes
+    })
+    .await;
+}
+
 async fn a_restart_keeps_everything(mut cluster: Cluster) {
     let control = cluster.control();
     let lease = control.lease_grant(60).await.unwrap();
@@ -356,7 +381,13 @@ async fn everyone_keeps_to_their_keys(cluster: Cluster) {
     assert!(matches!(node.transact(vec![], mixed).await, Err(Error::Denied(_))));
     assert_eq!(value(&control, &own).await.as_deref(), Some("{}"), "nothing of a denied transaction happens");
     assert!(matches!(proxy.put("tenant/acme/users/1", "{}".into(), None).await, Err(Error::Denied(_))));
-    for reader in [&node, &proxy] {
+    let reporting = cluster.handle(REPORTING);
+    assert_eq!(reporting.list("notice/").await.unwrap().entries.len(), 1);
+    assert!(matches!(proxy.list("notice/").await, Err(Error::Denied(_))));
+    for key in ["tenant/acme/users/1", own.as_str(), "notice/x", "control/x"] {
+        assert!(matches!(reporting.put(key, "{}".into(), None).await, Err(Error::Denied(_))), "{key}");
+    }
+    for reader in [&node, &proxy, &reporting] {
         assert!(reader.get("control/table/acme/users").await.unwrap().is_some());
         assert_eq!(reader.list("tenant/").await.unwrap().entries.len(), 1);
         assert!(matches!(reader.get("control/key/root").await, Err(Error::Denied(_))));
@@ -449,6 +480,7 @@ contract!(
     a_watch_tells_everything_from_its_revision_on,
     leases_end_unless_kept_alive,
     what_is_compacted_is_said_and_listed_again,
+    the_store_says_how_it_is,
     a_restart_keeps_everything,
     everyone_keeps_to_their_keys,
     a_reflector_stays_true,

@@ -269,6 +269,21 @@ impl Watch {
     }
 }
 
+/// How the store itself is doing: control warns by it before it is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// The revision now.
+    pub revision: Revision,
+    /// What its file takes, in bytes; free pages inside count, because etcd's quota counts them.
+    pub bytes: u64,
+    /// What is used of it, in bytes: what it would take after defragmenting.
+    pub bytes_in_use: u64,
+    /// What it may take, in bytes; none where only the disk limits it.
+    pub quota_bytes: Option<u64>,
+    /// Whether it refuses to store anything because its quota is used up.
+    pub no_space: bool,
+}
+
 /// See the module's text for the promises.
 #[async_trait]
 pub trait Coordinator: Send + Sync + 'static {
@@ -334,6 +349,9 @@ pub trait Coordinator: Send + Sync + 'static {
 
     /// Forgets what was before `revision`, current values excepted. Control does this.
     async fn compact(&self, revision: Revision) -> Result<()>;
+
+    /// How the store itself is doing. Control asks this; others may be denied.
+    async fn health(&self) -> Result<StoreHealth>;
 }
 
 /// Keys a page, when all are wanted: well below etcd's message limit with values of a kilobyte.

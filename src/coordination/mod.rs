@@ -38,8 +38,8 @@ mod writer;
 
 pub use coordinator::{
     Compare, Condition, Coordinator, EventKind, KeyValue, LeaseId, Listing, OPERATIONS_PER_BATCH,
-    OPERATIONS_PER_TRANSACTION_MAX, Operation, Page, REQUEST_BYTES_MAX, Revision, TransactionResult, Watch, WatchBatch,
-    WatchEvent, batches,
+    OPERATIONS_PER_TRANSACTION_MAX, Operation, Page, REQUEST_BYTES_MAX, Revision, StoreHealth, TransactionResult,
+    Watch, WatchBatch, WatchEvent, batches,
 };
 pub use error::{Error, Result};
 pub use reflector::{Reflected, Reflector, ReflectorOptions};

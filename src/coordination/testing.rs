@@ -98,12 +98,34 @@ impl EtcdServer {
         self.reap()
     }
 
-    /// Lets it stand still, connections open: the way a network that loses everything looks.
+    /// Lets it stand still, connections open: the way a network that loses everything looks. Returns when it does,
+    /// which on a busy machine is a while after the signal was sent.
     ///
     /// # Errors
     /// As [`EtcdServer::stop`].
     pub fn pause(&mut self) -> Result<()> {
-        self.signal(Signal::STOP)
+        self.signal(Signal::STOP)?;
+        let deadline = Instant::now() + START_DEADLINE;
+        while !self.stands_still()? {
+            if Instant::now() > deadline {
+                return Err(Error::new(ErrorKind::TimedOut, "etcd does not stop"));
+            }
+            std::thread::yield_now();
+        }
+        Ok(())
+    }
+
+    /// Whether each of its threads is stopped (`T` in Linux's proc(5)).
+    fn stands_still(&self) -> Result<bool> {
+        let child = self.child.as_ref().ok_or_else(|| Error::other("etcd is not running"))?;
+        for thread in std::fs::read_dir(format!("/proc/{}/task", child.id()))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+            if state != Some('T') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Lets it go on.

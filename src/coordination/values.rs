@@ -138,6 +138,24 @@ pub struct Notice {
     /// The table it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_uuid: Option<TableId>,
+    /// How often it was said, the last time at the key's time.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub count: u64,
+}
+
+impl Notice {
+    /// Said so often.
+    pub fn new(details: impl Into<String>, count: u64) -> Self {
+        Self { details: details.into(), table_uuid: None, count }
+    }
+}
+
+fn once() -> u64 {
+    1
+}
+
+fn is_once(count: &u64) -> bool {
+    *count == 1
 }
 
 /// The JSON bytes of a value. None of the types that go in here can fail to be written.
@@ -162,11 +180,14 @@ mod tests {
         assert_eq!(from_json::<T>(text.as_bytes()).unwrap(), value);
     }
 
+    const UUID_1: &str = "11111111-1111-1111-1111-111111111111";
+    const UUID_2: &str = "22222222-2222-2222-2222-222222222222";
+    const UUID_3: &str = "33333333-3333-3333-3333-333333333333";
+
     #[test]
-    fn the_json_is_pinned() {
-        let node = NodeId::from_bytes([0x11; 16]);
+    fn the_json_of_nodes_is_pinned() {
         let uri = "https://abc123:8080/".to_owned();
-        let details = NodeDetails {
+        let least = NodeDetails {
             status: NodeStatus::Okay,
             uri: uri.clone(),
             inside_uri: None,
@@ -176,12 +197,52 @@ mod tests {
             free_bytes: None,
             version: None,
         };
-        golden(details, r#"{"status":"okay","uri":"https://abc123:8080/","zone":"fra-1"}"#);
+        golden(least, r#"{"status":"okay","uri":"https://abc123:8080/","zone":"fra-1"}"#);
+        let all = NodeDetails {
+            status: NodeStatus::Draining,
+            uri,
+            inside_uri: Some("https://abc123:8081/".into()),
+            zone: Some("fra-1".into()),
+            incarnation: Some(Uuid::from_bytes([0x11; 16])),
+            capacity_bytes: Some(7),
+            free_bytes: Some(5),
+            version: Some("0.1.0".into()),
+        };
+        let text = concat!(
+            r#"{"status":"draining","uri":"https://abc123:8080/","inside_uri":"https://abc123:8081/","zone":"fra-1","#,
+            r#""incarnation":"11111111-1111-1111-1111-111111111111","capacity_bytes":7,"free_bytes":5,"version":"0.1.0"}"#
+        );
+        golden(all, text);
+        golden(NodeStatus::Down, r#""down""#);
         golden(NodeAlive {}, "{}");
-        let assigned = AssignedRange { low_hash: 0, high_hash: 32767, range: None, replica: None, table_uuid: None };
-        golden(assigned, r#"{"lowHash":0,"highHash":32767}"#);
+        let least = AssignedRange { low_hash: 0, high_hash: 32767, range: None, replica: None, table_uuid: None };
+        golden(least.clone(), r#"{"lowHash":0,"highHash":32767}"#);
+        let all = AssignedRange {
+            range: Some(RangeId::from_bytes([0x11; 16])),
+            replica: Some(ReplicaId::from_bytes([0x22; 16])),
+            table_uuid: Some(TableId::from_bytes([0x33; 16])),
+            ..least
+        };
+        let ids = format!(r#""range":"{UUID_1}","replica":"{UUID_2}","table_uuid":"{UUID_3}""#);
+        golden(all, &format!(r#"{{"lowHash":0,"highHash":32767,{ids}}}"#));
         golden(TableAtNode { status: "okay".into(), table_uuid: None }, r#"{"status":"okay"}"#);
-        golden(Notice { details: "disk nearly full".into(), table_uuid: None }, r#"{"details":"disk nearly full"}"#);
+        let all = TableAtNode { status: "okay".into(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
+        golden(all, &format!(r#"{{"status":"okay","table_uuid":"{UUID_3}"}}"#));
+    }
+
+    #[test]
+    fn the_json_of_notices_is_pinned() {
+        golden(Notice::new("disk nearly full", 1), r#"{"details":"disk nearly full"}"#);
+        let table_uuid = Some(TableId::from_bytes([0x33; 16]));
+        let all = Notice { table_uuid, ..Notice::new("disk nearly full", 3) };
+        golden(all, &format!(r#"{{"details":"disk nearly full","table_uuid":"{UUID_3}","count":3}}"#));
+    }
+
+    #[test]
+    fn the_json_of_routes_is_pinned() {
+        let (node, uri) = (NodeId::from_bytes([0x11; 16]), "https://abc123:8080/".to_owned());
+        let learner = RouteReplica { node, uri: uri.clone(), state: ReplicaState::Learner };
+        golden(learner, &format!(r#"{{"node":"{UUID_1}","uri":"https://abc123:8080/","state":"learner"}}"#));
         let route = Route {
             node,
             uri: uri.clone(),
@@ -191,15 +252,13 @@ mod tests {
             table_uuid: TableId::from_bytes([0x33; 16]),
             replicas: vec![RouteReplica { node, uri, state: ReplicaState::Voter }],
         };
-        golden(
-            route,
-            concat!(
-                r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,
-                r#""range":"22222222-2222-2222-2222-222222222222","epoch":3,"#,
-                r#""table_uuid":"33333333-3333-3333-3333-333333333333","#,
-                r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","state":"voter"}]}"#
-            ),
+        let text = concat!(
+            r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,
+            r#""range":"22222222-2222-2222-2222-222222222222","epoch":3,"#,
+            r#""table_uuid":"33333333-3333-3333-3333-333333333333","#,
+            r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","state":"voter"}]}"#
         );
+        golden(route, text);
     }
 
     #[test]

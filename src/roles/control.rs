@@ -288,7 +288,7 @@ impl RunningControl {
 pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let (coordinator, control_key) = open_local(config)?;
     let plane = open_plane(&coordinator, &control_key).await?;
-    let instance = ControlId::random(ambient::random().as_ref());
+    let instance = plane.instance();
     let authority_pem = plane.cluster().authority_pem.clone();
     let (key_pem, request_pem) = certificate_request()?;
     let certificate_pem = plane.certificate_for_control(instance.0, &request_pem).await?;

@@ -49,6 +49,7 @@ pub fn open(settings: &Settings, data: &Path, writer: Writer) -> std::io::Result
         user: settings.user.clone().zip(password),
         tls,
         request_timeout_ms: REQUEST_TIMEOUT_MS,
+        quota_bytes: settings.quota_mib << 20,
     };
     Ok(OpenCoordinator { handle: Arc::new(EtcdCoordinator::new(options)), _store: None })
 }

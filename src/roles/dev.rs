@@ -33,6 +33,7 @@ use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
 use crate::services::control::{ControlOptions, ControlPlane, PrincipalRequest, SessionStart};
 use crate::services::items::{Nodes, RoutedItems, Routes};
 use crate::services::ports::{Caller, Capability, Catalog, Items};
+use crate::services::range_reports::{NodeReporter, RangeReports};
 use crate::services::ranges::RangeService;
 use crate::services::routing::{RoutingOptions, RoutingTable};
 
@@ -143,8 +144,10 @@ pub async fn start(options: DevOptions) -> Result<Dev, StartError> {
     for number in 1..=options.nodes {
         let node = start_node(&options, number, &url, &control, &store, &clock, &random).await?;
         local.add(node.node, Arc::clone(&node.engine) as Arc<dyn RangeService>);
+        local.add_reporter(node.node, NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)));
         nodes.push(node);
     }
+    control.ask_nodes_through(Arc::clone(&local) as Arc<dyn RangeReports>);
     wait_for_nodes(&control, &nodes).await?;
 
     let keys = Arc::new(TokenKeys::new(Vec::new()));

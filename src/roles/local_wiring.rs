@@ -8,10 +8,11 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use crate::domain::Refusal;
-use crate::domain::ids::{NodeId, TenantId};
+use crate::domain::ids::{NodeId, TableId, TenantId};
 use crate::services::assignments::{HandedPart, KeyParts};
 use crate::services::control::ControlPlane;
 use crate::services::items::{Nodes, RangeRoute};
+use crate::services::range_reports::{NodeReporter, RangeReport, RangeReports};
 use crate::services::ranges::RangeService;
 
 /// The key parts of one node, from the control plane in this process.
@@ -39,12 +40,29 @@ impl KeyParts for LocalKeyParts {
 #[derive(Default)]
 pub struct LocalNodes {
     nodes: RwLock<HashMap<NodeId, Arc<dyn RangeService>>>,
+    reporters: RwLock<HashMap<NodeId, NodeReporter>>,
 }
 
 impl LocalNodes {
     /// Adds a node.
     pub fn add(&self, node: NodeId, service: Arc<dyn RangeService>) {
         self.nodes.write().insert(node, service);
+    }
+
+    /// Adds what a node says of itself.
+    pub fn add_reporter(&self, node: NodeId, reporter: NodeReporter) {
+        self.reporters.write().insert(node, reporter);
+    }
+}
+
+#[async_trait]
+impl RangeReports for LocalNodes {
+    async fn of_table(&self, node: NodeId, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
+        let reporter = self.reporters.read().get(&node).cloned();
+        match reporter {
+            Some(reporter) => reporter.of_table(table).await,
+            None => Err(Refusal::unavailable(format!("node {node} is not running in this process"), 5)),
+        }
     }
 }
 

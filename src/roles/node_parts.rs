@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::coordination::values::{NodeDetails, NodeStatus, Notice};
+use crate::coordination::values::{NodeDetails, NodeStatus};
 use crate::coordination::{Coordinator, layout};
 use crate::crypto::cipher::NonceSource;
 use crate::domain::ids::{NodeId, PlaneId};
@@ -27,6 +27,7 @@ use crate::services::engine::keys::{NodeKeys, PartVersions};
 use crate::services::engine::log_keys::CommitLogKeys;
 use crate::services::engine::notices::Notices;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
+use crate::services::notices::NoticeWriter;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::LogOptions;
 use crate::storage::node_database::NodeDatabase;
@@ -165,7 +166,7 @@ pub async fn start(
         tokio::spawn(assignments.follow()),
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(stay_alive(identity.node, identity.details, settings.alive_seconds, Arc::clone(&coordinator))),
-        tokio::spawn(publish_notices(identity.node, notices, coordinator, clock)),
+        tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
     Ok(RunningNode { node: identity.node, engine, keys, database, tasks })
 }
@@ -284,31 +285,5 @@ async fn stay_alive(node: NodeId, details: NodeDetails, seconds: u32, coordinato
             }
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-/// Publishes notices through the coordinator; keeps them while it is away.
-async fn publish_notices(
-    node: NodeId,
-    notices: Arc<Notices>,
-    coordinator: Arc<dyn Coordinator>,
-    clock: Arc<dyn Clock>,
-) {
-    let mut counter = 0;
-    loop {
-        notices.written().await;
-        for pending in notices.take() {
-            let details = if pending.repeats > 1 {
-                format!("{} ({} times)", pending.details, pending.repeats)
-            } else {
-                pending.details
-            };
-            let Ok(json) = serde_json::to_vec(&Notice { details, table_uuid: None }) else { continue };
-            counter += 1;
-            let key = layout::notice(node, clock.now(), counter);
-            while coordinator.put(&key, json.clone().into(), None).await.is_err() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
     }
 }

@@ -3,11 +3,13 @@
 //!
 //! - [`ports`]: what `api` calls: items, the catalogue of tenants and tables, who is asking.
 //! - [`ranges`]: the operations of one range, by ids: what a proxy asks of a node.
+//! - [`range_reports`]: what a node says of the ranges that it holds.
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`access`]: bearer tokens in, callers out.
 //! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
 //! - [`assignments`]: a node follows what control gives it.
+//! - [`notices`]: what a component wants a person to know, on its way into the coordinator.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
@@ -15,6 +17,8 @@ pub mod assignments;
 pub mod control;
 pub mod engine;
 pub mod items;
+pub mod notices;
 pub mod ports;
+pub mod range_reports;
 pub mod ranges;
 pub mod routing;

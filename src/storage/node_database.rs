@@ -3,8 +3,9 @@
 
 use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{RangeId, ReplicaId, TenantId};
+use crate::domain::ids::{RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
+use crate::domain::{TableName, TenantName};
 
 use super::store::{ReplicaName, StoreError};
 
@@ -64,10 +65,31 @@ pub struct TenantKeyPart {
     pub part: Key256,
 }
 
+/// One range of a table, as the node's table description has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRange {
+    /// The range.
+    pub range: RangeId,
+    /// RID_TENANT: the tenant's name.
+    pub tenant: TenantName,
+    /// RID_TABLE: the table's name.
+    pub table: TableName,
+    /// HASH_START and HASH_END.
+    pub hashes: HashRange,
+    /// QUANTITY: items, as of when the file was last made durable.
+    pub quantity: u64,
+    /// UUID: the tenant's, at this node; none where the node has no key of the tenant.
+    pub tenant_uuid: Option<uuid::Uuid>,
+    /// TABLE_VERSION: grows with each change of the table's definition.
+    pub table_version: u64,
+}
+
 /// See the module's essay.
 pub trait NodeDatabase: Send + Sync + 'static {
     /// All replicas.
     fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError>;
+    /// The table description: the ranges of a table that serve, in order of hashes.
+    fn table_ranges(&self, table: TableId) -> Result<Vec<TableRange>, StoreError>;
     /// Remembers a replica, or its new state.
     fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError>;
     /// Forgets a replica.

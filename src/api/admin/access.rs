@@ -9,6 +9,14 @@ use crate::services::control::records::SessionRecord;
 use crate::services::control::{ControlPlane, PrincipalRequest, SessionStart};
 
 use super::AdminCall;
+use super::permissions::Seen;
+
+/// Who is to get a credential, whatever else a body says; what it says beyond is the handler's to check.
+#[derive(Debug, Deserialize)]
+pub(super) struct Beneficiary {
+    /// The principal.
+    pub(super) principal: PrincipalId,
+}
 
 /// An access key, shown once.
 #[derive(Serialize, Deserialize)]
@@ -52,7 +60,10 @@ pub struct TokenAnswer {
 
 pub(super) async fn principal_list(plane: &ControlPlane, call: AdminCall) -> Answer {
     let tenant = call.query("tenant").map(TenantName::new).transpose()?;
-    ok(&plane.principal_list(tenant.as_ref()).await?)
+    let seen = Seen::by(plane, &call.caller).await?;
+    let mut principals = plane.principal_list(tenant.as_ref()).await?;
+    principals.retain(|principal| seen.has(principal.id));
+    ok(&principals)
 }
 
 pub(super) async fn principal_create(plane: &ControlPlane, call: AdminCall) -> Answer {
@@ -67,8 +78,9 @@ pub(super) async fn principal_revoke(plane: &ControlPlane, call: AdminCall) -> A
 }
 
 pub(super) async fn access_key_list(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let seen = Seen::by(plane, &call.caller).await?;
     let keys = plane.access_key_list(call.query_parsed("principal")?).await?;
-    let shown = keys.iter().map(|key| {
+    let shown = keys.iter().filter(|key| seen.has(key.principal)).map(|key| {
         serde_json::json!({
             "access_key_id": key.access_key_id,
             "principal": key.principal,
@@ -95,7 +107,10 @@ pub(super) async fn access_key_revoke(plane: &ControlPlane, call: AdminCall) -> 
 }
 
 pub(super) async fn token_list(plane: &ControlPlane, call: AdminCall) -> Answer {
-    ok(&plane.session_list(call.query_parsed("principal")?).await?)
+    let seen = Seen::by(plane, &call.caller).await?;
+    let mut sessions = plane.session_list(call.query_parsed("principal")?).await?;
+    sessions.retain(|session| seen.has(session.principal));
+    ok(&sessions)
 }
 
 pub(super) async fn token_create(plane: &ControlPlane, call: AdminCall) -> Answer {

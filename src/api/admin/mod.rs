@@ -1,21 +1,26 @@
 //! The admin API, `/admin/v1/…`: everything that control can do, as JSON over HTTP. Its own listener, in a
 //! network that no client reaches; the client listener answers 404 for these paths.
 //!
-//! Every route but none needs a bearer token of a principal of the whole cluster. Secrets are answered once, where
-//! they are made (invitations, access keys, tokens); no route reads one back, and none shows a byte of a
-//! key. What needs the control key itself (`init`, `recovery`) is no route: it runs on control's own machine.
+//! Every route needs a bearer token. A principal of the whole cluster may ask all of them, an admin of a tenant those
+//! about its tenant's own resources (`permissions.rs`). Secrets are answered once, where they are made (invitations,
+//! access keys, tokens); no route reads one back, and none shows a byte of a key. What needs the control key itself
+//! (`init`, `recovery`) is no route: it runs on control's own machine.
 //!
 //! | file | routes |
 //! |---|---|
 //! | `routes.rs` | the table |
+//! | `permissions.rs` | (none) who may ask them |
 //! | `resources.rs` | status, tenants, tables, ranges, history, notices |
 //! | `members.rs` | invitations, nodes, proxies, reporters, keys |
 //! | `access.rs` | principals, access keys, tokens |
 
 mod access;
 mod members;
+mod permissions;
 mod resources;
 mod routes;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -24,13 +29,14 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::auth::{self, Need};
+use super::auth;
 use super::calls;
 use crate::services::control::ControlPlane;
 use crate::services::ports::{Authenticator, Caller};
 
 pub use access::{AccessKeyAnswer, TokenAnswer, TokenRequest};
 pub use members::{InvitationAnswer, InvitationRequest, NodeStatusRequest};
+pub use permissions::{AdminNeed, Target};
 pub use resources::{StatusAnswer, UndeleteRequest};
 pub use routes::ROUTES;
 
@@ -53,12 +59,16 @@ pub fn surface(
         let state = state.clone();
         Box::pin(async move {
             let plane = state.plane.clone();
-            let admit = async |need: &Need, request: &HttpRequest, _: &[(&'static str, String)]| {
+            let admit = async |need: &AdminNeed, request: &HttpRequest, given: &[(&'static str, String)]| {
                 let caller = auth::authenticate(&*state.authenticator, request).await?;
-                auth::authorise(&caller, *need, None)?;
+                let tenant = given.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.as_str());
+                permissions::admit(&caller, *need, tenant)?;
                 Ok(caller)
             };
-            calls::answer(ROUTES, plane, admit, request, payload).await
+            let permit = async |plane: &Arc<ControlPlane>, need: &AdminNeed, call: &AdminCall| {
+                permissions::permit(plane, *need, call).await
+            };
+            calls::answer_permitted(ROUTES, plane, admit, permit, request, payload).await
         })
     }
 }

@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use crate::api::calls::{Answer, nothing, ok};
-use crate::domain::ids::{PlaneId, TableId};
+use crate::domain::ids::{ControlId, PlaneId, TableId};
 use crate::domain::table::TableSpecification;
 use crate::domain::{Refusal, TableName, TenantName, Timestamp};
-use crate::services::control::ControlPlane;
+use crate::services::control::{ControlPlane, no_history};
 use crate::services::ports::{Catalog, Creation};
 
 use super::AdminCall;
@@ -30,6 +30,16 @@ pub struct StatusAnswer {
     pub tenants: usize,
     /// Notices not acknowledged, repeats counted once.
     pub notices: usize,
+    /// The instance of control that answers.
+    pub instance: ControlId,
+    /// The instance that leads, which means that it cleans up; none between two leaders.
+    pub leader: Option<ControlId>,
+    /// What the coordinator's database takes, in bytes.
+    pub coordinator_bytes: u64,
+    /// What it may take, in bytes; none where only the disk limits it.
+    pub coordinator_quota_bytes: Option<u64>,
+    /// Whether it is full, so that nothing can be changed.
+    pub coordinator_full: bool,
 }
 
 /// How a dropped table is to come back.
@@ -62,6 +72,7 @@ fn status_of(creation: Creation) -> u16 {
 
 pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
     let nodes = plane.node_list().await?;
+    let coordinator = plane.coordinator_health().await?;
     ok(&StatusAnswer {
         plane: plane.plane(),
         created_at: plane.cluster().created_at,
@@ -70,11 +81,21 @@ pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
         ranges: nodes.iter().map(|node| node.ranges).sum(),
         tenants: plane.list_tenants(None, PAGE_MAX).await?.len(),
         notices: plane.notice_list(None).await?.len(),
+        instance: plane.instance(),
+        leader: plane.leader().await?,
+        coordinator_bytes: coordinator.bytes,
+        coordinator_quota_bytes: coordinator.quota_bytes,
+        coordinator_full: coordinator.no_space,
     })
 }
 
 pub(super) async fn tenant_list(plane: &ControlPlane, call: AdminCall) -> Answer {
-    ok(&plane.list_tenants(call.query("after"), limit(&call)?).await?)
+    let (after, limit) = (call.query("after"), limit(&call)?);
+    let Some((id, own)) = &call.caller.tenant else { return ok(&plane.list_tenants(after, limit).await?) };
+    let seen = plane.tenant(own).filter(|tenant| tenant.id == *id);
+    let seen: Vec<_> =
+        seen.into_iter().filter(|tenant| after.is_none_or(|after| tenant.name.as_str() > after)).collect();
+    ok(&seen.iter().map(|tenant| &**tenant).collect::<Vec<_>>())
 }
 
 pub(super) async fn tenant_show(plane: &ControlPlane, call: AdminCall) -> Answer {
@@ -132,11 +153,25 @@ pub(super) async fn range_list(plane: &ControlPlane, call: AdminCall) -> Answer 
     ok(&plane.range_list(&tenant, &table).await?)
 }
 
+pub(super) async fn range_show(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    ok(&plane.range_show(&tenant, &table, call.parameter("range")?).await?)
+}
+
 pub(super) async fn history(plane: &ControlPlane, call: AdminCall) -> Answer {
     let resource = call
         .query("resource")
         .ok_or_else(|| Refusal::bad_input("say which resource, as in ?resource=table/acme/users"))?;
-    let page = plane.history(resource, call.query_parsed("before")?, limit(&call)?).await?;
+    let mut page = plane.history(resource, call.query_parsed("before")?, limit(&call)?).await?;
+    if let Some((_, own)) = &call.caller.tenant {
+        // An earlier tenant may have had the name; what it did is not this one's to know.
+        let since = plane.tenant(own).map_or(Timestamp(u64::MAX), |tenant| tenant.created_at);
+        let found = page.versions.len();
+        page.versions.retain(|version| version.at >= since);
+        if page.versions.is_empty() && found > 0 {
+            return Err(no_history(resource));
+        }
+    }
     ok(&page.versions)
 }
 

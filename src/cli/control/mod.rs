@@ -190,7 +190,7 @@ impl ControlCommand {
             Noun::Status => call::Admin::open()?.get("status").await?,
             Noun::Tenant(command) => tenants::tenant(command).await?,
             Noun::Table(command) => tenants::table(command).await?,
-            Noun::Range(command) => tenants::range(command).await?,
+            Noun::Range(command) => tenants::range(command, format).await?,
             Noun::Node(command) => members::node(command).await?,
             Noun::Proxy(command) => members::member("proxy", "proxy", command).await?,
             Noun::Reporter(command) => members::member("reporter", "reporting", command).await?,

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::call::{Admin, Failure, escape};
+use crate::cli::OutputFormat;
 
 /// `dstore control tenant …`
 #[derive(Debug, Subcommand)]
@@ -91,13 +92,16 @@ pub enum TableCommand {
 /// `dstore control range …`
 #[derive(Debug, Subcommand)]
 pub enum RangeCommand {
-    /// The ranges of a table
+    /// The ranges of a table, with what their nodes say of them: description and quantity, about
     List(WhichTable),
-    /// The range that holds a hash
+    /// One range: the one of a UUID, or the one that holds a hash
     Show {
         /// Which table
         #[command(flatten)]
         which: WhichTable,
+        /// The range's UUID
+        #[arg(long, value_name = "UUID", conflicts_with = "hash")]
+        range: Option<String>,
         /// A hash, 0 to 4294967295
         #[arg(long, default_value_t = 0)]
         hash: u32,
@@ -152,18 +156,69 @@ pub(super) async fn table(command: &TableCommand) -> Result<Value, Failure> {
     }
 }
 
-pub(super) async fn range(command: &RangeCommand) -> Result<Value, Failure> {
+pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Result<Value, Failure> {
     let admin = Admin::open()?;
-    match command {
-        RangeCommand::List(which) => admin.get(&format!("{}/range", path_of(&admin, which)?)).await,
-        RangeCommand::Show { which, hash } => {
+    let answer = match command {
+        RangeCommand::List(which) => admin.get(&format!("{}/range", path_of(&admin, which)?)).await?,
+        RangeCommand::Show { which, range: Some(range), .. } => {
+            admin.get(&format!("{}/range/{}", path_of(&admin, which)?, escape(range))).await?
+        }
+        RangeCommand::Show { which, range: None, hash } => {
             let ranges = admin.get(&format!("{}/range", path_of(&admin, which)?)).await?;
             let holds = |range: &&Value| {
                 let bound = |name: &str| range[name].as_u64().unwrap_or(u64::MAX);
                 (bound("low_hash")..=bound("high_hash")).contains(&u64::from(*hash))
             };
             let found = ranges.as_array().and_then(|ranges| ranges.iter().find(holds)).cloned();
-            found.ok_or_else(|| format!("no range holds the hash {hash}").into())
+            found.ok_or_else(|| format!("no range holds the hash {hash}"))?
         }
+    };
+    Ok(match (format, &answer) {
+        (OutputFormat::Json, _) => answer,
+        (OutputFormat::Human, Value::Array(ranges)) => ranges.iter().map(flat).collect(),
+        (OutputFormat::Human, range) => flat(range),
+    })
+}
+
+/// A range as a row for people: the description by the leader's node, and who that is. What is not known is empty.
+fn flat(range: &Value) -> Value {
+    let replicas = range["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let said = replicas.iter().find(|replica| replica["node"] == range["leader"]).map(|replica| &replica["table"]);
+    let said = |name: &str| said.map_or(Value::Null, |table| table[name].clone());
+    json!({
+        "RID_TENANT": said("rid_tenant"),
+        "RID_TABLE": said("rid_table"),
+        "HASH_START": range["low_hash"],
+        "HASH_END": range["high_hash"],
+        "QUANTITY": range["quantity"],
+        "UUID": said("uuid"),
+        "TABLE_VERSION": said("table_version"),
+        "range": range["range"],
+        "epoch": range["epoch"],
+        "leader": range["leader"],
+        "replicas": replicas.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_a_row_also_where_its_node_is_silent() {
+        let report =
+            json!({"rid_tenant": "acme", "rid_table": "users", "uuid": "u", "table_version": 2, "quantity": 7});
+        let mut range = json!({
+            "range": "r", "low_hash": 0, "high_hash": 9, "epoch": 1, "leader": "n2", "quantity": 7,
+            "replicas": [{"node": "n1", "table": null}, {"node": "n2", "table": report}],
+        });
+        let row = flat(&range);
+        let shown =
+            ["RID_TENANT", "HASH_END", "QUANTITY", "UUID", "TABLE_VERSION", "replicas"].map(|name| row[name].clone());
+        assert_eq!(shown, [json!("acme"), json!(9), json!(7), json!("u"), json!(2), json!(2)]);
+        range["replicas"][1]["table"] = Value::Null;
+        range["quantity"] = Value::Null;
+        let row = flat(&range);
+        assert_eq!((&row["QUANTITY"], &row["UUID"], &row["leader"]), (&Value::Null, &Value::Null, &json!("n2")));
     }
 }

@@ -13,8 +13,8 @@ use super::store::Store;
 use super::worker::{self, Job, Written};
 use crate::coordination::coordinator::check_transaction;
 use crate::coordination::{
-    Compare, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, TransactionResult, Watch,
-    WatchBatch, Writer,
+    Compare, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, StoreHealth, TransactionResult,
+    Watch, WatchBatch, Writer,
 };
 
 /// How the embedded store behaves.
@@ -194,6 +194,13 @@ impl Coordinator for EmbeddedCoordinator {
             return Err(Error::Denied(format!("{} may not compact", self.writer.name())));
         }
         self.shared.write(move |store| store.compact(revision)).await
+    }
+
+    async fn health(&self) -> Result<StoreHealth> {
+        if self.writer != Writer::Control {
+            return Err(Error::Denied(format!("{} may not ask how the store is", self.writer.name())));
+        }
+        self.shared.read(|store| store.health()).await
     }
 }
 

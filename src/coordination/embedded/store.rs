@@ -13,8 +13,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, params}
 
 use crate::coordination::coordinator::prefix_end;
 use crate::coordination::{
-    Compare, Condition, Error, EventKind, KeyValue, LeaseId, Operation, Page, Result, Revision, TransactionResult,
-    WatchBatch, WatchEvent, Writer,
+    Compare, Condition, Error, EventKind, KeyValue, LeaseId, Operation, Page, Result, Revision, StoreHealth,
+    TransactionResult, WatchBatch, WatchEvent, Writer,
 };
 
 /// "dStC": so that another program's file is not taken for ours.
@@ -278,6 +278,22 @@ impl Store {
     /// When the next lease ends, if there is any.
     pub(super) fn next_lease_end(&self) -> Option<Instant> {
         self.leases.values().map(|clock| clock.ends).min()
+    }
+
+    /// How large the file is; a full disk is its only limit.
+    pub(super) fn health(&self) -> Result<StoreHealth> {
+        let number = |name: &str| {
+            let value = self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            value.map(|value| u64::try_from(value).unwrap_or(0)).map_err(storage_error)
+        };
+        let (page_bytes, pages, free) = (number("page_size")?, number("page_count")?, number("freelist_count")?);
+        Ok(StoreHealth {
+            revision: self.revision,
+            bytes: pages * page_bytes,
+            bytes_in_use: pages.saturating_sub(free) * page_bytes,
+            quota_bytes: None,
+            no_space: false,
+        })
     }
 
     /// Forgets what was before `revision`: changes that a later one, at or before it, has overwritten.

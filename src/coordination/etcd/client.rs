@@ -7,8 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use etcd_client::{
-    Certificate, Client, Compare as EtcdCompare, CompareOp, ConnectOptions, GetOptions, Identity, PutOptions,
-    SortOrder, SortTarget, TlsOptions, Txn, TxnOp,
+    AlarmAction, AlarmType, Certificate, Client, Compare as EtcdCompare, CompareOp, ConnectOptions, GetOptions,
+    Identity, PutOptions, SortOrder, SortTarget, TlsOptions, Txn, TxnOp,
 };
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use super::errors::{Effect, translate, wants_new_token};
 use crate::coordination::coordinator::{check_transaction, prefix_end};
 use crate::coordination::{
-    Compare, Condition, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, TransactionResult,
-    Watch,
+    Compare, Condition, Coordinator, Error, KeyValue, LeaseId, Operation, Page, Result, Revision, StoreHealth,
+    TransactionResult, Watch,
 };
 
 /// Where etcd is and who we are to it.
@@ -33,7 +33,13 @@ pub struct EtcdOptions {
     pub tls: Option<EtcdTls>,
     /// How long a request may take, in milliseconds.
     pub request_timeout_ms: u64,
+    /// The quota its servers were started with (`--quota-backend-bytes`), where they do not tell it themselves; etcd
+    /// tells it from 3.6 on.
+    pub quota_bytes: u64,
 }
+
+/// The quota of an etcd that was given none.
+pub const QUOTA_BYTES_DEFAULT: u64 = 2 << 30;
 
 /// PEM texts for TLS.
 #[derive(Clone)]
@@ -55,6 +61,7 @@ impl EtcdOptions {
             user: None,
             tls: None,
             request_timeout_ms: 5_000,
+            quota_bytes: QUOTA_BYTES_DEFAULT,
         }
     }
 }
@@ -69,15 +76,6 @@ impl std::fmt::Debug for EtcdOptions {
             .field("tls", &self.tls.is_some())
             .finish_non_exhaustive()
     }
-}
-
-/// How full etcd is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EtcdUsage {
-    /// The size of the database file of the member that answered, in bytes.
-    pub database_bytes: i64,
-    /// The revision now.
-    pub revision: Revision,
 }
 
 /// The largest answer we take: a page of a listing with large values.
@@ -96,16 +94,6 @@ impl EtcdCoordinator {
     /// A handle. Nothing is sent before the first request.
     pub fn new(options: EtcdOptions) -> Self {
         Self { options, client: Mutex::new(None) }
-    }
-
-    /// How full etcd is; control warns and compacts by it.
-    ///
-    /// # Errors
-    /// `Unavailable`.
-    pub async fn usage(&self) -> Result<EtcdUsage> {
-        let answer = self.call(Effect::None, |mut client| async move { client.status().await }).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        Ok(EtcdUsage { database_bytes: answer.db_size(), revision })
     }
 
     pub(super) fn request_timeout(&self) -> Duration {
@@ -335,5 +323,23 @@ impl Coordinator for EtcdCoordinator {
 
     async fn compact(&self, revision: Revision) -> Result<()> {
         self.call(Effect::None, |mut client| async move { client.compact(revision, None).await.map(drop) }).await
+    }
+
+    /// As the member tells that answers; members differ by little.
+    async fn health(&self) -> Result<StoreHealth> {
+        let status = self.call(Effect::None, |mut client| async move { client.status().await }).await?;
+        let alarms = self
+            .call(Effect::None, |mut client| async move { client.alarm(AlarmAction::Get, AlarmType::None, None).await })
+            .await?;
+        let bytes = |number: i64| u64::try_from(number).unwrap_or(0);
+        let told = bytes(status.db_size_quota());
+        Ok(StoreHealth {
+            // The header of a status has no revision in older versions; every answer to a read has.
+            revision: self.list_page("", None, None, 1).await?.revision,
+            bytes: bytes(status.db_size()),
+            bytes_in_use: bytes(status.raft_used_db_size()),
+            quota_bytes: Some(if told > 0 { told } else { self.options.quota_bytes }),
+            no_space: alarms.alarms().iter().any(|alarm| alarm.alarm() == AlarmType::Nospace),
+        })
     }
 }

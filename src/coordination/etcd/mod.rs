@@ -17,5 +17,5 @@ mod roles;
 mod tests;
 mod watch;
 
-pub use client::{EtcdCoordinator, EtcdOptions, EtcdTls, EtcdUsage};
+pub use client::{EtcdCoordinator, EtcdOptions, EtcdTls, QUOTA_BYTES_DEFAULT};
 pub use roles::{enable_authentication, install_roles, remove_writer};

@@ -162,7 +162,9 @@ async fn a_reflector_that_missed_what_was_compacted_lists_again() {
 async fn a_full_server_says_so_and_still_reads() {
     let arguments = vec!["--quota-backend-bytes=8000000".to_owned()];
     let server = EtcdServer::start_with(EtcdServerOptions { tls: false, arguments }).unwrap();
-    let coordinator = handle(server.endpoint(), 5_000);
+    let options = EtcdOptions { quota_bytes: 8_000_000, ..EtcdOptions::plain(server.endpoint(), "dstore/") };
+    let coordinator = EtcdCoordinator::new(options);
+    assert!(!coordinator.health().await.unwrap().no_space);
     coordinator.put("tenant/a", "1".into(), None).await.unwrap();
     let mut full = None;
     for _ in 0..20 {
@@ -174,7 +176,9 @@ async fn a_full_server_says_so_and_still_reads() {
     }
     assert!(matches!(full, Some(Error::NoSpace(_))), "{full:?}");
     assert!(coordinator.get("tenant/a").await.unwrap().is_some());
-    assert!(coordinator.usage().await.unwrap().database_bytes > 7_000_000);
+    let health = coordinator.health().await.unwrap();
+    assert!(health.no_space && health.bytes > 7_000_000, "{health:?}");
+    assert_eq!(health.quota_bytes, Some(8_000_000));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -117,7 +117,7 @@ impl ControlPlane {
         let key = layout::control_access_key(access_key_id);
         for _ in 0..ATTEMPTS_MAX {
             let entry = self.coordinator.get(&key).await.map_err(refusal)?;
-            let entry = entry.ok_or_else(|| Refusal::not_found(format!("there is no access key {access_key_id:?}")))?;
+            let entry = entry.ok_or_else(|| no_access_key(access_key_id))?;
             let mut record: AccessKeyRecord = from_json(&entry.value).map_err(|_| unreadable(&key))?;
             if record.revoked_at.is_some() {
                 return Ok(());
@@ -176,6 +176,11 @@ impl ControlPlane {
         }
         Ok(keys)
     }
+}
+
+/// The refusal for an access key that is not there, or not for the caller to know of.
+pub fn no_access_key(access_key_id: &str) -> Refusal {
+    Refusal::not_found(format!("there is no access key {access_key_id:?}"))
 }
 
 fn label(access_key_id: &str) -> String {

@@ -93,7 +93,7 @@ impl ControlPlane {
         let listing = self.coordinator.list(&layout::control_history_of(resource)).await.map_err(refusal)?;
         let head_key = layout::control_history(resource, 0);
         if listing.entries.is_empty() {
-            return Err(Refusal::not_found(format!("nothing is recorded of {resource:?}")));
+            return Err(no_history(resource));
         }
         let mut versions: Vec<HistoryRecord> = Vec::new();
         for entry in listing.entries.iter().filter(|entry| entry.key != head_key) {
@@ -107,12 +107,24 @@ impl ControlPlane {
     }
 }
 
+/// The refusal for a resource that was never changed, or is not for the caller to know of.
+pub fn no_history(resource: &str) -> Refusal {
+    Refusal::not_found(format!("nothing is recorded of {resource:?}"))
+}
+
 /// What the coordinator's errors mean to whoever asked control.
 pub(super) fn refusal(error: Error) -> Refusal {
     match error {
-        Error::Unavailable(_) | Error::NoSpace(_) => {
+        Error::Unavailable(_) => {
             Refusal::unavailable(format!("the control plane cannot change anything now: {error}"), 2)
         }
+        Error::NoSpace(_) => Refusal::unavailable(
+            format!(
+                "the control plane cannot store anything now, it can only read and remove: {error}. {}",
+                super::hygiene::HOW_TO_MAKE_ROOM
+            ),
+            60,
+        ),
         Error::OutcomeUnknown(_) => Refusal::new(
             RefusalKind::OutcomeUnknown,
             "the coordinator did not tell whether the change was made; look, and ask again if it was not",

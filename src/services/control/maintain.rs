@@ -2,6 +2,8 @@
 //! forgets what is past its time, and keeps the coordinator small. Every piece is safe to run twice and
 //! at the same time as another instance's, so a wrong belief about who leads costs work, not data.
 
+use std::sync::atomic::Ordering;
+
 use crate::coordination::{Compare, Operation, layout};
 use crate::domain::Refusal;
 
@@ -23,6 +25,8 @@ pub struct MaintenanceReport {
     pub credentials_expired: usize,
     /// Notices too old or too many.
     pub notices_removed: usize,
+    /// Whether the coordinator's past was cut off.
+    pub compacted: bool,
 }
 
 impl ControlPlane {
@@ -31,12 +35,20 @@ impl ControlPlane {
     /// # Errors
     /// `Unavailable` where the coordinator cannot be asked; what was done stays done.
     pub async fn maintain(&self) -> Result<MaintenanceReport, Refusal> {
+        self.maintenance_rounds.fetch_add(1, Ordering::Relaxed);
         Ok(MaintenanceReport {
+            // First: what comes after needs room, and this makes it.
+            compacted: self.coordinator_tend().await?,
             intents: self.intents_settle().await?,
             tables_expired: self.deleted_tables_expire().await?,
             credentials_expired: self.credentials_expire().await?,
             notices_removed: self.notices_trim().await?,
         })
+    }
+
+    /// How many rounds this instance has begun.
+    pub fn maintenance_rounds(&self) -> u64 {
+        self.maintenance_rounds.load(Ordering::Relaxed)
     }
 
     /// Intents that are old enough that whoever wrote them is gone.

@@ -282,7 +282,7 @@ impl ControlPlane {
                 caller.name
             );
             let key = layout::notice(NodeId(self.plane().0), self.now(), index as u32);
-            Operation::put(key, to_json(&Notice { details, table_uuid: None }))
+            Operation::put(key, to_json(&Notice::new(details, 1)))
         });
         for piece in batches(notices.collect::<Vec<_>>()) {
             self.coordinator.transact(Vec::new(), piece).await.map_err(refusal)?;

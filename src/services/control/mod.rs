@@ -24,13 +24,13 @@
 //! | `sealed.rs` | secrets, sealed in the coordinator |
 //! | `history.rs` | commits with history; optimistic numbers |
 //! | `view.rs` | tenants and tables in memory, kept true by a watch |
-//! | `tenants.rs`, `tables.rs`, `ranges.rs`, `undelete.rs` | what users own, and where it lives |
+//! | `tenants.rs`, `tables.rs`, `ranges.rs`, `range_list.rs`, `undelete.rs` | what users own, and where it lives |
 //! | `catalog.rs` | all that as [`Catalog`](crate::services::ports::Catalog) |
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
 //! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
 //! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
-//! | `election.rs`, `maintain.rs` | one instance leads and cleans up |
+//! | `election.rs`, `maintain.rs`, `hygiene.rs` | one instance leads, cleans up, and keeps the coordinator small |
 //!
 //! Left out on purpose: permission checks. They stand in one place, in front of the handlers; what
 //! is here does what it is told, by whom is only written into the history.
@@ -40,6 +40,7 @@ mod access_keys;
 mod catalog;
 pub mod election;
 mod history;
+mod hygiene;
 mod join;
 mod keys;
 mod maintain;
@@ -47,6 +48,7 @@ mod members;
 mod notices;
 mod plane;
 mod principals;
+mod range_list;
 mod ranges;
 pub mod records;
 mod recovery;
@@ -59,21 +61,22 @@ mod undelete;
 mod view;
 pub mod wire;
 
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use access_feed::{AccessSnapshot, apply as access_apply};
-pub use access_keys::{AccessKeyCreated, AccessKeySecret};
-pub use history::HistoryPage;
+pub use access_keys::{AccessKeyCreated, AccessKeySecret, no_access_key};
+pub use history::{HistoryPage, no_history};
+pub use hygiene::HISTORY_SECONDS_KEPT;
 pub use join::{Invitation, JoinRequest, Joined, token_parts};
 pub use keys::{KeyDescription, KeyOwner, KeyPart, KeyParts};
 pub use maintain::MaintenanceReport;
 pub use members::{NodeSummary, RemoveNode};
 pub use notices::NoticeEntry;
 pub use plane::{ControlOptions, ControlPlane, Created};
-pub use principals::PrincipalRequest;
+pub use principals::{PrincipalRequest, no_principal};
 pub use ranges::{RangeDescription, ReplicaDescription};
 pub use recovery::{RecoveryContents, RecoverySummary};
 pub use sealed::SecretName;
-pub use sessions::{SessionStart, TokenGrant};
+pub use sessions::{SessionStart, TokenGrant, no_session};

@@ -11,11 +11,11 @@ use crate::coordination::{Operation, batches, layout};
 use crate::domain::ids::NodeId;
 use crate::domain::{Refusal, Timestamp};
 
+use crate::services::notices::NOTICES_MAX;
+
 use super::history::refusal;
 use super::plane::ControlPlane;
 
-/// Notices of one component that are kept.
-pub const NOTICES_MAX: usize = 1000;
 /// How long they are kept, in seconds.
 pub const NOTICE_SECONDS: u64 = 7 * 24 * 3600;
 
@@ -27,7 +27,7 @@ pub struct NoticeEntry {
     /// The newest of its kind: when, and which (the last part of its key).
     pub timestamp: String,
     /// How often the same was said.
-    pub count: usize,
+    pub count: u64,
     /// What happened and what to do.
     pub details: String,
 }
@@ -52,9 +52,9 @@ impl ControlPlane {
                 component: node.0,
                 timestamp: String::new(),
                 count: 0,
-                details: notice.details,
+                details: notice.details.clone(),
             });
-            seen.count += 1;
+            seen.count += notice.count;
             // Keys are in order of time, so the last one seen is the newest.
             seen.timestamp = timestamp.to_owned();
         }

@@ -6,14 +6,20 @@
 //! one by opening a sealed secret before anything is served.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwapOption;
 
 use crate::coordination::values::{from_json, to_json};
 use crate::coordination::{Compare, Coordinator, Operation, layout};
 use crate::crypto::Key256;
-use crate::domain::ids::{PlaneId, PrincipalId};
+use crate::domain::ids::{ControlId, NodeId, PlaneId, PrincipalId};
 use crate::domain::{Clock, Random, Refusal, Timestamp};
+use crate::services::notices::NoticeWriter;
+use crate::services::range_reports::RangeReports;
 use crate::transport::pki::Authority;
 
+use super::hygiene::Hygiene;
 use super::records::{ClusterRecord, PrincipalRecord, RECORDS_FORMAT};
 use super::sealed::{SecretName, Vault};
 use super::view::View;
@@ -54,6 +60,12 @@ pub struct ControlPlane {
     pub(super) vault: Vault,
     pub(super) view: View,
     pub(super) options: ControlOptions,
+    /// This instance, among those that serve the cluster.
+    pub(super) instance: ControlId,
+    pub(super) hygiene: tokio::sync::Mutex<Hygiene>,
+    pub(super) maintenance_rounds: AtomicU64,
+    /// How nodes are asked what they hold.
+    pub(super) range_reports: ArcSwapOption<Arc<dyn RangeReports>>,
 }
 
 impl ControlPlane {
@@ -135,7 +147,21 @@ impl ControlPlane {
         }
         let vault = Vault::new(cluster.plane, control_key, random.clone())?;
         let view = View::follow(coordinator.clone()).await?;
-        let plane = Arc::new(Self { cluster, coordinator, clock, random, vault, view, options });
+        let own = NodeId(cluster.plane.0);
+        let notices = NoticeWriter::new(own, coordinator.clone(), clock.clone());
+        let plane = Arc::new(Self {
+            instance: ControlId::random(random.as_ref()),
+            hygiene: tokio::sync::Mutex::new(Hygiene::new(notices)),
+            maintenance_rounds: AtomicU64::new(0),
+            range_reports: ArcSwapOption::empty(),
+            cluster,
+            coordinator,
+            clock,
+            random,
+            vault,
+            view,
+            options,
+        });
         plane.secret_versions(SecretName::Token).await?;
         Ok(plane)
     }
@@ -143,6 +169,20 @@ impl ControlPlane {
     /// The control plane's id.
     pub fn plane(&self) -> PlaneId {
         self.cluster.plane
+    }
+
+    /// This instance's id; each start has another.
+    pub fn instance(&self) -> ControlId {
+        self.instance
+    }
+
+    /// The instance that leads, if any does.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn leader(&self) -> Result<Option<ControlId>, Refusal> {
+        let entry = self.coordinator.get(layout::CONTROL_ELECTION).await.map_err(super::history::refusal)?;
+        Ok(entry.and_then(|entry| std::str::from_utf8(&entry.value).ok()?.parse().ok()))
     }
 
     /// The cluster's own record.

@@ -67,6 +67,10 @@ impl ControlPlane {
                 created_at: self.now(),
                 revoked_at: None,
             };
+            // Read before the names are: one that is taken in between changes it, and this does not commit.
+            let head_key = layout::control_history(&resource_of(&record), 0);
+            let head = self.coordinator.get(&head_key).await.map_err(refusal)?;
+            compares.push(Compare::unchanged(&head_key, head.as_ref()));
             let taken =
                 self.principal_list(request.tenant.as_ref()).await?.into_iter().any(|other| {
                     other.revoked_at.is_none() && other.name == record.name && other.tenant == record.tenant
@@ -146,7 +150,7 @@ impl ControlPlane {
     pub(super) async fn principal_read(&self, id: PrincipalId) -> Result<(PrincipalRecord, KeyValue), Refusal> {
         let key = layout::control_principal(id);
         let entry = self.coordinator.get(&key).await.map_err(refusal)?;
-        let entry = entry.ok_or_else(|| Refusal::not_found(format!("there is no principal {id}")))?;
+        let entry = entry.ok_or_else(|| no_principal(id))?;
         let record = from_json(&entry.value).map_err(|_| unreadable(&key))?;
         Ok((record, entry))
     }
@@ -192,6 +196,11 @@ impl ControlPlane {
         }
         Err(Refusal::conflict("the last root principal cannot be revoked; make another one first"))
     }
+}
+
+/// The refusal for a principal that is not there, or not for the caller to know of.
+pub fn no_principal(id: PrincipalId) -> Refusal {
+    Refusal::not_found(format!("there is no principal {id}"))
 }
 
 /// A principal as whoever has proved to be it.

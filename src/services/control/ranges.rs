@@ -24,7 +24,7 @@ use super::history::{ATTEMPTS_MAX, contended, refusal};
 use super::plane::ControlPlane;
 use super::records::DeletedRange;
 use super::sealed::unreadable;
-use super::tenants::no_tenant;
+use crate::services::range_reports::RangeReport;
 
 /// Replicas asked for where a table's maker did not say.
 const REPLICATION_FACTOR_DEFAULT: u8 = 3;
@@ -45,6 +45,8 @@ pub struct RangeDescription {
     pub epoch: u64,
     /// The node that leads it.
     pub leader: NodeId,
+    /// Items, about, as the leader's node counts them; none where it does not answer.
+    pub quantity: Option<u64>,
     /// Every copy.
     pub replicas: Vec<ReplicaDescription>,
 }
@@ -58,6 +60,8 @@ pub struct ReplicaDescription {
     pub uri: String,
     /// What it may do.
     pub state: ReplicaState,
+    /// What its node says of it; none where the node does not answer, or does not serve it.
+    pub table: Option<RangeReport>,
 }
 
 /// A node as the coordinator shows it.
@@ -218,33 +222,6 @@ impl ControlPlane {
             }
         }
         Err(contended())
-    }
-
-    /// The ranges of a table, for people, in order of hashes.
-    ///
-    /// # Errors
-    /// `NotFound` where there is no such tenant or table.
-    pub async fn range_list(&self, tenant: &TenantName, table: &TableName) -> Result<Vec<RangeDescription>, Refusal> {
-        if self.tenant_read(tenant).await?.is_none() {
-            return Err(no_tenant(tenant));
-        }
-        let Some((definition, _)) = self.table_read(tenant, table).await? else {
-            return Err(super::tables::no_table(tenant, table));
-        };
-        let describe = |(_, key, route): (KeyValue, layout::RouteKey, Route)| RangeDescription {
-            range: route.range,
-            table_uuid: route.table_uuid,
-            low_hash: key.low_hash,
-            high_hash: route.high_hash,
-            epoch: route.epoch,
-            leader: route.node,
-            replicas: route
-                .replicas
-                .into_iter()
-                .map(|replica| ReplicaDescription { node: replica.node, uri: replica.uri, state: replica.state })
-                .collect(),
-        };
-        Ok(self.routes_of(tenant, table, definition.id).await?.into_iter().map(describe).collect())
     }
 }
 

@@ -137,7 +137,7 @@ impl ControlPlane {
     /// `NotFound` where there is none.
     pub async fn session(&self, id: SessionId) -> Result<SessionRecord, Refusal> {
         let found = self.session_list(None).await?.into_iter().find(|session| session.id == id);
-        found.ok_or_else(|| Refusal::not_found(format!("there is no session {id}")))
+        found.ok_or_else(|| no_session(id))
     }
 
     /// Revokes a session: its tokens are refused as soon as those who check have heard.
@@ -148,7 +148,7 @@ impl ControlPlane {
         let key = layout::control_session(id);
         for _ in 0..ATTEMPTS_MAX {
             let entry = self.coordinator.get(&key).await.map_err(refusal)?;
-            let entry = entry.ok_or_else(|| Refusal::not_found(format!("there is no session {id}")))?;
+            let entry = entry.ok_or_else(|| no_session(id))?;
             let before: SessionRecord =
                 crate::coordination::values::from_json(&entry.value).map_err(|_| unreadable(&key))?;
             if before.revoked_at.is_some() {
@@ -171,4 +171,9 @@ impl ControlPlane {
         }
         Err(contended())
     }
+}
+
+/// The refusal for a session that is not there, or not for the caller to know of.
+pub fn no_session(id: SessionId) -> Refusal {
+    Refusal::not_found(format!("there is no session {id}"))
 }

@@ -18,10 +18,10 @@ use crate::services::ports::Caller;
 use super::plane::{ControlOptions, ControlPlane};
 
 /// A clock that stands still until it is moved.
-pub(super) struct HandClock(AtomicU64);
+pub(crate) struct HandClock(AtomicU64);
 
 impl HandClock {
-    pub(super) fn forward(&self, seconds: u64) {
+    pub(crate) fn forward(&self, seconds: u64) {
         self.0.fetch_add(seconds * 1_000_000, Ordering::Relaxed);
     }
 }
@@ -33,7 +33,7 @@ impl Clock for HandClock {
 }
 
 /// The system's random bytes.
-pub(super) struct SystemRandom;
+pub(crate) struct SystemRandom;
 
 impl Random for SystemRandom {
     fn fill(&self, buffer: &mut [u8]) {
@@ -42,20 +42,20 @@ impl Random for SystemRandom {
 }
 
 /// A cluster under test.
-pub(super) struct Cluster {
-    pub(super) plane: Arc<ControlPlane>,
-    pub(super) coordinator: Arc<dyn Coordinator>,
-    pub(super) clock: Arc<HandClock>,
-    pub(super) control_key: Key256,
-    pub(super) root: Caller,
-    pub(super) store: EmbeddedStore,
+pub(crate) struct Cluster {
+    pub(crate) plane: Arc<ControlPlane>,
+    pub(crate) coordinator: Arc<dyn Coordinator>,
+    pub(crate) clock: Arc<HandClock>,
+    pub(crate) control_key: Key256,
+    pub(crate) root: Caller,
+    pub(crate) store: EmbeddedStore,
     _folder: tempfile::TempDir,
 }
 
-pub(super) const CONTROL_KEY: [u8; 32] = [0xc0; 32];
+pub(crate) const CONTROL_KEY: [u8; 32] = [0xc0; 32];
 
 impl Cluster {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = EmbeddedStore::open(&folder.path().join("coordinator.db"), EmbeddedOptions::default()).unwrap();
         let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
@@ -68,19 +68,19 @@ impl Cluster {
     }
 
     /// Another instance over the same coordinator.
-    pub(super) async fn another(&self) -> Arc<ControlPlane> {
+    pub(crate) async fn another(&self) -> Arc<ControlPlane> {
         open(&self.coordinator, &self.control_key, &self.clock).await.unwrap()
     }
 
     /// An instance that waits for new tables to be served.
-    pub(super) async fn patient(&self) -> Arc<ControlPlane> {
+    pub(crate) async fn patient(&self) -> Arc<ControlPlane> {
         let options = ControlOptions { table_ready_wait_ms: 60_000, ..ControlOptions::default() };
         let (clock, random) = (self.clock.clone(), Arc::new(SystemRandom));
         ControlPlane::open(self.coordinator.clone(), &self.control_key, options, clock, random).await.unwrap()
     }
 
     /// A node that says okay, and does nothing.
-    pub(super) async fn node(&self, number: u8, zone: &str) -> NodeId {
+    pub(crate) async fn node(&self, number: u8, zone: &str) -> NodeId {
         let node = NodeId::from_bytes([number; 16]);
         self.plane.node_register_local(node, Some(format!("node-{number}"))).await.unwrap();
         let details = NodeDetails {
@@ -97,7 +97,7 @@ impl Cluster {
         node
     }
 
-    pub(super) async fn tenant(&self, name: &str) -> TenantName {
+    pub(crate) async fn tenant(&self, name: &str) -> TenantName {
         use crate::services::ports::Catalog;
         let tenant = TenantName::new(name).unwrap();
         self.plane.create_tenant(&self.root, &tenant).await.unwrap();
@@ -105,12 +105,12 @@ impl Cluster {
     }
 
     /// All keys under a prefix.
-    pub(super) async fn keys(&self, prefix: &str) -> Vec<String> {
+    pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
         self.coordinator.list(prefix).await.unwrap().entries.into_iter().map(|entry| entry.key).collect()
     }
 }
 
-pub(super) async fn open(
+pub(crate) async fn open(
     coordinator: &Arc<dyn Coordinator>,
     control_key: &Key256,
     clock: &Arc<HandClock>,
@@ -120,16 +120,16 @@ pub(super) async fn open(
     ControlPlane::open(coordinator.clone(), control_key, options, clock.clone(), Arc::new(SystemRandom)).await
 }
 
-pub(super) fn root(principal: PrincipalId) -> Caller {
+pub(crate) fn root(principal: PrincipalId) -> Caller {
     Caller { principal, name: "root".to_owned(), tenant: None, capabilities: Vec::new() }
 }
 
-pub(super) fn table(name: &str) -> TableName {
+pub(crate) fn table(name: &str) -> TableName {
     TableName::new(name).unwrap()
 }
 
 /// A specification of so many ranges, with this factor.
-pub(super) fn specification(ranges: u16, replication_factor: u8) -> TableSpecification {
+pub(crate) fn specification(ranges: u16, replication_factor: u8) -> TableSpecification {
     let json = serde_json::json!({
         "id_type": "String", "initial_ranges": ranges, "replication_factor": replication_factor
     });

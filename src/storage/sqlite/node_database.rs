@@ -8,12 +8,14 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, Row, params};
 
 use crate::crypto::Key256;
-use crate::domain::Random;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{FileId, NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
+use crate::domain::{Random, Refusal, TableName, TenantName};
 use crate::storage::keys::{FileKeys, KeyOwner};
-use crate::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, TenantKeyPart};
+use crate::storage::node_database::{
+    DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, TableRange, TenantKeyPart,
+};
 use crate::storage::store::{ReplicaName, StoreError};
 use crate::storage::vfs;
 
@@ -72,6 +74,12 @@ impl NodeDatabase for SqliteNodeDatabase {
                 "SELECT replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition FROM replicas",
             )?;
             statement.query_map([], replica_record)?.collect()
+        })
+    }
+
+    fn table_ranges(&self, table: TableId) -> Result<Vec<TableRange>, StoreError> {
+        self.with(|connection| {
+            connection.prepare_cached(TABLE_RANGES)?.query_map([table.as_bytes()], table_range)?.collect()
         })
     }
 
@@ -165,6 +173,31 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 }
 
+/// The columns of the view `table_ranges` for one table, with the range. The view itself has no UUID of the table to
+/// ask by, and a name may belong to two tables while one replaces the other.
+const TABLE_RANGES: &str = "SELECT range, json_extract(definition, '$.tenant'), json_extract(definition, '$.name'),
+        hash_low, hash_high, quantity,
+        (SELECT uuid FROM tenant_keys WHERE tenant_keys.tenant = replicas.tenant ORDER BY version DESC LIMIT 1),
+        json_extract(definition, '$.version')
+    FROM replicas WHERE table_id = ?1 AND state = 'serving' ORDER BY hash_low";
+
+fn table_range(row: &Row<'_>) -> rusqlite::Result<TableRange> {
+    let unreadable = |column: usize| {
+        move |refusal: Refusal| {
+            rusqlite::Error::FromSqlConversionFailure(column, rusqlite::types::Type::Text, refusal.to_string().into())
+        }
+    };
+    Ok(TableRange {
+        range: RangeId::from_bytes(row.get(0)?),
+        tenant: TenantName::new(&row.get::<_, String>(1)?).map_err(unreadable(1))?,
+        table: TableName::new(&row.get::<_, String>(2)?).map_err(unreadable(2))?,
+        hashes: HashRange { low: row.get(3)?, high: row.get(4)? },
+        quantity: row.get::<_, i64>(5)? as u64,
+        tenant_uuid: row.get::<_, Option<[u8; 16]>>(6)?.map(uuid::Uuid::from_bytes),
+        table_version: row.get::<_, i64>(7)? as u64,
+    })
+}
+
 fn state_name(state: ReplicaState) -> &'static str {
     match state {
         ReplicaState::Serving => "serving",
@@ -196,4 +229,60 @@ fn replica_record(row: &Row<'_>) -> rusqlite::Result<ReplicaRecord> {
             _ => ReplicaState::Damaged,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The description that people are shown is the one that the database has as a view.
+    #[test]
+    fn the_table_description_is_the_view_of_one_table() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection, NODE).unwrap();
+        let definition = |table: u8, name: &str| {
+            format!(
+                r#"{{"tenant_id":"{}","tenant":"acme","id":"{}","name":"{name}","id_type":"String","created_at":1,"version":{table}}}"#,
+                TenantId::from_bytes([1; 16]),
+                TableId::from_bytes([table; 16])
+            )
+        };
+        let insert = |number: u8, table: u8, name: &str, low: u32, state: &str| {
+            connection
+                .execute(
+                    "INSERT INTO replicas VALUES (?1, ?1, ?2, ?3, ?4, ?5, 1, 0, ?6, ?7, ?8)",
+                    params![[number; 16], [1u8; 16], [table; 16], low, low + 9, number, state, definition(table, name)],
+                )
+                .unwrap();
+        };
+        insert(1, 1, "users", 10, "serving");
+        insert(2, 1, "users", 0, "serving");
+        insert(3, 1, "users", 20, "dropped");
+        insert(4, 2, "users", 0, "serving");
+        for version in 1..3u8 {
+            let sql = "INSERT INTO tenant_keys VALUES (?1, ?2, ?3, ?3, 'in use')";
+            connection.execute(sql, params![[1u8; 16], version, [version; 16]]).unwrap();
+        }
+        let mut statement = connection.prepare(TABLE_RANGES).unwrap();
+        let rows =
+            statement.query_map([[1u8; 16]], table_range).unwrap().collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        let row = |number: u8, low: u32| TableRange {
+            range: RangeId::from_bytes([number; 16]),
+            tenant: TenantName::new("acme").unwrap(),
+            table: TableName::new("users").unwrap(),
+            hashes: HashRange { low, high: low + 9 },
+            quantity: u64::from(number),
+            tenant_uuid: Some(uuid::Uuid::from_bytes([2; 16])),
+            table_version: 1,
+        };
+        assert_eq!(rows, [row(2, 0), row(1, 10)]);
+        let sql = "SELECT RID_TENANT, RID_TABLE, HASH_START, HASH_END, QUANTITY, UUID, TABLE_VERSION FROM table_ranges
+            WHERE TABLE_VERSION = 1 ORDER BY HASH_START";
+        let mut view = connection.prepare(sql).unwrap();
+        let seen = view.query_map([], |row| {
+            Ok((row.get::<_, String>(0)?, row.get::<_, u32>(2)?, row.get::<_, i64>(4)?, row.get::<_, [u8; 16]>(5)?))
+        });
+        let seen = seen.unwrap().collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        assert_eq!(seen, [("acme".to_owned(), 0, 2, [2; 16]), ("acme".to_owned(), 10, 1, [2; 16])]);
+    }
 }

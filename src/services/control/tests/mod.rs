@@ -2,5 +2,6 @@
 
 mod access;
 mod keys;
+mod ranges;
 mod recovery;
 mod tables;

@@ -270,20 +270,6 @@ async fn another_instance_sees_what_this_one_made() {
 }
 
 #[tokio::test]
-async fn ranges_are_described_in_order() {
-    let cluster = Cluster::start().await;
-    let acme = cluster.tenant("acme").await;
-    let node = cluster.node(1, "a").await;
-    cluster.plane.create_table(&cluster.root, &acme, &table("users"), specification(3, 1)).await.unwrap();
-    let ranges = cluster.plane.range_list(&acme, &table("users")).await.unwrap();
-    assert_eq!(ranges.iter().map(|range| range.low_hash).collect::<Vec<_>>(), [0, 1_431_655_765, 2_863_311_530]);
-    assert_eq!(ranges[2].high_hash, u32::MAX);
-    assert!(ranges.iter().all(|range| range.leader == node && range.replicas.len() == 1));
-    let missing = cluster.plane.range_list(&acme, &table("nothing")).await.unwrap_err();
-    assert_eq!(missing.kind, RefusalKind::NotFound);
-}
-
-#[tokio::test]
 async fn a_new_table_is_waited_for_until_its_node_says_it_is_ready() {
     let cluster = Cluster::start().await;
     let acme = cluster.tenant("acme").await;
