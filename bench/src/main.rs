@@ -16,6 +16,7 @@
 //!
 //! See docs/decisions/bench-method.md for what was rejected.
 
+mod group;
 mod growth;
 mod measure;
 mod peers;
@@ -43,7 +44,7 @@ pub struct Options {
     /// Connections
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, tenants, growth, files
+    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, tenants, growth, files, group
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Items of the large table in `growth`; 0 leaves it out
@@ -82,7 +83,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(tokio::task::LocalSet::new().run_until(measure::everything(&options))) {
+    let measured = runtime.block_on(tokio::task::LocalSet::new().run_until(measure::everything(&options)));
+    drop(runtime);
+    match measured.and_then(|results| with_group(&options, results)) {
         Ok(results) => {
             let text = report::markdown(&options, &results);
             print!("{text}");
@@ -97,4 +100,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Adds what runs in this process, in a runtime of its own.
+fn with_group(options: &Options, mut results: measure::Results) -> Result<measure::Results, peers::Failure> {
+    if options.wants("group") {
+        results.group = Some(group::measure(options)?);
+    }
+    Ok(results)
 }

@@ -1,6 +1,7 @@
 //! Runs the parts one after another. Each peer: load, warm up and measure GET, warm up and measure PUT.
 
 use crate::Options;
+use crate::group::GroupOfOne;
 use crate::growth::{self, Files, Growth, Tenants};
 use crate::peers::{Failure, bare, dstore::Dstore, etcd, postgres, redis};
 use dstore::cli::bench::report::Report;
@@ -38,6 +39,8 @@ pub struct Results {
     pub growth: Option<Growth>,
     /// Many replica files.
     pub files: Option<Files>,
+    /// A consensus library with nobody to agree with.
+    pub group: Option<GroupOfOne>,
 }
 
 impl Results {

@@ -28,6 +28,7 @@ pub fn markdown(options: &Options, results: &Results) -> String {
     peers(&mut text, results);
     targets(&mut text, results);
     growth(&mut text, results);
+    group(&mut text, results);
     text
 }
 
@@ -162,4 +163,17 @@ fn growth(text: &mut String, results: &Results) {
         );
     }
     text.push('\n');
+}
+
+fn group(text: &mut String, results: &Results) {
+    let Some(group) = &results.group else { return };
+    let _ = writeln!(
+        text,
+        "A group of one, 1 KiB entries, on the same commit log (decisions/group-of-one.md); the median of three \
+         alternating runs:\n\n| way | CPU µs an entry | entries a sync | entries |\n|---|--:|--:|--:|"
+    );
+    for (way, cost) in [("short-cut: committed when durable", &group.short_cut), ("openraft", &group.raft)] {
+        let _ = writeln!(text, "| {way} | {:.1} | {:.1} | {} |", cost.cpu_us, cost.entries_per_sync, cost.entries);
+    }
+    let _ = writeln!(text, "| ratio | {:.2} | | |\n", group.raft.cpu_us / group.short_cut.cpu_us.max(0.1));
 }
