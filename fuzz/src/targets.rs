@@ -32,6 +32,8 @@ pub const ALL: &[Target] = &[
     target("packed-key", "packed keys", dstore::domain::key::fuzz_packed_key),
     target("path", "paths and their segments", dstore::api::path::fuzz_path),
     target("query", "query strings", dstore::api::path::fuzz_query),
+    target("range-answer", "answers of ranges to proxies", dstore::services::ranges::wire::fuzz_answer),
+    target("range-question", "questions of proxies to ranges", dstore::services::ranges::wire::fuzz_question),
     target("rid", "names of resources", dstore::domain::rid::fuzz_rid),
     target("router", "paths of requests", dstore::api::rest::dispatch::fuzz_router),
     target("routing-copy", "the opened copy of the routing table on disk", dstore::services::routing::fuzz_routing_copy),

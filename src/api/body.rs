@@ -46,13 +46,31 @@ impl Default for Limits {
 /// # Errors
 /// `TooLarge`, `TooSlow`, or `BadInput` where the client broke off or sent a broken encoding.
 pub async fn collect(request: &HttpRequest, payload: &mut Payload, limits: Limits) -> Result<Bytes, Refusal> {
+    gather(request, payload, limits, true).await
+}
+
+/// Collects a body of which parts may be kept for long: in memory of its own, no larger than it must be. A body
+/// that [`collect`] hands on without a copy is a slice of the connection's buffer, and would keep all of that.
+///
+/// # Errors
+/// As [`collect`].
+pub async fn collect_apart(request: &HttpRequest, payload: &mut Payload, limits: Limits) -> Result<Bytes, Refusal> {
+    gather(request, payload, limits, false).await
+}
+
+async fn gather(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limits: Limits,
+    may_share: bool,
+) -> Result<Bytes, Refusal> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes: usize| bytes > limits.bytes_max) {
         return Err(too_large(limits));
     }
     let mut pieces = Pieces { payload, time_max: limits.time_max, deadline: None };
     let Some(first) = pieces.next().await? else { return Ok(Bytes::new()) };
-    if announced == Some(first.len()) {
+    if may_share && announced == Some(first.len()) {
         return Ok(first);
     }
     let mut body = BytesMut::with_capacity(announced.unwrap_or(2 * first.len()));

@@ -126,8 +126,9 @@ pub fn response(refusal: &Refusal, rid: Option<&str>) -> HttpResponse {
     if let Some(seconds) = refusal.retry_after_seconds {
         answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
     }
-    if let Some(location) = &refusal.location {
-        answer.insert_header((header::LOCATION, location.as_str()));
+    // One that cannot stand in a header is left out, and the answer stays what it is.
+    if let Some(location) = refusal.location.as_deref().and_then(|text| header::HeaderValue::from_str(text).ok()) {
+        answer.insert_header((header::LOCATION, location));
     }
     match refusal.kind {
         RefusalKind::Unauthenticated => {

@@ -25,7 +25,8 @@ use std::time::Duration;
 use actix_web::dev::{Extensions, Payload, ServerHandle, ServiceRequest, ServiceResponse, fn_service};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
+
+use crate::transport::pki::PeerIdentity;
 
 /// A socket that listens, with TLS or without.
 pub struct Listener {
@@ -79,10 +80,11 @@ impl Default for ServerOptions {
     }
 }
 
-/// The certificates that the client showed, its own first; kept with the connection
-/// ([`HttpRequest::conn_data`]) where the listener's TLS asked for them.
-#[derive(Debug, Clone)]
-pub struct PeerCertificates(pub Vec<CertificateDer<'static>>);
+/// Who the client's certificate says it is; none where that names no component. Read once, when the
+/// connection is made, and kept with it ([`HttpRequest::conn_data`]); not there at all where the client
+/// showed no certificate.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub Option<PeerIdentity>);
 
 /// A server that runs until it is stopped.
 pub struct RunningServer {
@@ -141,7 +143,7 @@ where
     .keep_alive(options.keep_alive)
     .shutdown_timeout(options.stop_timeout.as_secs())
     .tcp_nodelay(true)
-    .on_connect(keep_certificates)
+    .on_connect(keep_peer)
     .disable_signals();
     let mut addresses = Vec::with_capacity(listeners.len());
     for listener in listeners {
@@ -159,9 +161,9 @@ where
 
 type TlsStream = actix_tls::accept::rustls_0_23::TlsStream<tokio::net::TcpStream>;
 
-fn keep_certificates(stream: &dyn Any, connection: &mut Extensions) {
+fn keep_peer(stream: &dyn Any, connection: &mut Extensions) {
     let Some(stream) = stream.downcast_ref::<TlsStream>() else { return };
-    if let Some(certificates) = stream.get_ref().1.peer_certificates() {
-        connection.insert(PeerCertificates(certificates.iter().map(|one| one.clone().into_owned()).collect()));
+    if let Some(own) = stream.get_ref().1.peer_certificates().and_then(<[_]>::first) {
+        connection.insert(Peer(PeerIdentity::of_certificate(own).ok()));
     }
 }

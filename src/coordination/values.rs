@@ -89,8 +89,11 @@ pub struct TableAtNode {
 pub struct Route {
     /// The leader's node.
     pub node: NodeId,
-    /// Where that node is reached; a hint, `node/{uuid}/details` may know better.
+    /// Where clients reach that node; a hint, `node/{uuid}/details` may know better.
     pub uri: String,
+    /// Where other components reach it by mutual TLS; `None` where it is the same as `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_uri: Option<String>,
     /// The last hash, inclusive; the first stands in the key.
     #[serde(rename = "highHash")]
     pub high_hash: u32,
@@ -111,8 +114,11 @@ pub struct Route {
 pub struct RouteReplica {
     /// Its node.
     pub node: NodeId,
-    /// Where that node is reached.
+    /// Where clients reach that node.
     pub uri: String,
+    /// Where other components reach it by mutual TLS; `None` where it is the same as `uri`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_uri: Option<String>,
     /// What it may do.
     pub state: ReplicaState,
 }
@@ -241,16 +247,17 @@ mod tests {
     #[test]
     fn the_json_of_routes_is_pinned() {
         let (node, uri) = (NodeId::from_bytes([0x11; 16]), "https://abc123:8080/".to_owned());
-        let learner = RouteReplica { node, uri: uri.clone(), state: ReplicaState::Learner };
+        let learner = RouteReplica { node, uri: uri.clone(), inside_uri: None, state: ReplicaState::Learner };
         golden(learner, &format!(r#"{{"node":"{UUID_1}","uri":"https://abc123:8080/","state":"learner"}}"#));
         let route = Route {
             node,
             uri: uri.clone(),
+            inside_uri: None,
             high_hash: 32767,
             range: RangeId::from_bytes([0x22; 16]),
             epoch: 3,
             table_uuid: TableId::from_bytes([0x33; 16]),
-            replicas: vec![RouteReplica { node, uri, state: ReplicaState::Voter }],
+            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter }],
         };
         let text = concat!(
             r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,
@@ -258,7 +265,19 @@ mod tests {
             r#""table_uuid":"33333333-3333-3333-3333-333333333333","#,
             r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","state":"voter"}]}"#
         );
-        golden(route, text);
+        golden(route.clone(), text);
+        let inside_uri = Some("https://abc123:8081/".to_owned());
+        let replica = RouteReplica { inside_uri: inside_uri.clone(), ..route.replicas[0].clone() };
+        let elsewhere = Route { inside_uri, replicas: vec![replica], ..route };
+        let text = concat!(
+            r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","#,
+            r#""inside_uri":"https://abc123:8081/","highHash":32767,"#,
+            r#""range":"22222222-2222-2222-2222-222222222222","epoch":3,"#,
+            r#""table_uuid":"33333333-3333-3333-3333-333333333333","#,
+            r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","#,
+            r#""inside_uri":"https://abc123:8081/","state":"voter"}]}"#
+        );
+        golden(elsewhere, text);
     }
 
     #[test]

@@ -58,11 +58,18 @@ pub struct Entry {
 
 /// The entry as bytes.
 pub fn encode(time: Timestamp, operation: &Operation) -> Bytes {
-    let document: &[u8] = match &operation.change {
-        Change::Put(document) | Change::Merge(document) => document.as_bytes(),
-        Change::Delete => &[],
-    };
-    let mut buffer = BytesMut::with_capacity(96 + operation.key.len() + document.len());
+    let mut buffer = BytesMut::with_capacity(encoded_bytes(operation));
+    encode_into(&mut buffer, time, operation);
+    buffer.freeze()
+}
+
+/// Room for the entry, unless it has many conditions.
+pub fn encoded_bytes(operation: &Operation) -> usize {
+    96 + operation.key.len() + document_bytes(operation).len()
+}
+
+/// Appends the entry, whose end is the end of the buffer.
+pub fn encode_into(buffer: &mut BytesMut, time: Timestamp, operation: &Operation) {
     buffer.put_u8(FORMAT_VERSION);
     buffer.put_u8(match operation.change {
         Change::Put(_) => 1,
@@ -74,7 +81,7 @@ pub fn encode(time: Timestamp, operation: &Operation) -> Bytes {
     buffer.put_u16(operation.key.len() as u16);
     buffer.put_slice(operation.key.as_bytes());
     for condition in [&operation.preconditions.if_match, &operation.preconditions.if_none_match].into_iter().flatten() {
-        put_condition(&mut buffer, condition);
+        put_condition(buffer, condition);
     }
     if let Some(request) = &operation.request {
         buffer.put_slice(request.principal.as_bytes());
@@ -84,8 +91,14 @@ pub fn encode(time: Timestamp, operation: &Operation) -> Bytes {
     if let Some(receipt) = &operation.receipt {
         buffer.put_slice(receipt.as_bytes());
     }
-    buffer.put_slice(document);
-    buffer.freeze()
+    buffer.put_slice(document_bytes(operation));
+}
+
+fn document_bytes(operation: &Operation) -> &[u8] {
+    match &operation.change {
+        Change::Put(document) | Change::Merge(document) => document.as_bytes(),
+        Change::Delete => &[],
+    }
 }
 
 fn flags(operation: &Operation) -> u8 {
@@ -212,7 +225,7 @@ pub fn fuzz_entry(data: &[u8]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::domain::key::KeyValue;
     use proptest::prelude::*;
@@ -226,7 +239,7 @@ mod tests {
         ]
     }
 
-    fn operation() -> impl Strategy<Value = Operation> {
+    pub(crate) fn operation() -> impl Strategy<Value = Operation> {
         let change = prop_oneof![
             "[a-z]{0,20}"
                 .prop_map(|text| Change::Put(Document::from_json(format!(r#"{{"a":"{text}"}}"#).as_bytes()).unwrap())),

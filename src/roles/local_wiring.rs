@@ -68,10 +68,13 @@ impl RangeReports for LocalNodes {
 
 impl Nodes for LocalNodes {
     fn reach(&self, route: &RangeRoute) -> Result<Arc<dyn RangeService>, Refusal> {
-        let node = self.nodes.read().get(&route.node).cloned();
+        let node = self.nodes.read().get(&route.leader.node).cloned();
         node.ok_or_else(|| {
             Refusal::unavailable(
-                format!("node {} is not running in this process; start with as many nodes as before", route.node),
+                format!(
+                    "node {} is not running in this process; start with as many nodes as before",
+                    route.leader.node
+                ),
                 5,
             )
         })

@@ -34,7 +34,7 @@ pub struct StoredItem {
 }
 
 /// A part of a table in the order of packed keys, asked for a page at a time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListRequest {
     /// The first key that may appear (inclusive).
     pub start: PackedKey,
@@ -49,11 +49,12 @@ pub struct ListRequest {
 }
 
 /// One page of a listing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {
     /// The items, in the order asked for.
     pub items: Vec<(PackedKey, StoredItem)>,
-    /// The last key looked at, where there may be more: the next page starts after it.
+    /// The last key looked at, where there may be more: the next page starts after it. It may also be a bound
+    /// between keys ([`PackedKey::hash_floor`]), where everything on this side of it was looked at.
     pub last: Option<PackedKey>,
 }
 

@@ -7,7 +7,7 @@ use rustls::{ClientConfig, ClientConnection, ServerConfig, ServerConnection};
 use uuid::Uuid;
 
 use super::pki::{Authority, PeerIdentity, authority_fingerprint, certificate_request};
-use super::tls::{ClientCertificates, Identity, client_config, joining_client, server_config};
+use super::tls::{ClientCertificates, Identity, client_config, client_config_of, joining_client, server_config};
 use crate::domain::Timestamp;
 use crate::domain::ids::{PlaneId, Role};
 
@@ -104,6 +104,22 @@ fn a_node_cannot_pose_as_control() {
     let posing =
         server_config(cluster.identity(Role::Node, 7), &cluster.authority_pem, ClientCertificates::Required).unwrap();
     assert!(shake(posing, cluster.client(Role::Proxy, 3)).is_err());
+}
+
+#[test]
+fn one_node_cannot_pose_as_another() {
+    let cluster = Cluster::new(1);
+    let node = |id| {
+        let identity = cluster.identity(Role::Node, id);
+        server_config(identity, &cluster.authority_pem, ClientCertificates::Required).unwrap()
+    };
+    let meant = PeerIdentity { plane: cluster.plane, role: Role::Node, id: Uuid::from_bytes([7; 16]) };
+    let reaching =
+        |expected| client_config_of(cluster.identity(Role::Proxy, 3), &cluster.authority_pem, expected).unwrap();
+    assert_eq!(shake(node(7), reaching(meant)).unwrap().0, meant);
+    assert!(shake(node(8), reaching(meant)).is_err());
+    assert!(shake(node(7), reaching(PeerIdentity { role: Role::Proxy, ..meant })).is_err());
+    assert!(shake(node(7), reaching(PeerIdentity { plane: PlaneId::from_bytes([9; 16]), ..meant })).is_err());
 }
 
 #[test]

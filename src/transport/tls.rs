@@ -4,7 +4,9 @@
 //! Both sides check the other's chain against the cluster's authority and nothing else: the system's
 //! roots count for nothing here. Host names are not compared, because components are known by role and UUID
 //! ([`PeerIdentity`]): every certificate holds one common name, and that is asked for. A client that knows
-//! which role it means to reach says so, and a node posing as control is refused in the handshake.
+//! which role it means to reach says so, and a node posing as control is refused in the handshake. One that
+//! knows the very component it means ([`client_config_of`]) is not served by another of the same role, which
+//! may listen by now where that one used to.
 //!
 //! [`Identity`] is the certificate that is shown. It is looked up anew for each handshake, so a
 //! renewal is a swap of a pointer: running connections go on, new ones show the new certificate.
@@ -169,8 +171,28 @@ pub fn client_config(
     authority_pem: &str,
     expected: Role,
 ) -> Result<ClientConfig, TlsError> {
+    checking_client(identity, authority_pem, Expected::Role(expected))
+}
+
+/// The configuration of a client that reaches this one peer and no other, showing `identity`.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn client_config_of(
+    identity: Arc<Identity>,
+    authority_pem: &str,
+    expected: PeerIdentity,
+) -> Result<ClientConfig, TlsError> {
+    checking_client(Some(identity), authority_pem, Expected::Peer(expected))
+}
+
+fn checking_client(
+    identity: Option<Arc<Identity>>,
+    authority_pem: &str,
+    expected: Expected,
+) -> Result<ClientConfig, TlsError> {
     let chain = WebPkiServerVerifier::builder_with_provider(roots(authority_pem)?, provider()).build()?;
-    finish_client(identity, Arc::new(RoleVerifier { chain, expected }))
+    finish_client(identity, Arc::new(PeerVerifier { chain, expected }))
 }
 
 /// The configuration of a client that has nothing but the fingerprint of a join token, and reaches control.
@@ -195,14 +217,30 @@ fn finish_client(
     })
 }
 
-/// Checks the chain by the authority, and the role instead of the host name.
-#[derive(Debug)]
-struct RoleVerifier {
-    chain: Arc<WebPkiServerVerifier>,
-    expected: Role,
+/// Whom a client means to reach.
+#[derive(Debug, Clone, Copy)]
+enum Expected {
+    Role(Role),
+    Peer(PeerIdentity),
 }
 
-impl ServerCertVerifier for RoleVerifier {
+impl Expected {
+    fn is(self, peer: PeerIdentity) -> bool {
+        match self {
+            Expected::Role(role) => peer.role == role,
+            Expected::Peer(expected) => peer == expected,
+        }
+    }
+}
+
+/// Checks the chain by the authority, and who the peer is instead of the host name.
+#[derive(Debug)]
+struct PeerVerifier {
+    chain: Arc<WebPkiServerVerifier>,
+    expected: Expected,
+}
+
+impl ServerCertVerifier for PeerVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -214,7 +252,7 @@ impl ServerCertVerifier for RoleVerifier {
         let name = ServerName::try_from(INSIDE_NAME).map_err(|_| CertificateError::NotValidForName)?;
         let verified = self.chain.verify_server_cert(end_entity, intermediates, &name, ocsp_response, now)?;
         let peer = PeerIdentity::of_certificate(end_entity).map_err(|_| CertificateError::NotValidForName)?;
-        if peer.role == self.expected { Ok(verified) } else { Err(CertificateError::NotValidForName.into()) }
+        if self.expected.is(peer) { Ok(verified) } else { Err(CertificateError::NotValidForName.into()) }
     }
 
     fn verify_tls12_signature(
@@ -240,7 +278,7 @@ impl ServerCertVerifier for RoleVerifier {
     }
 }
 
-/// Finds the authority in the chain by its fingerprint, then checks as [`RoleVerifier`] does.
+/// Finds the authority in the chain by its fingerprint, then checks as [`PeerVerifier`] does.
 #[derive(Debug)]
 struct FingerprintVerifier {
     fingerprint: String,
@@ -265,7 +303,7 @@ impl ServerCertVerifier for FingerprintVerifier {
         let chain = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), self.provider.clone())
             .build()
             .map_err(|_| CertificateError::UnknownIssuer)?;
-        let verifier = RoleVerifier { chain, expected: Role::Control };
+        let verifier = PeerVerifier { chain, expected: Expected::Role(Role::Control) };
         verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
 

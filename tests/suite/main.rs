@@ -4,3 +4,4 @@
 mod dev;
 mod engine;
 mod process;
+mod ranges;

@@ -1,10 +1,12 @@
-//! Control's part of the inside API, `/inside/v1/…`: what members ask of control over mutual TLS.
+//! The inside API, `/inside/v1/…`: what members ask of control ([`control_surface`]), and of a node
+//! ([`node_surface`]), over mutual TLS.
 //!
 //! Who is asking is who the certificate names; no header and no body can say otherwise. Each route lists the
 //! roles that may ask it, and services check further that a peer asks for its own. `join` alone is open to one
 //! without a certificate: it needs an invitation.
 
 mod control;
+mod node;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,13 +16,14 @@ use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::calls;
-use super::server::PeerCertificates;
+use super::server::Peer;
 use crate::domain::ids::{PlaneId, Role};
 use crate::domain::{Refusal, RefusalKind};
 use crate::services::control::{ControlPlane, KeyOwner};
 use crate::transport::pki::PeerIdentity;
 
 pub use control::CONTROL_ROUTES;
+pub use node::{RANGE_NEED, node_surface};
 
 /// Who may ask a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,12 +39,11 @@ pub enum InsideNeed {
 /// # Errors
 /// `Unauthenticated` without a certificate, `Denied` for one of another control plane.
 pub fn peer_of(request: &HttpRequest, plane: PlaneId) -> Result<PeerIdentity, Refusal> {
-    let certificates = request.conn_data::<PeerCertificates>();
-    let own = certificates.and_then(|certificates| certificates.0.first()).ok_or_else(|| {
+    let Peer(peer) = request.conn_data::<Peer>().ok_or_else(|| {
         Refusal::new(RefusalKind::Unauthenticated, "this is for members of the cluster, who show a certificate")
     })?;
     let denied = |message: &str| Refusal::new(RefusalKind::Denied, message);
-    let peer = PeerIdentity::of_certificate(own).map_err(|_| denied("the certificate names no member"))?;
+    let peer = peer.ok_or_else(|| denied("the certificate names no member"))?;
     if peer.plane == plane { Ok(peer) } else { Err(denied("the certificate is of another control plane")) }
 }
 
@@ -81,6 +83,7 @@ pub fn control_surface(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::services::ranges::wire::RANGE_PATH;
     use uuid::Uuid;
 
     const ROLES: [Role; 4] = [Role::Control, Role::Node, Role::Proxy, Role::Reporting];
@@ -89,16 +92,18 @@ mod tests {
     #[test]
     fn the_permissions_are_pinned() {
         let mut table = String::new();
-        for route in CONTROL_ROUTES {
+        let node = ("POST", RANGE_PATH, RANGE_NEED);
+        let routes = CONTROL_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain([node]);
+        for (method, path, need) in routes {
             let let_in = |role: Role| {
                 let peer = PeerIdentity { plane: PlaneId::from_bytes([1; 16]), role, id: Uuid::from_bytes([2; 16]) };
-                admit(route.need, Ok(peer)).is_ok()
+                admit(need, Ok(peer)).is_ok()
             };
             let roles: Vec<String> =
                 ROLES.into_iter().filter(|role| let_in(*role)).map(|role| role.to_string()).collect();
-            let nobody = admit(route.need, Err(Refusal::new(RefusalKind::Unauthenticated, ""))).is_ok();
+            let nobody = admit(need, Err(Refusal::new(RefusalKind::Unauthenticated, ""))).is_ok();
             let nobody = if nobody { " nobody" } else { "" };
-            table.push_str(&format!("{} {}: {}{nobody}\n", route.method, route.path, roles.join(" ")));
+            table.push_str(&format!("{} {}: {}{nobody}\n", method, path, roles.join(" ")));
         }
         let expected = "\
             POST /inside/v1/join: control node proxy reporting nobody\n\
@@ -107,7 +112,8 @@ mod tests {
             POST /inside/v1/key-in-use: node proxy reporting\n\
             POST /inside/v1/certificate: node proxy reporting\n\
             GET /inside/v1/access: node proxy\n\
-            POST /inside/v1/catalog: node proxy\n";
+            POST /inside/v1/catalog: node proxy\n\
+            POST /inside/v1/range: node proxy\n";
         assert_eq!(table, expected);
     }
 }

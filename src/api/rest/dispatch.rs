@@ -24,7 +24,7 @@ use super::state::RestState;
 use super::{items, listing, openapi, receipts, start_page, tables, tenants, write};
 use crate::api::path::{Query, RawPath, decode_segment};
 use crate::api::{auth, body, error};
-use crate::domain::{Refusal, TableName, TenantName};
+use crate::domain::{Refusal, RefusalKind, TableName, TenantName};
 
 /// The function that answers requests, for [`crate::api::server::start`].
 pub fn surface(
@@ -64,7 +64,19 @@ async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) 
         Ok(()) => handle(&asked).await,
         Err(refusal) => Err(refusal),
     };
-    answered.map_err(|refusal| error::response(&refusal, asked.rid().as_deref()))
+    answered.map_err(|refusal| error::response(&sent_on(refusal, request), asked.rid().as_deref()))
+}
+
+/// The refusal with a location that can be asked as it stands: services name the node that holds the key, and
+/// there the same path and query are asked.
+fn sent_on(refusal: Refusal, request: &HttpRequest) -> Refusal {
+    match refusal.location {
+        Some(node) if refusal.kind == RefusalKind::WrongNode => {
+            let asked = request.uri().path_and_query().map_or("/", |asked| asked.as_str());
+            Refusal { location: Some(format!("{}{asked}", node.trim_end_matches('/'))), ..refusal }
+        }
+        _ => refusal,
+    }
 }
 
 async fn prepare(asked: &mut Asked<'_>, payload: &mut Payload) -> Result<(), Refusal> {

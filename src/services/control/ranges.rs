@@ -234,7 +234,10 @@ pub(super) fn group_of(
     rows: &BTreeMap<NodeId, NodeRow>,
 ) -> Group {
     let HashRange { low, high } = planned.interval;
-    let uri = |node: &NodeId| rows.get(node).map(|row| row.details.uri.clone()).unwrap_or_default();
+    let addresses = |node: &NodeId| match rows.get(node) {
+        Some(row) => (row.details.uri.clone(), row.details.inside_uri.clone()),
+        None => Default::default(),
+    };
     let assigned = planned.replicas.iter().map(|(node, replica)| {
         let value = AssignedRange {
             low_hash: low,
@@ -248,11 +251,15 @@ pub(super) fn group_of(
     let mut operations: Vec<Operation> = assigned.collect();
     let route_key = layout::route(tenant, table, low);
     if let Some((leader, _)) = planned.replicas.first() {
-        let replica =
-            |(node, _): &(NodeId, _)| RouteReplica { node: *node, uri: uri(node), state: ReplicaState::Voter };
+        let replica = |(node, _): &(NodeId, _)| {
+            let (uri, inside_uri) = addresses(node);
+            RouteReplica { node: *node, uri, inside_uri, state: ReplicaState::Voter }
+        };
+        let (uri, inside_uri) = addresses(leader);
         let route = Route {
             node: *leader,
-            uri: uri(leader),
+            uri,
+            inside_uri,
             high_hash: high,
             range: planned.range,
             epoch: planned.epoch,

@@ -1,8 +1,21 @@
 //! Items by table and key, for a proxy and for a node asked directly: [`RoutedItems`] finds the
 //! range of a key in the routing table, asks the node that leads it, and follows it where it has
-//! moved. The same code serves `dstore dev`, where the node is in the same process, and a proxy,
-//! where it is across the network: [`Nodes`] hides which.
+//! moved. [`Nodes`] hides how a node is reached:
+//!
+//! | who asks | [`Nodes`] | a range of another node |
+//! |---|---|---|
+//! | `dstore dev` | all nodes in the process | a call |
+//! | a proxy | [`RemoteNodes`] | the node's inside listener |
+//! | a node asked by a client | [`OwnNode`] | refused, with that node's address for clients |
 
+mod address;
+mod own_node;
+mod remote;
 mod routed;
+#[cfg(test)]
+mod tests;
 
+pub use address::NodeAddress;
+pub use own_node::OwnNode;
+pub use remote::{RemoteNodes, RemoteOptions};
 pub use routed::{Nodes, RangeRoute, RoutedItems, Routes};

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::address::NodeAddress;
 use crate::domain::Refusal;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{NodeId, RangeId, ReceiptId};
+use crate::domain::ids::{RangeId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::PAGE_BYTES_MAX;
 use crate::domain::refusal::RefusalKind;
@@ -24,10 +25,8 @@ pub struct RangeRoute {
     pub range: RangeId,
     /// The hashes it holds.
     pub hashes: HashRange,
-    /// The node that leads it.
-    pub node: NodeId,
-    /// That node's address for the inside, where it is known.
-    pub uri: String,
+    /// The node that leads it, and where that is reached.
+    pub leader: Arc<NodeAddress>,
     /// The epoch of the route.
     pub epoch: u64,
 }
@@ -73,6 +72,25 @@ impl RoutedItems {
         let address = RangeAddress { table: table.id, range: route.range };
         let node = self.nodes.reach(&route)?;
         Ok((route, address, node))
+    }
+
+    /// The part of the request that lies in the range it begins in, and that range.
+    async fn list_in_one(
+        &self,
+        table: &TableDefinition,
+        rest: &ListRequest,
+        limit: usize,
+    ) -> Result<(RangeRoute, Page), Refusal> {
+        let hash = if rest.descending { last_hash(rest.end.as_ref()) } else { rest.start.hash() };
+        let (used, address, node) = self.find(table, hash)?;
+        match node.list(address, clip(rest, used.hashes, limit)).await {
+            Err(refusal) if self.has_moved(table, hash, &used, &refusal) => {
+                let (route, address, node) = self.find(table, hash)?;
+                let page = node.list(address, clip(rest, route.hashes, limit)).await.map_err(settled)?;
+                Ok((route, page))
+            }
+            other => Ok((used, other.map_err(settled)?)),
+        }
     }
 
     /// Whether the route has changed since it was used, so that asking again makes sense.
@@ -133,11 +151,16 @@ impl Items for RoutedItems {
         let mut bytes = 0;
         let mut rest = request;
         let limit = rest.limit;
+        let mut is_first = true;
         loop {
-            let hash = if rest.descending { last_hash(rest.end.as_ref()) } else { rest.start.hash() };
-            let (route, address, node) = self.find(table, hash)?;
-            let clipped = clip(&rest, route.hashes, limit - page.items.len());
-            let part = node.list(address, clipped).await.map_err(settled)?;
+            let (route, part) = match self.list_in_one(table, &rest, limit - page.items.len()).await {
+                Err(refusal) if !is_first && is_elsewhere(&refusal) => {
+                    page.last = Some(bound(&rest));
+                    return Ok(page);
+                }
+                other => other?,
+            };
+            is_first = false;
             bytes += part.items.iter().map(|(key, item)| key.len() + item.document.as_bytes().len()).sum::<usize>();
             page.items.extend(part.items);
             if part.last.is_some() {
@@ -159,6 +182,21 @@ impl Items for RoutedItems {
         let hash = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         let (_, address, node) = self.find(table, hash)?;
         node.receipt(address, receipt).await.map_err(settled)
+    }
+}
+
+/// Whether the refusal says who else to ask.
+fn is_elsewhere(refusal: &Refusal) -> bool {
+    refusal.kind == RefusalKind::WrongNode && refusal.location.is_some()
+}
+
+/// The bound up to which everything was looked at, where `rest` begins at that of a range. The next page begins in
+/// the range behind it, and not once more in the one before: a client that is sent from node to node by cursors
+/// would be sent back.
+fn bound(rest: &ListRequest) -> PackedKey {
+    match (&rest.end, rest.descending) {
+        (Some(end), true) => end.clone(),
+        _ => rest.start.clone(),
     }
 }
 

@@ -18,7 +18,7 @@
 //! | revisions of routes, tables, tenants | 3 × 8 |
 //! | tenants: JSON as in `control/tenant/…` | list of texts |
 //! | tables: JSON as in `control/table/…` | list of texts |
-//! | addresses: node, URI | list of 16 + text |
+//! | addresses: node, URI, inside URI (empty: the same) | list of 16 + text + text |
 //! | tables with routes: tenant, table, ranges | list of text, text, list |
 //! | – a range: low, high, range, table, epoch, leader, replicas | 4, 4, 16, 16, 8, 4, list |
 //! | – – a replica: address, state (0 unknown, 1 voter, 2 learner) | 4, 1 |
@@ -33,7 +33,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::ranges::{NodeAddress, RangeReplica, RangeRoute, TableRoutes};
+use super::ranges::{RangeReplica, RangeRoute, TableRoutes};
 use super::snapshot::{Revisions, RoutingSnapshot, put};
 use crate::coordination::values::{ReplicaState, from_json, to_json};
 use crate::crypto::Key256;
@@ -41,6 +41,7 @@ use crate::crypto::envelope::{open_secret, seal_secret};
 use crate::domain::ids::{NodeId, PlaneId, RangeId, TableId};
 use crate::domain::table::{TableDefinition, Tenant};
 use crate::domain::{TableName, TenantName, Timestamp};
+use crate::services::items::NodeAddress;
 
 const MAGIC: &[u8; 9] = b"dStRoute\x01";
 const CHECKSUM_BYTES: usize = 4;
@@ -154,6 +155,7 @@ fn encode(snapshot: &RoutingSnapshot, now: Timestamp) -> Vec<u8> {
     for address in &addresses.list {
         body.extend(address.node.as_bytes());
         put_bytes(&mut body, address.uri.as_bytes());
+        put_bytes(&mut body, address.inside_uri.as_deref().unwrap_or_default().as_bytes());
     }
     body.extend(routed);
     body
@@ -239,7 +241,8 @@ fn decode(body: &[u8]) -> Result<(RoutingSnapshot, Timestamp)> {
     }
     let addresses = reader.list(|reader| {
         let node = NodeId::from_bytes(reader.array()?);
-        Ok(Arc::new(NodeAddress { node, uri: reader.text()?.to_owned() }))
+        let (uri, inside_uri) = (reader.text()?.to_owned(), reader.text()?.to_owned());
+        Ok(Arc::new(NodeAddress::new(node, uri, Some(inside_uri))))
     })?;
     reader.list(|reader| {
         let name = |_| DiskCopyError::Damaged("a name cannot be one");

@@ -42,6 +42,6 @@ mod tests;
 
 pub use disk_copy::{DiskCopyError, fuzz_routing_copy};
 pub use plan::Distrust;
-pub use ranges::{NodeAddress, RangeReplica, RangeRoute, TableRoutes};
+pub use ranges::{RangeReplica, RangeRoute, TableRoutes};
 pub use snapshot::{Revisions, RoutingSnapshot};
 pub use table::{DiskCopyOptions, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::ranges::{NodeAddress, RangeReplica, RangeRoute, TableRoutes};
+use super::ranges::{RangeReplica, RangeRoute, TableRoutes};
 use super::snapshot::{ByTable, RoutingSnapshot, change, put, remove};
 use crate::coordination::layout::{self, RouteKey};
 use crate::coordination::values::{Route, from_json};
@@ -13,6 +13,7 @@ use crate::coordination::{EventKind, KeyValue, Listing, WatchBatch};
 use crate::domain::ids::NodeId;
 use crate::domain::table::{TableDefinition, Tenant};
 use crate::domain::{TableName, TenantName};
+use crate::services::items::NodeAddress;
 
 /// What is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -265,7 +266,10 @@ impl Plan {
         };
         let replicas = route.replicas.into_iter();
         let replicas = replicas
-            .map(|replica| RangeReplica { address: self.address(replica.node, replica.uri), state: replica.state })
+            .map(|replica| {
+                let address = NodeAddress::new(replica.node, replica.uri, replica.inside_uri);
+                RangeReplica { address: self.address(address), state: replica.state }
+            })
             .collect();
         let read = RangeRoute {
             low: key.low_hash,
@@ -273,19 +277,19 @@ impl Plan {
             range: route.range,
             table: route.table_uuid,
             epoch: route.epoch,
-            leader: self.address(route.node, route.uri),
+            leader: self.address(NodeAddress::new(route.node, route.uri, route.inside_uri)),
             replicas,
         };
         Some((key, read))
     }
 
     /// The shared address of a node.
-    pub(super) fn address(&mut self, node: NodeId, uri: String) -> Arc<NodeAddress> {
-        match self.addresses.get(&node) {
-            Some(address) if address.uri == uri => address.clone(),
+    pub(super) fn address(&mut self, address: NodeAddress) -> Arc<NodeAddress> {
+        match self.addresses.get(&address.node) {
+            Some(shared) if **shared == address => shared.clone(),
             _ => {
-                let address = Arc::new(NodeAddress { node, uri });
-                self.addresses.insert(node, address.clone());
+                let address = Arc::new(address);
+                self.addresses.insert(address.node, address.clone());
                 address
             }
         }

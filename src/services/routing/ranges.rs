@@ -12,19 +12,11 @@
 use std::sync::Arc;
 
 use crate::coordination::values::ReplicaState;
-use crate::domain::ids::{NodeId, RangeId, TableId};
+use crate::domain::ids::{RangeId, TableId};
+use crate::services::items::NodeAddress;
 
 /// Ranges in a piece after a split; a piece is split at twice as many.
 const PIECE_RANGES: usize = 256;
-
-/// A node and where it is reached. Shared by all ranges that name it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct NodeAddress {
-    /// The node.
-    pub node: NodeId,
-    /// Where it is reached.
-    pub uri: String,
-}
 
 /// One copy of a range.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,9 +162,13 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::domain::ids::NodeId;
 
     pub(crate) fn address(number: u8) -> Arc<NodeAddress> {
-        Arc::new(NodeAddress { node: NodeId::from_bytes([number; 16]), uri: format!("https://node-{number}:8080/") })
+        // Those of every other node are the same for clients and for components.
+        let inside_uri = number.is_multiple_of(2).then(|| format!("https://node-{number}:8081/"));
+        let uri = format!("https://node-{number}:8080/");
+        Arc::new(NodeAddress { node: NodeId::from_bytes([number; 16]), uri, inside_uri })
     }
 
     pub(crate) fn route(low: u32, high: u32, epoch: u64) -> RangeRoute {

@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::disk_copy::{self, DiskCopyError};
 use super::feed;
 use super::plan::{Distrust, Kind, Plan};
-use super::ranges::NodeAddress;
 use super::snapshot::RoutingSnapshot;
 use crate::coordination::layout::RouteKey;
 use crate::coordination::{Coordinator, ReflectorOptions};
@@ -20,7 +19,7 @@ use crate::domain::hash::HashRange;
 use crate::domain::ids::PlaneId;
 use crate::domain::table::TableDefinition;
 use crate::domain::{Clock, Random, Timestamp};
-use crate::services::items::{self, Routes};
+use crate::services::items::{self, NodeAddress, Routes};
 
 /// How the table is followed and kept.
 #[derive(Clone)]
@@ -130,10 +129,10 @@ impl RoutingTable {
     pub fn learn(&self, definition: &TableDefinition, hash: u32, leader: NodeAddress) {
         self.shared.change(|plan| {
             let Some(mut route) = plan.route(definition, hash) else { return false };
-            if route.leader.node == leader.node && route.leader.uri == leader.uri {
+            if *route.leader == leader {
                 return false;
             }
-            route.leader = plan.address(leader.node, leader.uri);
+            route.leader = plan.address(leader);
             let key =
                 RouteKey { tenant: definition.tenant.clone(), table: definition.name.clone(), low_hash: route.low };
             plan.put_route(&key, route)
@@ -153,8 +152,7 @@ impl Routes for RoutingTable {
         Some(items::RangeRoute {
             range: route.range,
             hashes: HashRange { low: route.low, high: route.high },
-            node: route.leader.node,
-            uri: route.leader.uri.clone(),
+            leader: route.leader.clone(),
             epoch: route.epoch,
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::plan::{Distrust, Kind, Plan};
-use super::{DiskCopyOptions, NodeAddress, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};
+use super::{DiskCopyOptions, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};
 use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::coordination::etcd::{EtcdCoordinator, EtcdOptions};
 use crate::coordination::testing::EtcdServer;
@@ -18,6 +18,7 @@ use crate::domain::ids::{NodeId, PlaneId, ProxyId, RangeId, TableId, TenantId};
 use crate::domain::key::KeyType;
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Clock, Random, TableName, TenantName, Timestamp};
+use crate::services::items::NodeAddress;
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -68,14 +69,16 @@ fn uri(node: u8) -> String {
 fn publish(low: u32, high: u32, range: u128, epoch: u64, leader: u8) -> Operation {
     let users = definition("acme", "users", 7);
     let node = NodeId::from_bytes([leader; 16]);
+    let inside_uri = Some(format!("https://node-{leader}:8081/"));
     let route = Route {
         node,
         uri: uri(leader),
+        inside_uri: inside_uri.clone(),
         high_hash: high,
         range: RangeId(uuid::Uuid::from_u128(range)),
         epoch,
         table_uuid: users.id,
-        replicas: vec![RouteReplica { node, uri: uri(leader), state: ReplicaState::Voter }],
+        replicas: vec![RouteReplica { node, uri: uri(leader), inside_uri, state: ReplicaState::Voter }],
     };
     Operation::put(layout::route(&users.tenant, &users.name, low), to_json(&route))
 }
@@ -177,7 +180,7 @@ async fn plans_change_whole_and_drop_what_is_dropped() {
     let anew = definition("acme", "users", 8);
     assert!(table.snapshot().route(&anew, 5).is_none());
 
-    table.learn(&users, 5, NodeAddress { node: NodeId::from_bytes([6; 16]), uri: uri(6) });
+    table.learn(&users, 5, NodeAddress::new(NodeId::from_bytes([6; 16]), uri(6), None));
     assert_eq!(leader(&table, 5), Some(6), "what a node said is used at once");
     control.transact(vec![], vec![publish(0, 999, 2, 5, 5)]).await.unwrap();
     until_leader(&table, 5, Some(5)).await;

@@ -176,9 +176,28 @@ async fn refusals_of_services_keep_their_kind() {
         let answer = get(&fixture, "a").await;
         answer.problem();
         assert_eq!((answer.status, answer.json()["detail"].as_str()), (status, Some("as the service says")));
-        assert_eq!(answer.header("location"), if kind == WrongNode { "https://n2.example:8080/" } else { "" });
+        let location = format!("https://n2.example:8080{PLAIN}a");
+        assert_eq!(answer.header("location"), if kind == WrongNode { &location } else { "" });
         assert_eq!(answer.header("retry-after"), if retry_after_seconds.is_some() { "3" } else { "" });
     }
+}
+
+/// A client that is sent on asks the same there, to the letter.
+#[tokio::test]
+async fn the_location_of_another_node_keeps_path_and_query() {
+    let fixture = Fixture::start().await;
+    for node in ["https://n2.example:8080/", "https://n2.example:8080"] {
+        let location = Some(node.to_owned());
+        *fixture.items.refuse_next.lock() = Some(Refusal { location, ..Refusal::new(RefusalKind::WrongNode, "there") });
+        let asked = format!("{PLAIN}%2E%2e%2F%C3%A4?consistency=eventual");
+        let answer = fixture.ask("GET", &asked, &[], "").await;
+        assert_eq!((answer.status, answer.header("location")), (421, &*format!("https://n2.example:8080{asked}")));
+    }
+    // One that cannot stand in a header is left out; the refusal stays what it is.
+    let location = Some("https://n2\n.example/".to_owned());
+    *fixture.items.refuse_next.lock() = Some(Refusal { location, ..Refusal::new(RefusalKind::WrongNode, "there") });
+    let answer = get(&fixture, "a").await;
+    assert_eq!((answer.status, answer.problem().as_str(), answer.header("location")), (421, "wrong-node", ""));
 }
 
 #[tokio::test]

@@ -1,6 +1,11 @@
 //! The operations of one range, addressed by ids alone: what a proxy asks of a node, in one process
 //! by a call, across processes over the inside listener. Names are resolved before this point and
 //! never after it; a range or table id that does not fit is refused as `WrongNode`, never answered.
+//!
+//! [`wire`] is the same as bytes: questions and answers, for the server in `api` and the client in
+//! [`super::items`].
+
+pub mod wire;
 
 use async_trait::async_trait;
 

@@ -1,0 +1,87 @@
+//! A node's part of the inside API: what proxies, and other nodes, ask of the ranges it holds.
+//!
+//! This is the way of each item between a proxy and its node, so it goes without the routes of JSON that
+//! control's part has: one path, one question in the body, its answer in the body, both in the
+//! bytes of [`crate::services::ranges::wire`]. Refusals travel in the same bytes, whole; the HTTP status
+//! only repeats them for those who look at the traffic.
+//!
+//! The body of a question is read into memory of its own, because a node keeps the document in it for
+//! as long as it is the item.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse};
+
+use super::{InsideNeed, admit, peer_of};
+use crate::api::{body, error};
+use crate::domain::ids::{PlaneId, Role};
+use crate::domain::{Refusal, RefusalKind};
+use crate::services::ranges::wire::{Answer, QUESTION_BYTES_MAX, Question, RANGE_PATH, encode_refusal};
+use crate::services::ranges::{RangeAddress, RangeService};
+
+/// Who may ask a node for items.
+pub const RANGE_NEED: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy]);
+/// What a question may take.
+const LIMITS: body::Limits = body::Limits { bytes_max: QUESTION_BYTES_MAX, time_max: Duration::from_secs(30) };
+
+/// The function that answers a node's inside requests, for [`crate::api::server::start`].
+pub fn node_surface(
+    service: Arc<dyn RangeService>,
+    plane: PlaneId,
+) -> impl Fn(HttpRequest, Payload) -> Pin<Box<dyn Future<Output = HttpResponse>>> + Clone {
+    move |request, payload| Box::pin(respond(service.clone(), plane, request, payload))
+}
+
+async fn respond(
+    service: Arc<dyn RangeService>,
+    plane: PlaneId,
+    request: HttpRequest,
+    mut payload: Payload,
+) -> HttpResponse {
+    match question(plane, &request, &mut payload).await {
+        Ok((address, question)) => match ask(&*service, address, question).await {
+            Ok(answer) => HttpResponse::Ok().body(answer.encode()),
+            Err(refusal) => refused(&refusal),
+        },
+        // The question may not have been read to its end.
+        Err(refusal) => body::close_after(refused(&refusal), payload),
+    }
+}
+
+async fn question(
+    plane: PlaneId,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<(RangeAddress, Question), Refusal> {
+    admit(RANGE_NEED, peer_of(request, plane))?;
+    if request.uri().path() != RANGE_PATH || request.method() != Method::POST {
+        return Err(Refusal::not_found("there is nothing here but POST of questions to ranges"));
+    }
+    let bytes = body::collect_apart(request, payload, LIMITS).await?;
+    Question::decode(&bytes).map_err(|problem| Refusal::bad_input(format!("this is no question to a range: {problem}")))
+}
+
+async fn ask(service: &dyn RangeService, address: RangeAddress, question: Question) -> Result<Answer, Refusal> {
+    match question {
+        Question::Read { key, consistency } => service.read(address, key, consistency).await.map(Answer::Item),
+        Question::Write { operation, respond_async } => {
+            service.write(address, operation, respond_async).await.map(Answer::Written)
+        }
+        Question::List(request) => service.list(address, request).await.map(Answer::Page),
+        Question::Receipt(receipt) => service.receipt(address, receipt).await.map(Answer::Receipt),
+    }
+}
+
+fn refused(refusal: &Refusal) -> HttpResponse {
+    let mut answer = HttpResponse::build(error::problem_kind(refusal.kind).status_code());
+    if matches!(refusal.kind, RefusalKind::TooLarge | RefusalKind::TooSlow) {
+        // What is left of the question is not read, so the connection cannot carry another.
+        answer.force_close();
+    }
+    answer.body(encode_refusal(refusal))
+}

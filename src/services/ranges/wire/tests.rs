@@ -1,0 +1,175 @@
+//! What goes in comes out, and what is wrong is refused.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::document::sample;
+use crate::domain::key::KeyValue;
+use crate::replication::entry::tests::operation;
+
+fn packed() -> impl Strategy<Value = PackedKey> {
+    prop_oneof![
+        "[a-z]{1,20}".prop_map(|id| PackedKey::new(&KeyValue::String(id.as_str().into()), None)),
+        any::<u32>().prop_map(PackedKey::hash_floor),
+        "[a-z]{1,20}".prop_map(|id| PackedKey::new(&KeyValue::String(id.as_str().into()), None).successor()),
+    ]
+}
+
+fn freshness() -> impl Strategy<Value = Consistency> {
+    prop_oneof![Just(Consistency::Strong), Just(Consistency::Eventual)]
+}
+
+fn question() -> impl Strategy<Value = Question> {
+    let list = (packed(), proptest::option::of(packed()), any::<u32>(), any::<bool>(), freshness());
+    prop_oneof![
+        (packed(), freshness()).prop_map(|(key, consistency)| Question::Read { key, consistency }),
+        (operation(), any::<bool>())
+            .prop_map(|(operation, respond_async)| Question::Write { operation, respond_async }),
+        list.prop_map(|(start, end, limit, descending, consistency)| {
+            Question::List(ListRequest { start, end, limit: limit as usize, descending, consistency })
+        }),
+        any::<[u8; 16]>().prop_map(|receipt| Question::Receipt(ReceiptId::from_bytes(receipt))),
+    ]
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        any::<u64>().prop_map(|version| Outcome::Created(ItemVersion(version))),
+        any::<u64>().prop_map(|version| Outcome::Updated(ItemVersion(version))),
+        Just(Outcome::Deleted),
+        Just(Outcome::NotFound),
+        Just(Outcome::PreconditionFailed),
+        any::<String>().prop_map(Outcome::Invalid),
+        Just(Outcome::RequestIdReused),
+    ]
+}
+
+fn item() -> impl Strategy<Value = StoredItem> {
+    (sample::items(), any::<u64>())
+        .prop_map(|(map, version)| StoredItem { document: sample::document(&map), version: ItemVersion(version) })
+}
+
+fn answer() -> impl Strategy<Value = Answer> {
+    let page = (proptest::collection::vec((packed(), item()), 0..5), proptest::option::of(packed()));
+    prop_oneof![
+        proptest::option::of(item()).prop_map(Answer::Item),
+        outcome().prop_map(|outcome| Answer::Written(WriteAnswer::Applied(outcome))),
+        Just(Answer::Written(WriteAnswer::Queued)),
+        page.prop_map(|(items, last)| Answer::Page(Page { items, last })),
+        Just(Answer::Receipt(None)),
+        Just(Answer::Receipt(Some(ReceiptState::Queued))),
+        Just(Answer::Receipt(Some(ReceiptState::Lost))),
+        outcome().prop_map(|outcome| Answer::Receipt(Some(ReceiptState::Ended(outcome)))),
+    ]
+}
+
+fn refusal() -> impl Strategy<Value = Refusal> {
+    let location = proptest::option::of(any::<String>());
+    (0..KINDS.len(), any::<String>(), location, proptest::option::of(any::<u32>())).prop_map(
+        |(kind, message, location, retry_after_seconds)| Refusal {
+            kind: KINDS[kind],
+            message,
+            location,
+            retry_after_seconds,
+        },
+    )
+}
+
+fn address() -> RangeAddress {
+    RangeAddress { table: TableId::from_bytes([0x11; 16]), range: RangeId::from_bytes([0x22; 16]) }
+}
+
+proptest! {
+    #[test]
+    fn questions_arrive_as_they_were_sent(question in question()) {
+        prop_assert_eq!(Question::decode(&question.encode(address())), Ok((address(), question)));
+    }
+
+    #[test]
+    fn answers_arrive_as_they_were_sent(answer in answer()) {
+        prop_assert_eq!(decode_answer(&answer.encode()), Ok(Ok(answer)));
+    }
+
+    #[test]
+    fn refusals_arrive_whole(refusal in refusal()) {
+        prop_assert_eq!(decode_answer(&encode_refusal(&refusal)), Ok(Err(refusal)));
+    }
+
+    #[test]
+    fn garbage_is_refused_or_stable(mut data in proptest::collection::vec(any::<u8>(), 0..200), what in 0u8..12) {
+        fuzz_question(&data);
+        fuzz_answer(&data);
+        data.splice(0..0, [FORMAT_VERSION, what]);
+        fuzz_question(&data);
+        fuzz_answer(&data);
+    }
+
+    #[test]
+    fn changed_bytes_are_refused_or_stable(question in question(), answer in answer(), at: usize, value: u8) {
+        let mut bytes = question.encode(address()).to_vec();
+        let place = at % bytes.len();
+        bytes[place] = value;
+        fuzz_question(&bytes);
+        let mut bytes = answer.encode().to_vec();
+        let place = at % bytes.len();
+        bytes[place] = value;
+        fuzz_answer(&bytes);
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused(answer in answer(), cut in 1usize..20) {
+        let whole = answer.encode();
+        let short = whole.slice(..whole.len().saturating_sub(cut));
+        if let Ok(Ok(read)) = decode_answer(&short) {
+            // Only a message in words has a beginning that is whole by itself.
+            prop_assert!(matches!(
+                read,
+                Answer::Written(WriteAnswer::Applied(Outcome::Invalid(_)))
+                    | Answer::Receipt(Some(ReceiptState::Ended(Outcome::Invalid(_))))
+            ), "{:?}", read);
+        }
+    }
+}
+
+/// Components of different releases talk to each other: a changed byte here is a new format version.
+#[test]
+fn the_bytes_are_pinned() {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let ids = format!("{}{}", "11".repeat(16), "22".repeat(16));
+    let key = PackedKey::hash_floor(7);
+    let read = Question::Read { key: key.clone(), consistency: Consistency::Eventual };
+    assert_eq!(hex(&read.encode(address())), format!("0101{ids}0100000007"));
+    let list = ListRequest {
+        start: key.clone(),
+        end: Some(PackedKey::hash_floor(9)),
+        limit: 100,
+        descending: true,
+        consistency: Consistency::Strong,
+    };
+    assert_eq!(hex(&Question::List(list).encode(address())), format!("0103{ids}0600000064000000040000000700000009"));
+    let receipt = Question::Receipt(ReceiptId::from_bytes([0x33; 16]));
+    assert_eq!(hex(&receipt.encode(address())), format!("0104{ids}{}", "33".repeat(16)));
+    let item = StoredItem { document: Document::empty(), version: ItemVersion(5) };
+    assert_eq!(hex(&Answer::Item(Some(item.clone())).encode()), "010100000000000000050100000000");
+    let page = Page { items: vec![(key.clone(), item)], last: Some(key) };
+    let expected = "01050100000004000000070000000100000004000000070000000000000005000000050100000000";
+    assert_eq!(hex(&Answer::Page(page).encode()), expected);
+    let refusal = Refusal { location: Some("u".into()), ..Refusal::unavailable("m", 2) };
+    assert_eq!(hex(&encode_refusal(&refusal)), "01000d030000000200000001756d");
+}
+
+#[test]
+fn every_kind_of_refusal_has_its_number() {
+    let names: Vec<String> = KINDS.iter().map(|kind| serde_json::to_string(kind).unwrap()).collect();
+    let expected = "bad-input,unauthenticated,denied,not-found,conflict,precondition-failed,too-large,\
+                    unsupported-media-type,wrong-node,request-id-reused,too-slow,throttled,unavailable,outcome-unknown,\
+                    damaged,internal";
+    assert_eq!(names.join(",").replace('"', ""), expected);
+}
+
+#[test]
+fn another_format_is_named() {
+    let newer = Bytes::from_static(&[2, 1]);
+    assert_eq!(Question::decode(&newer), Err(WireError::Format(2)));
+    assert_eq!(decode_answer(&newer), Err(WireError::Format(2)));
+}

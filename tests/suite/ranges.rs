@@ -1,0 +1,468 @@
+//! The operations of a range, asked of an engine by a call, and by a proxy over mutual TLS: one
+//! contract for both, and what a node and its callers refuse each other.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dstore::api::inside::node_surface;
+use dstore::api::server::{Listener, RunningServer, ServerOptions, start};
+use dstore::domain::hash::HashRange;
+use dstore::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReceiptId, RequestId, Role, TableId};
+use dstore::domain::key::PackedKey;
+use dstore::domain::version::ItemVersion;
+use dstore::domain::{Refusal, RefusalKind};
+use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions, TagCondition};
+use dstore::roles::ambient;
+use dstore::services::items::{NodeAddress, Nodes, RangeRoute, RemoteNodes, RemoteOptions};
+use dstore::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use dstore::services::ranges::wire::{self, Question};
+use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::transport::pki::{Authority, PeerIdentity, certificate_request};
+use dstore::transport::tls::{ClientCertificates, Identity, client_config_of, server_config};
+
+use super::engine::{create, document, open, packed, put, small};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+/// What the engine of the other tests is.
+const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
+const NODE: NodeId = NodeId(uuid::Uuid::from_bytes([8; 16]));
+
+/// An authority and what it signs.
+struct Cluster {
+    authority_pem: String,
+    authority: Authority,
+}
+
+impl Cluster {
+    fn new() -> Self {
+        let (authority_pem, key_pem) = Authority::create(PLANE, ambient::clock().now()).unwrap();
+        let authority = Authority::open(&authority_pem, &key_pem).unwrap();
+        Self { authority_pem, authority }
+    }
+
+    fn identity(&self, plane: PlaneId, role: Role, id: u8) -> Arc<Identity> {
+        let (key, request) = certificate_request().unwrap();
+        let peer = PeerIdentity { plane, role, id: uuid::Uuid::from_bytes([id; 16]) };
+        let certificate = self.authority.sign(&request, peer, [id; 16], ambient::clock().now()).unwrap();
+        Identity::new(&certificate, &key, &self.authority_pem).unwrap()
+    }
+
+    /// Serves as the node whose id has these bytes.
+    fn serve(&self, node: u8, service: Arc<dyn RangeService>) -> RunningServer {
+        let identity = self.identity(PLANE, Role::Node, node);
+        let tls = server_config(identity, &self.authority_pem, ClientCertificates::Required).unwrap();
+        let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Some(tls)).unwrap();
+        // One test asks a range that never answers, and does not wait for it to stop.
+        let stop_timeout = Duration::from_secs(1);
+        let options = ServerOptions { workers: 1, stop_timeout, ..ServerOptions::default() };
+        start(vec![listener], &options, move || node_surface(service.clone(), PLANE)).unwrap()
+    }
+
+    /// How a proxy with this identity reaches nodes.
+    fn nodes(&self, identity: Arc<Identity>, options: RemoteOptions) -> RemoteNodes {
+        RemoteNodes::new(PLANE, identity, &self.authority_pem, ambient::clock(), options)
+    }
+
+    fn proxy(&self) -> RemoteNodes {
+        self.nodes(self.identity(PLANE, Role::Proxy, 3), RemoteOptions::default())
+    }
+}
+
+/// A route to `node`, whose inside listener is at `address`.
+fn route(node: NodeId, address: SocketAddr) -> RangeRoute {
+    let inside_uri = Some(format!("https://{address}/"));
+    RangeRoute {
+        range: RangeId::from_bytes([1; 16]),
+        hashes: HashRange::FULL,
+        leader: Arc::new(NodeAddress::new(node, "https://clients-only.invalid/".to_owned(), inside_uri)),
+        epoch: 1,
+    }
+}
+
+fn reach(nodes: &RemoteNodes, server: &RunningServer) -> Arc<dyn RangeService> {
+    nodes.reach(&route(NODE, server.addresses()[0])).unwrap()
+}
+
+#[tokio::test]
+async fn an_engine_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path(), small());
+    let address = create(&node, 1);
+    contract(&*node.engine, address).await;
+    node.engine.stop();
+}
+
+#[tokio::test]
+async fn an_engine_across_mutual_tls_keeps_the_contract() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path(), small());
+    let address = create(&node, 1);
+    let cluster = Cluster::new();
+    let server = cluster.serve(8, node.engine.clone());
+    let proxy = cluster.proxy();
+    contract(&*reach(&proxy, &server), address).await;
+    assert_eq!(proxy.client_count(), 1);
+    // Another node may ask as well.
+    let other = cluster.nodes(cluster.identity(PLANE, Role::Node, 9), RemoteOptions::default());
+    let item = reach(&other, &server).read(address, packed("read"), Consistency::Eventual).await.unwrap();
+    assert_eq!(item.unwrap().document, document(r#"{"x":2}"#));
+    server.stop().await.unwrap();
+    node.engine.stop();
+}
+
+/// What whoever calls a range relies on. The range is empty before.
+async fn contract(range: &dyn RangeService, address: RangeAddress) {
+    pages_show_each_item_once(range, address).await;
+    what_is_written_is_read(range, address).await;
+    conditions_are_checked(range, address).await;
+    merges_change_what_they_name(range, address).await;
+    requests_are_done_once(range, address).await;
+    early_answers_have_receipts(range, address).await;
+    large_items_fit_and_too_large_ones_do_not(range, address).await;
+    what_is_not_here_is_not_answered(range, address).await;
+}
+
+async fn apply(range: &dyn RangeService, address: RangeAddress, operation: Operation) -> Outcome {
+    match range.write(address, operation, false).await.expect("the write is taken") {
+        WriteAnswer::Applied(outcome) => outcome,
+        WriteAnswer::Queued => panic!("nobody asked for that"),
+    }
+}
+
+fn version(outcome: Outcome) -> ItemVersion {
+    match outcome {
+        Outcome::Created(version) | Outcome::Updated(version) => version,
+        other => panic!("{other:?} has no version"),
+    }
+}
+
+async fn read(range: &dyn RangeService, address: RangeAddress, id: &str) -> Option<StoredItem> {
+    range.read(address, packed(id), Consistency::Strong).await.expect("the read is answered")
+}
+
+fn delete(id: &str) -> Operation {
+    Operation { change: Change::Delete, ..put(id, "{}") }
+}
+
+async fn pages_show_each_item_once(range: &dyn RangeService, address: RangeAddress) {
+    let mut expected = BTreeMap::new();
+    for number in 0..40 {
+        let (id, text) = (format!("page-{number}"), format!(r#"{{"number":{number}}}"#));
+        let version = version(apply(range, address, put(&id, &text)).await);
+        expected.insert(packed(&id), StoredItem { document: document(&text), version });
+    }
+    for (limit, descending) in [(7, false), (40, false), (7, true), (1000, true)] {
+        let mut seen = Vec::new();
+        let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
+        let mut request = ListRequest { start, end: None, limit, descending, consistency };
+        loop {
+            let page = range.list(address, request.clone()).await.unwrap();
+            assert!(page.items.len() <= limit);
+            seen.extend(page.items);
+            match page.last {
+                None => break,
+                Some(last) if descending => request.end = Some(last),
+                Some(last) => request.start = last.successor(),
+            }
+        }
+        let mut wanted: Vec<_> = expected.clone().into_iter().collect();
+        if descending {
+            wanted.reverse();
+        }
+        assert!(seen == wanted, "limit {limit}, descending {descending}");
+    }
+}
+
+async fn what_is_written_is_read(range: &dyn RangeService, address: RangeAddress) {
+    assert_eq!(read(range, address, "read").await, None);
+    let created = apply(range, address, put("read", r#"{"x":1}"#)).await;
+    assert!(matches!(created, Outcome::Created(_)), "{created:?}");
+    let updated = apply(range, address, put("read", r#"{"x":2}"#)).await;
+    assert!(matches!(updated, Outcome::Updated(_)), "{updated:?}");
+    let expected = StoredItem { document: document(r#"{"x":2}"#), version: version(updated) };
+    assert_eq!(read(range, address, "read").await, Some(expected));
+    apply(range, address, put("gone", "{}")).await;
+    assert_eq!(apply(range, address, delete("gone")).await, Outcome::Deleted);
+    assert_eq!(apply(range, address, delete("gone")).await, Outcome::NotFound);
+    assert_eq!(read(range, address, "gone").await, None);
+}
+
+async fn conditions_are_checked(range: &dyn RangeService, address: RangeAddress) {
+    let only = |if_match, if_none_match| Operation {
+        preconditions: Preconditions { if_match, if_none_match },
+        ..put("conditions", r#"{"x":1}"#)
+    };
+    let these = |versions: &[ItemVersion]| Some(TagCondition::Versions(versions.to_vec()));
+    assert_eq!(apply(range, address, only(Some(TagCondition::Any), None)).await, Outcome::PreconditionFailed);
+    let first = version(apply(range, address, only(None, Some(TagCondition::Any))).await);
+    assert_eq!(apply(range, address, only(None, Some(TagCondition::Any))).await, Outcome::PreconditionFailed);
+    let other = ItemVersion(first.0 + 1000);
+    assert_eq!(apply(range, address, only(these(&[other]), None)).await, Outcome::PreconditionFailed);
+    let second = version(apply(range, address, only(these(&[other, first]), None)).await);
+    assert_eq!(apply(range, address, only(None, these(&[second]))).await, Outcome::PreconditionFailed);
+    assert_eq!(read(range, address, "conditions").await.unwrap().version, second);
+}
+
+async fn merges_change_what_they_name(range: &dyn RangeService, address: RangeAddress) {
+    let merge = |text: &str| Operation { change: Change::Merge(document(text)), ..put("merge", "{}") };
+    assert_eq!(apply(range, address, merge(r#"{"a":1}"#)).await, Outcome::NotFound);
+    apply(range, address, put("merge", r#"{"a":1,"b":{"c":2}}"#)).await;
+    let merged = apply(range, address, merge(r#"{"a":null,"b":{"d":3}}"#)).await;
+    assert!(matches!(merged, Outcome::Updated(_)), "{merged:?}");
+    assert_eq!(read(range, address, "merge").await.unwrap().document, document(r#"{"b":{"c":2,"d":3}}"#));
+    let long = format!(r#"{{"e":"{}"}}"#, "x".repeat(300 * 1024));
+    apply(range, address, merge(&long)).await;
+    let refused = apply(range, address, merge(&long.replace("\"e\"", "\"f\""))).await;
+    assert!(matches!(&refused, Outcome::Invalid(message) if message.contains("larger")), "{refused:?}");
+}
+
+async fn requests_are_done_once(range: &dyn RangeService, address: RangeAddress) {
+    let request = ClientRequest {
+        principal: PrincipalId::from_bytes([1; 16]),
+        request_id: RequestId::from_bytes([2; 16]),
+        digest: [3; 32],
+    };
+    let first = Operation { request: Some(request.clone()), ..put("once", r#"{"x":1}"#) };
+    let outcome = apply(range, address, first.clone()).await;
+    apply(range, address, put("once", r#"{"x":2}"#)).await;
+    assert_eq!(apply(range, address, first).await, outcome);
+    let other = ClientRequest { digest: [4; 32], ..request };
+    let other = Operation { request: Some(other), ..put("once", r#"{"x":3}"#) };
+    assert_eq!(apply(range, address, other).await, Outcome::RequestIdReused);
+    assert_eq!(read(range, address, "once").await.unwrap().document, document(r#"{"x":2}"#));
+}
+
+async fn early_answers_have_receipts(range: &dyn RangeService, address: RangeAddress) {
+    let receipt = ReceiptId::from_bytes([9; 16]);
+    let operation = Operation { receipt: Some(receipt), ..put("early", r#"{"x":1}"#) };
+    assert_eq!(range.write(address, operation, true).await.unwrap(), WriteAnswer::Queued);
+    assert_eq!(read(range, address, "early").await.unwrap().document, document(r#"{"x":1}"#));
+    let state = range.receipt(address, receipt).await.unwrap();
+    assert!(matches!(state, Some(ReceiptState::Ended(Outcome::Created(_)))), "{state:?}");
+    assert_eq!(range.receipt(address, ReceiptId::from_bytes([1; 16])).await.unwrap(), None);
+}
+
+async fn large_items_fit_and_too_large_ones_do_not(range: &dyn RangeService, address: RangeAddress) {
+    let text = |bytes: usize| format!(r#"{{"x":"{}"}}"#, "y".repeat(bytes));
+    apply(range, address, put("large", &text(390 * 1024))).await;
+    assert_eq!(read(range, address, "large").await.unwrap().document, document(&text(390 * 1024)));
+    let refused = range.write(address, put("large", &text(410 * 1024)), false).await.unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::TooLarge, "{refused:?}");
+    let page = ListRequest {
+        start: packed("large"),
+        end: Some(packed("large").successor()),
+        limit: 10,
+        descending: false,
+        consistency: Consistency::Strong,
+    };
+    assert_eq!(range.list(address, page).await.unwrap().items.len(), 1);
+}
+
+async fn what_is_not_here_is_not_answered(range: &dyn RangeService, address: RangeAddress) {
+    let other_range = RangeAddress { range: RangeId::from_bytes([99; 16]), ..address };
+    let other_table = RangeAddress { table: TableId::from_bytes([99; 16]), ..address };
+    for wrong in [other_range, other_table] {
+        let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
+        let page = ListRequest { start, end: None, limit: 10, descending: false, consistency };
+        let refused = [
+            range.read(wrong, packed("read"), Consistency::Strong).await.unwrap_err(),
+            range.write(wrong, put("read", "{}"), false).await.unwrap_err(),
+            range.list(wrong, page).await.unwrap_err(),
+            range.receipt(wrong, ReceiptId::from_bytes([9; 16])).await.unwrap_err(),
+        ];
+        for refusal in refused {
+            assert_eq!((refusal.kind, refusal.location), (RefusalKind::WrongNode, None));
+        }
+    }
+}
+
+/// A range that does one thing, whatever it is asked.
+enum Stub {
+    Refuses(Refusal),
+    /// Never answers.
+    Waits,
+}
+
+impl Stub {
+    async fn answer<T>(&self) -> Result<T, Refusal> {
+        match self {
+            Stub::Refuses(refusal) => Err(refusal.clone()),
+            Stub::Waits => std::future::pending().await,
+        }
+    }
+}
+
+#[async_trait::async_trait]
+impl RangeService for Stub {
+    async fn read(&self, _: RangeAddress, _: PackedKey, _: Consistency) -> Result<Option<StoredItem>, Refusal> {
+        self.answer().await
+    }
+
+    async fn write(&self, _: RangeAddress, _: Operation, _: bool) -> Result<WriteAnswer, Refusal> {
+        self.answer().await
+    }
+
+    async fn list(&self, _: RangeAddress, _: ListRequest) -> Result<Page, Refusal> {
+        self.answer().await
+    }
+
+    async fn receipt(&self, _: RangeAddress, _: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        self.answer().await
+    }
+}
+
+const ANYWHERE: RangeAddress =
+    RangeAddress { table: TableId(uuid::Uuid::from_bytes([1; 16])), range: RangeId(uuid::Uuid::from_bytes([1; 16])) };
+
+/// What a read and a write are refused with.
+async fn refused(range: &dyn RangeService) -> (Refusal, Refusal) {
+    let read = range.read(ANYWHERE, packed("a"), Consistency::Strong);
+    let write = range.write(ANYWHERE, put("a", "{}"), false);
+    let both = async { (read.await.unwrap_err(), write.await.unwrap_err()) };
+    tokio::time::timeout(DEADLINE, both).await.expect("an answer in time")
+}
+
+#[tokio::test]
+async fn refusals_arrive_whole() {
+    let cluster = Cluster::new();
+    let proxy = cluster.proxy();
+    for kind in wire::KINDS {
+        let refusal = Refusal {
+            location: Some("https://node-2:8080/ä".to_owned()),
+            retry_after_seconds: Some(17),
+            ..Refusal::new(*kind, "for \"reasons\"\nof its own: ü")
+        };
+        let server = cluster.serve(8, Arc::new(Stub::Refuses(refusal.clone())));
+        let (read, write) = refused(&*reach(&proxy, &server)).await;
+        match kind {
+            // That is about the proxy, and no business of its client.
+            RefusalKind::Denied | RefusalKind::Unauthenticated => assert_eq!(read.kind, RefusalKind::Unavailable),
+            _ => assert_eq!(read, refusal),
+        }
+        assert_eq!(read, write);
+        server.stop().await.unwrap();
+    }
+}
+
+/// What the server says to a question under this identity, as bytes that are no refusal of the client's own.
+async fn raw(cluster: &Cluster, server: &RunningServer, identity: Arc<Identity>, body: Vec<u8>) -> (u16, Refusal) {
+    let peer = PeerIdentity { plane: PLANE, role: Role::Node, id: NODE.0 };
+    let tls = client_config_of(identity, &cluster.authority_pem, peer).unwrap();
+    let client =
+        reqwest::Client::builder().tls_backend_preconfigured(tls).no_proxy().timeout(DEADLINE).build().unwrap();
+    let url = format!("https://{}{}", server.addresses()[0], wire::RANGE_PATH);
+    let answer = client.post(url).body(body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, wire::decode_answer(&answer.bytes().await.unwrap()).unwrap().unwrap_err())
+}
+
+#[tokio::test]
+async fn only_proxies_and_nodes_of_the_own_plane_are_served() {
+    let cluster = Cluster::new();
+    let server = cluster.serve(8, Arc::new(Stub::Refuses(Refusal::internal("it was asked"))));
+    let question = || Question::Read { key: packed("a"), consistency: Consistency::Strong }.encode(ANYWHERE).to_vec();
+    let ask = async |plane, role| {
+        let (status, refusal) = raw(&cluster, &server, cluster.identity(plane, role, 3), question()).await;
+        (status, refusal.kind)
+    };
+    assert_eq!(ask(PLANE, Role::Proxy).await, (500, RefusalKind::Internal));
+    assert_eq!(ask(PLANE, Role::Node).await, (500, RefusalKind::Internal));
+    assert_eq!(ask(PLANE, Role::Reporting).await, (403, RefusalKind::Denied));
+    assert_eq!(ask(PLANE, Role::Control).await, (403, RefusalKind::Denied));
+    let other_plane = PlaneId::from_bytes([6; 16]);
+    assert_eq!(ask(other_plane, Role::Proxy).await, (403, RefusalKind::Denied));
+
+    // As a proxy sees it: the node does not serve it, and nobody is told why but the log.
+    let denied = cluster.nodes(cluster.identity(other_plane, Role::Proxy, 3), RemoteOptions::default());
+    let (read, write) = refused(&*reach(&denied, &server)).await;
+    assert_eq!((read.kind, write.kind), (RefusalKind::Unavailable, RefusalKind::Unavailable));
+
+    // A proxy of another cluster does not even get through the handshake.
+    let foreign = Cluster::new().identity(PLANE, Role::Proxy, 3);
+    let (read, _) = refused(&*reach(&cluster.nodes(foreign, RemoteOptions::default()), &server)).await;
+    assert_eq!(read.kind, RefusalKind::Unavailable);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_question_is_refused_and_the_next_one_answered() {
+    let cluster = Cluster::new();
+    let server = cluster.serve(8, Arc::new(Stub::Refuses(Refusal::internal("it was asked"))));
+    let ask = async |body| raw(&cluster, &server, cluster.identity(PLANE, Role::Proxy, 3), body).await;
+    let (status, refusal) = ask(b"nonsense".to_vec()).await;
+    assert_eq!((status, refusal.kind), (400, RefusalKind::BadInput));
+    let (status, refusal) = ask(vec![0; wire::QUESTION_BYTES_MAX + 1]).await;
+    assert_eq!((status, refusal.kind), (413, RefusalKind::TooLarge));
+    let question = Question::Receipt(ReceiptId::from_bytes([1; 16])).encode(ANYWHERE).to_vec();
+    assert_eq!(ask(question).await.1.kind, RefusalKind::Internal);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_with_another_id_is_not_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path(), small());
+    let address = create(&node, 1);
+    let cluster = Cluster::new();
+    // Node 9 listens where node 8 used to, over data that would answer.
+    let server = cluster.serve(9, node.engine.clone());
+    let proxy = cluster.proxy();
+    let range = reach(&proxy, &server);
+    let refusal = range.write(address, put("a", r#"{"x":1}"#), false).await.unwrap_err();
+    assert_eq!((refusal.kind, refusal.retry_after_seconds), (RefusalKind::Unavailable, Some(1)));
+    let refusal = range.read(address, packed("a"), Consistency::Strong).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::Unavailable);
+    assert_eq!(read(&*node.engine, address, "a").await, None, "nothing was written");
+    server.stop().await.unwrap();
+    node.engine.stop();
+}
+
+#[tokio::test]
+async fn no_answer_means_what_may_have_happened() {
+    let cluster = Cluster::new();
+    // Nobody listens: the port was free a moment ago.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (read, write) = refused(&*cluster.proxy().reach(&route(NODE, free)).unwrap()).await;
+    assert_eq!((read.kind, write.kind), (RefusalKind::Unavailable, RefusalKind::Unavailable));
+    assert!(read.retry_after_seconds.is_some() && write.retry_after_seconds.is_some());
+
+    let server = cluster.serve(8, Arc::new(Stub::Waits));
+    let short = Duration::from_millis(200);
+    let options = RemoteOptions { read_timeout: short, write_timeout: short, ..RemoteOptions::default() };
+    let impatient = cluster.nodes(cluster.identity(PLANE, Role::Proxy, 3), options);
+    let (read, write) = refused(&*reach(&impatient, &server)).await;
+    assert_eq!((read.kind, write.kind), (RefusalKind::Unavailable, RefusalKind::OutcomeUnknown));
+
+    // An address that is none, or would be asked in clear.
+    for uri in ["http://127.0.0.1:1/", "nonsense", ""] {
+        let leader = Arc::new(NodeAddress::new(NODE, uri.to_owned(), None));
+        let route = RangeRoute { leader, ..route(NODE, free) };
+        let refusal = match impatient.reach(&route) {
+            Ok(range) => refused(&*range).await.0,
+            Err(refusal) => refusal,
+        };
+        assert_eq!(refusal.kind, RefusalKind::Unavailable, "{uri}");
+    }
+    server.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn clients_of_many_nodes_are_bounded() {
+    let cluster = Cluster::new();
+    let options = RemoteOptions { clients_max: 3, ..RemoteOptions::default() };
+    let proxy = cluster.nodes(cluster.identity(PLANE, Role::Proxy, 3), options);
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    for node in 1..=9 {
+        proxy.reach(&route(NodeId::from_bytes([node; 16]), address)).unwrap();
+        proxy.reach(&route(NodeId::from_bytes([node; 16]), address)).unwrap();
+    }
+    assert_eq!(proxy.client_count(), 3);
+    let options = RemoteOptions { client_unused_seconds: 0, ..RemoteOptions::default() };
+    let forgetful = cluster.nodes(cluster.identity(PLANE, Role::Proxy, 3), options);
+    for node in 1..=9 {
+        forgetful.reach(&route(NodeId::from_bytes([node; 16]), address)).unwrap();
+    }
+    assert_eq!(forgetful.client_count(), 1);
+}
