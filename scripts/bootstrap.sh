@@ -4,7 +4,7 @@
 #   scripts/bootstrap.sh [build] [test] [bench]
 #
 #   build   a C compiler (SQLite is compiled in), make, and protoc with its standard types (etcd's client)
-#   test    etcd, because the coordinator is tested against the real one
+#   test    etcd, because the coordinator is tested against the real one, and curl, which the tutorial uses
 #   bench   PostgreSQL and Redis, the peers of `make bench`
 #
 # It looks for what it needs before it asks the package manager, so that a second run takes no time and
@@ -37,7 +37,10 @@ for part in "$@"; do
         if [ -z "${PROTOC:-}" ]; then need protobuf-compiler has_command protoc; fi
         need libprotobuf-dev has_proto_types
         ;;
-    test) need etcd-server has_command etcd ;;
+    test)
+        need etcd-server has_command etcd
+        need curl has_command curl
+        ;;
     bench)
         need postgresql has_postgres
         need redis-server has_command redis-server

@@ -42,6 +42,8 @@ use std::path::PathBuf;
 pub enum Role {
     /// All roles in one process.
     Dev,
+    /// A node that is its own control plane.
+    Standalone,
     /// Stores data.
     Node,
     /// Public entry; holds no data.
@@ -57,6 +59,7 @@ impl Role {
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Dev => "dev",
+            Role::Standalone => "standalone",
             Role::Node => "node",
             Role::Proxy => "proxy",
             Role::Control => "control",

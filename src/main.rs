@@ -13,7 +13,14 @@ fn main() -> ExitCode {
         Entry::Finished(code) => code,
         Entry::Serve(serve) => match serve.command {
             ServeCommand::Dev(flags) => {
-                lifecycle::run_dev(&serve.config, flags.nodes, flags.output == OutputFormat::Json)
+                lifecycle::run_dev(&serve.config, &serve.origins, flags.nodes, flags.output == OutputFormat::Json)
+            }
+            ServeCommand::Node(flags) if flags.standalone => {
+                lifecycle::run_standalone(&serve.config, &serve.origins, flags.output == OutputFormat::Json)
+            }
+            ServeCommand::Node(_) => {
+                eprintln!("error: joining a cluster is not there yet: use --standalone");
+                ExitCode::FAILURE
             }
             ServeCommand::Control(command) => run_control(&serve.config, &command),
         },

@@ -58,6 +58,9 @@ pub struct DevFlags {
     /// Settings by flag
     #[command(flatten)]
     pub listen: ListenFlags,
+    /// Address for the admin API, on loopback; port 0 takes a free one (setting admin.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin_listen: Option<String>,
     /// How many nodes to run in the process
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub nodes: u16,
@@ -69,7 +72,7 @@ pub struct DevFlags {
 impl DevFlags {
     /// The same as settings, as far as they are settings.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        self.listen.overrides()
+        [self.listen.overrides(), overrides([("admin.listen", self.admin_listen.clone())])].concat()
     }
 }
 
@@ -104,12 +107,19 @@ pub struct NodeFlags {
     /// Serve alone, without a control plane, creating tenants and tables too
     #[arg(long, conflicts_with_all = ["control", "join_token_file"])]
     pub standalone: bool,
+    /// With --standalone: address for the admin API, on loopback; port 0 takes a free one (setting admin.listen)
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "standalone")]
+    pub admin_listen: Option<String>,
+    /// With --standalone: print address and place of the credentials for people, or all of them as one line of JSON
+    #[arg(long, value_enum, default_value_t, requires = "standalone")]
+    pub output: OutputFormat,
 }
 
 impl NodeFlags {
     /// The same as settings, as far as they are settings.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        [self.listen.overrides(), self.join.overrides()].concat()
+        let admin = overrides([("admin.listen", self.admin_listen.clone())]);
+        [self.listen.overrides(), admin, self.join.overrides()].concat()
     }
 }
 

@@ -51,6 +51,8 @@ pub struct Cli {
 pub enum Command {
     /// Run everything in one process on this machine: for development and single-machine use
     Dev(DevFlags),
+    /// Store data; with --standalone as its own control plane
+    Node(NodeFlags),
     /// Make, serve and administer a cluster
     Control(control::ControlCommand),
     /// Measure a server with the YCSB core workloads
@@ -90,6 +92,8 @@ pub struct Serve {
 pub enum ServeCommand {
     /// `dstore dev`
     Dev(DevFlags),
+    /// `dstore node`
+    Node(NodeFlags),
     /// `dstore control init|serve|recovery`
     Control(control::ControlCommand),
 }
@@ -99,6 +103,8 @@ impl ServeCommand {
     pub fn role(&self) -> Role {
         match self {
             ServeCommand::Dev(_) => Role::Dev,
+            ServeCommand::Node(flags) if flags.standalone => Role::Standalone,
+            ServeCommand::Node(_) => Role::Node,
             ServeCommand::Control(_) => Role::Control,
         }
     }
@@ -119,6 +125,10 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Entry {
         Command::Dev(flags) => {
             let overrides = [flags.overrides(), cli.set].concat();
             serve(ServeCommand::Dev(flags), cli.config, overrides)
+        }
+        Command::Node(flags) => {
+            let overrides = [flags.overrides(), cli.set].concat();
+            serve(ServeCommand::Node(flags), cli.config, overrides)
         }
         Command::Control(command) if command.is_local() => {
             let overrides = [command.overrides(), cli.set].concat();

@@ -32,7 +32,7 @@ impl Config {
         if schema_has(role, "coordinator.kind") {
             self.check_coordinator(&mut problems);
         }
-        if matches!(role, Role::Node | Role::Dev) {
+        if matches!(role, Role::Node | Role::Dev | Role::Standalone) {
             self.check_storage(&mut problems);
         }
         problems
@@ -84,6 +84,9 @@ impl Config {
                           (or plain_http = true behind something that ends TLS)";
             problems.push(Problem { key: "client.listen", reason: reason.to_owned() });
         }
+        if matches!(role, Role::Dev | Role::Standalone) {
+            self.check_plain_admin(problems);
+        }
         let listeners: [(&'static str, SocketAddr); 4] = [
             ("client.listen", self.client.listen),
             ("inside.listen", self.inside.listen),
@@ -96,6 +99,17 @@ impl Config {
                 problems.push(Problem { key, reason: format!("{address} is taken by {other} already") });
             }
             taken.push((key, address));
+        }
+    }
+
+    /// A process that is its own control plane serves the admin API in plain HTTP: for this machine alone.
+    fn check_plain_admin(&self, problems: &mut Vec<Problem>) {
+        let mut problem = |key, reason: &str| problems.push(Problem { key, reason: reason.to_owned() });
+        if !self.admin.listen.ip().is_loopback() {
+            problem("admin.listen", "the admin API is served on loopback only here, as 127.0.0.1:8082");
+        }
+        if self.admin.tls_cert.is_some() {
+            problem("admin.tls_cert", "the admin API is served in plain HTTP on loopback here; leave this out");
         }
     }
 

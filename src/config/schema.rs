@@ -74,23 +74,24 @@ pub struct Section {
     pub about: &'static str,
 }
 
-const EVERY: &[Role] = &[Role::Dev, Role::Node, Role::Proxy, Role::Control, Role::Reporting];
-const STORING: &[Role] = &[Role::Dev, Role::Node];
+const EVERY: &[Role] = &[Role::Dev, Role::Standalone, Role::Node, Role::Proxy, Role::Control, Role::Reporting];
+const STORING: &[Role] = &[Role::Dev, Role::Standalone, Role::Node];
+const SERVING: &[Role] = &[Role::Dev, Role::Standalone, Role::Node, Role::Proxy];
 
 /// All sections, in the order of the example file.
 pub const SECTIONS: &[Section] = &[
     Section { name: "data", roles: EVERY, about: "Where this process keeps its data." },
-    Section {
-        name: "client",
-        roles: &[Role::Dev, Role::Node, Role::Proxy],
-        about: "The listener for clients: REST under /v1/.",
-    },
+    Section { name: "client", roles: SERVING, about: "The listener for clients: REST under /v1/." },
     Section {
         name: "inside",
         roles: &[Role::Node, Role::Proxy, Role::Control, Role::Reporting],
         about: "The listener for other roles, always with mutual TLS.",
     },
-    Section { name: "admin", roles: &[Role::Dev, Role::Control], about: "The listener for the admin API." },
+    Section {
+        name: "admin",
+        roles: &[Role::Dev, Role::Standalone, Role::Control],
+        about: "The listener for the admin API.",
+    },
     Section { name: "metrics", roles: EVERY, about: "The listener for /metrics, /healthz and /readyz." },
     Section {
         name: "coordinator",
@@ -105,11 +106,7 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "node", roles: STORING, about: "What a node says of itself." },
     Section { name: "log", roles: STORING, about: "The commit log, which makes writes durable." },
     Section { name: "memory", roles: STORING, about: "Memory budgets." },
-    Section {
-        name: "limits",
-        roles: &[Role::Dev, Role::Node, Role::Proxy],
-        about: "When work is refused, so that what was promised can be kept.",
-    },
+    Section { name: "limits", roles: SERVING, about: "When work is refused, so that what was promised can be kept." },
     Section { name: "logging", roles: EVERY, about: "What is logged, and how." },
     Section { name: "keys", roles: EVERY, about: "How keys that rest on this machine are sealed." },
 ];

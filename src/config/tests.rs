@@ -23,7 +23,7 @@ fn defaults_fit_types_and_pass_the_checks() {
     assert_eq!(config.client.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.limits.disk_refuse, Watermark::Bytes(512 << 20));
     assert_eq!(config.coordinator.endpoints, ["http://127.0.0.1:2379"]);
-    for role in [Role::Dev, Role::Node, Role::Proxy, Role::Control, Role::Reporting] {
+    for role in [Role::Dev, Role::Standalone, Role::Node, Role::Proxy, Role::Control, Role::Reporting] {
         assert_eq!(config.check(role, &origins), [], "{role:?}");
     }
 }
@@ -110,6 +110,17 @@ fn problems_between_settings_are_found_for_the_role_that_reads_them() {
     assert_eq!(keys(Role::Node), node);
     assert_eq!(keys(Role::Dev)[2], "client.listen");
     assert_eq!(keys(Role::Reporting), [""; 0]);
+}
+
+#[test]
+fn who_is_their_own_control_plane_serves_admins_on_loopback() {
+    for role in [Role::Dev, Role::Standalone] {
+        let (config, origins) = load("", &[], &[("admin.listen", "0.0.0.0:8082")]).expect("loads");
+        let keys: Vec<_> = config.check(role, &origins).iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["admin.listen"], "{role:?}");
+    }
+    let (config, origins) = load("", &[], &[("admin.listen", "0.0.0.0:8082")]).expect("loads");
+    assert_eq!(config.check(Role::Control, &origins), []);
 }
 
 #[test]

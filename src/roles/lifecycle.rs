@@ -6,20 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::body::Limits;
-use crate::config::{Config, LogFormat};
+use crate::config::{Config, LogFormat, Origin, Origins};
 use crate::domain::rid::Location;
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
 use crate::storage::log::LogOptions;
+use crate::transport::tls::public_server_config;
 
-use super::dev::{self, DevOptions};
 use super::key_files::Passphrase;
 use super::node_parts::{NodeSettings, StartError};
+use super::one_process::{self, OneProcess, OneProcessOptions};
+use super::{dev, standalone};
 
 /// Sends log lines to stderr, as the settings say.
 pub fn start_logging(config: &Config) {
-    let filter = tracing_subscriber::EnvFilter::try_new(&config.logging.level)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    start_logging_at(config, &config.logging.level);
+}
+
+fn start_logging_at(config: &Config, level: &str) {
+    // The server's library tells of its threads at this level, which is of use to nobody who runs a store.
+    let level = if level == "info" { "info,actix_server=warn,actix_http=warn" } else { level };
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
@@ -69,17 +77,29 @@ pub fn node_settings(config: &Config) -> NodeSettings {
     }
 }
 
-/// What `dstore dev` is asked for, from the configuration.
+/// What a process that is its own control plane is asked for, from the configuration.
 ///
 /// # Errors
-/// Where the location's name or the passphrase cannot be used.
-pub fn dev_options(config: &Config, nodes: u16) -> Result<DevOptions, StartError> {
-    Ok(DevOptions {
+/// Where the location's name, the certificate or the passphrase cannot be used.
+pub fn one_process_options(
+    name: &'static str,
+    config: &Config,
+    origins: &Origins,
+    nodes: u16,
+) -> Result<OneProcessOptions, StartError> {
+    let admin_origin = origins.get("admin.listen").map(|(_, origin)| origin);
+    Ok(OneProcessOptions {
+        name,
         data: config.data.dir.clone(),
         listen: config.client.listen,
+        tls: client_tls(config)?,
+        advertise: config.client.advertise.clone(),
+        admin_listen: config.admin.listen,
+        is_admin_chosen: admin_origin.is_some_and(|origin| *origin != Origin::Default),
         nodes,
         passphrase: Passphrase::from_settings(&config.keys)?.map(Arc::new),
         node: node_settings(config),
+        zone: config.node.zone.clone(),
         drain_seconds: config.limits.drain_seconds,
         location: Location::new(&config.node.location).map_err(|refusal| StartError(refusal.message))?,
         body_limits: Limits { time_max: Duration::from_secs(config.limits.body_seconds), ..Limits::default() },
@@ -87,21 +107,69 @@ pub fn dev_options(config: &Config, nodes: u16) -> Result<DevOptions, StartError
     })
 }
 
+fn client_tls(config: &Config) -> Result<Option<rustls::ServerConfig>, StartError> {
+    let (Some(chain), Some(key)) = (&config.client.tls_cert, &config.client.tls_key) else { return Ok(None) };
+    let read = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| StartError(format!("{}: {error}", path.display())))
+    };
+    let key = zeroize::Zeroizing::new(read(key)?);
+    let tls = public_server_config(&read(chain)?, &key)
+        .map_err(|error| StartError(format!("client.tls_cert and client.tls_key cannot be used: {error}")))?;
+    Ok(Some(tls))
+}
+
 /// Runs `dstore dev` until it is told to stop.
-pub fn run_dev(config: &Config, nodes: u16, json: bool) -> ExitCode {
+pub fn run_dev(config: &Config, origins: &Origins, nodes: u16, json: bool) -> ExitCode {
+    // Who asked for nothing sees what is printed to begin with, and then only what is wrong.
+    let is_asked_for = origins.get("logging.level").is_some_and(|(_, origin)| *origin != Origin::Default);
+    start_logging_at(config, if is_asked_for { &config.logging.level } else { "warn" });
+    run(async {
+        let running = one_process::start(one_process_options("dstore dev", config, origins, nodes)?).await?;
+        let offered = dev::offer_context(&running);
+        if let dev::Offered::Not(problem) = &offered {
+            tracing::warn!(%problem, "the context for the admin commands could not be kept");
+        }
+        announce(&running, json, || dev::greeting(&running, &config.data.dir, &offered, &program()))?;
+        until_stopped(running).await
+    })
+}
+
+/// Runs `dstore node --standalone` until it is told to stop.
+pub fn run_standalone(config: &Config, origins: &Origins, json: bool) -> ExitCode {
     start_logging(config);
     run(async {
-        let dev = dev::start(dev_options(config, nodes)?).await?;
-        if json {
-            println!("{}", serde_json::to_string(&dev.credentials).map_err(|error| StartError(error.to_string()))?);
-        } else {
-            println!("{}", dev.credentials.greeting());
-        }
-        stop_asked().await;
-        eprintln!("stopping: answering what is under way and writing memory to disk");
-        dev.stop().await;
-        Ok(())
+        let options = one_process_options("dstore node --standalone", config, origins, 1)?;
+        let running = one_process::start(options).await?;
+        announce(&running, json, || standalone::greeting(&running, &config.data.dir, &program()))?;
+        until_stopped(running).await
     })
+}
+
+/// Prints the credentials as one line of JSON, or what is there to say to people. A reader who is gone does not matter.
+fn announce(running: &OneProcess, json: bool, greeting: impl Fn() -> String) -> Result<(), StartError> {
+    use std::io::Write;
+    let text = if json {
+        serde_json::to_string(&running.credentials).map_err(|error| StartError(error.to_string()))?
+    } else {
+        greeting()
+    };
+    let mut stdout = std::io::stdout().lock();
+    let _ = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    Ok(())
+}
+
+async fn until_stopped(running: OneProcess) -> Result<(), StartError> {
+    stop_asked().await;
+    eprintln!("stopping: answering what is under way and writing memory to disk");
+    running.stop().await;
+    Ok(())
+}
+
+/// What this program was called as, for commands to paste.
+fn program() -> String {
+    let called = std::env::args().next().unwrap_or_default();
+    let is_plain = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-+".contains(letter));
+    if !called.is_empty() && is_plain(&called) { called } else { "dstore".to_owned() }
 }
 
 /// Runs a command of control that needs the control key; `serve` until it is told to stop.

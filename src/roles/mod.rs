@@ -6,9 +6,12 @@ pub mod control;
 #[cfg(test)]
 mod control_tests;
 pub mod coordinators;
+pub mod credentials;
 pub mod dev;
 pub mod key_files;
 pub mod lifecycle;
 mod local_wiring;
 pub mod node_parts;
+pub mod one_process;
 mod private_files;
+pub mod standalone;

@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use zeroize::Zeroizing;
 
+use super::tls::trusting_nobody;
 use crate::domain::{Refusal, RefusalKind};
 
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -37,7 +38,8 @@ impl JsonClient {
         let builder = Client::builder().timeout(TIMEOUT).connect_timeout(CONNECT_TIMEOUT).no_proxy();
         let builder = match tls {
             Some(tls) => builder.tls_backend_preconfigured(tls),
-            None if base.starts_with("http://") => builder,
+            // It is not used, but a client without any would look for one that the process has as its default.
+            None if base.starts_with("http://") => builder.tls_backend_preconfigured(trusting_nobody()?),
             None => return Err(Refusal::bad_input(format!("no certificate is known to reach {base} with"))),
         };
         let http = builder.build().map_err(|problem| Refusal::bad_input(format!("no client for {base}: {problem}")))?;

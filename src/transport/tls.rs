@@ -30,8 +30,8 @@ use rustls::{
 };
 
 use super::pki::{INSIDE_NAME, PeerIdentity, PkiError, certificate_fingerprint, renewal_due};
-use crate::domain::Timestamp;
 use crate::domain::ids::Role;
+use crate::domain::{Refusal, Timestamp};
 
 /// What can be wrong when TLS is set up.
 #[derive(Debug, thiserror::Error)]
@@ -162,6 +162,22 @@ pub fn server_config(
     Ok(config)
 }
 
+/// The configuration of a listener for clients, who know the server by its host name and show no certificate: a chain
+/// and its key, both PEM, from an authority of the operator's choice.
+///
+/// # Errors
+/// See [`TlsError`].
+pub fn public_server_config(chain_pem: &[u8], key_pem: &[u8]) -> Result<ServerConfig, TlsError> {
+    let chain = CertificateDer::pem_slice_iter(chain_pem).collect::<Result<Vec<_>, _>>()?;
+    let key = PrivateKeyDer::from_pem_slice(key_pem)?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
 /// The configuration of a client that reaches peers of role `expected`, showing `identity` where it has one.
 ///
 /// # Errors
@@ -201,6 +217,16 @@ fn checking_client(
 /// See [`TlsError`].
 pub fn joining_client(fingerprint: &str) -> Result<ClientConfig, TlsError> {
     finish_client(None, Arc::new(FingerprintVerifier { fingerprint: fingerprint.to_owned(), provider: provider() }))
+}
+
+/// The configuration of a client that speaks no TLS: any certificate is refused.
+///
+/// # Errors
+/// `BadInput`, which none of this shape can fail with.
+pub(super) fn trusting_nobody() -> Result<ClientConfig, Refusal> {
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let builder = builder.map_err(|problem| Refusal::bad_input(format!("TLS cannot be set up: {problem}")))?;
+    Ok(builder.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn finish_client(

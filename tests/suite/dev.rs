@@ -76,13 +76,99 @@ async fn several_nodes_share_a_table() {
 fn a_second_process_over_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = DevProcess::start(folder.path(), &[]);
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_dstore"))
+    let second = crate::process::dstore(&folder.path().join("cli.toml"))
         .args(["dev", "--listen", "127.0.0.1:0", "--data"])
         .arg(folder.path())
         .output()
         .unwrap();
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another dstore"));
+}
+
+#[test]
+fn admin_commands_work_in_the_next_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let dev = DevProcess::start(folder.path(), &[]);
+    let status: serde_json::Value =
+        serde_json::from_str(&dev.cli_prints(&["status", "--output", "json"])).expect("a line of JSON");
+    assert_eq!((&status["nodes"], &status["tenants"]), (&1.into(), &1.into()), "{status}");
+    assert!(dev.cli_prints(&["context", "show"]).contains("default"), "the default tenant is the context's");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(dev.contexts()).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_context_in_use_stays_in_use() {
+    let (folder, home) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let work = "current = 'work'\n[contexts.work]\nurl = 'http://127.0.0.1:1'\ntoken = 'x'\n";
+    std::fs::write(home.path().join("cli.toml"), work).unwrap();
+    let dev = DevProcess::start_at_home(home, &["dev"], folder.path(), &[]);
+    let elsewhere = dev.cli(&["status"]);
+    assert_eq!(elsewhere.status.code(), Some(3), "it still asks the cluster of work, which is not there");
+    dev.cli_prints(&["context", "use", "dev"]);
+    dev.cli_prints(&["status"]);
+    let list = dev.cli_prints(&["context", "list", "--output", "json"]);
+    assert!(list.contains("work") && list.contains("dev"), "{list}");
+}
+
+#[test]
+fn an_admin_port_that_is_taken_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let refused = crate::process::dstore(&folder.path().join("cli.toml"))
+        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", &taken.local_addr().unwrap().to_string(), "--data"])
+        .arg(folder.path().join("data"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains("Choose another with --admin-listen"), "{told}");
+}
+
+#[tokio::test]
+async fn a_passphrase_seals_every_key_on_the_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, words) = (folder.path().join("data"), folder.path().join("passphrase"));
+    std::fs::write(&words, "correct horse battery staple\n").unwrap();
+    std::fs::set_permissions(&words, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    // Begun in clear, so that what is there has to be sealed.
+    let mut dev = DevProcess::start(&data, &["--nodes", "2"]);
+    assert_eq!(dev.put(TABLE, r#"{"id_type":"String"}"#).await.0, 201);
+    assert_eq!(dev.put(&format!("{TABLE}/id/a"), r#"{"n":1}"#).await.0, 201);
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended(), Some(0));
+    let flags = ["--nodes", "2", "--passphrase-file", words.to_str().unwrap()];
+    for _ in 0..2 {
+        let mut dev = DevProcess::start(&data, &flags);
+        assert_eq!(dev.get(&format!("{TABLE}/id/a")).await.1, r#"{"n":1}"#);
+        dev.signal(Signal::TERM);
+        assert_eq!(dev.ended(), Some(0));
+    }
+    let keys = files_named(&data, &["control.key", "node.key"]);
+    assert_eq!(keys.len(), 3, "{keys:?}");
+    for key in keys {
+        assert!(std::fs::read(&key).unwrap().starts_with(b"dStoreCK"), "{} is in clear", key.display());
+    }
+    let refused = crate::process::dstore(&folder.path().join("cli.toml"))
+        .args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("--passphrase-file"), "{told}");
+}
+
+fn files_named(folder: &std::path::Path, names: &[&str]) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_named(&path, names));
+        } else if path.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(&name)) {
+            found.push(path);
+        }
+    }
+    found
 }
 
 /// Writers go on until the process dies; what each knows to be acknowledged is checked after the restart.

@@ -3,5 +3,7 @@
 
 mod dev;
 mod engine;
+mod newcomer;
 mod process;
 mod ranges;
+mod standalone;

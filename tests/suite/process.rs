@@ -20,9 +20,18 @@ fn client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().timeout(DEADLINE).build().expect("a client")
 }
 
+/// The binary, untouched by the settings of whoever runs the tests, with its contexts in this file.
+pub fn dstore(contexts: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
+    command.env_remove("DSTORE_CONFIG").env_remove("DSTORE_CONTEXT").env("DSTORE_CLI_CONFIG", contexts);
+    command
+}
+
 /// A running `dstore dev`; killed when dropped.
 pub struct DevProcess {
     child: Child,
+    /// Where its contexts are kept, apart from those of whoever runs the tests.
+    home: tempfile::TempDir,
     pub url: String,
     pub token: String,
     pub client: reqwest::Client,
@@ -31,14 +40,26 @@ pub struct DevProcess {
 impl DevProcess {
     /// Starts it on a free port over this folder, and waits for its line.
     pub fn start(data: &Path, flags: &[&str]) -> DevProcess {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
+        DevProcess::start_as(&["dev"], data, flags)
+    }
+
+    /// The same for another command that prints such a line.
+    pub fn start_as(command_line: &[&str], data: &Path, flags: &[&str]) -> DevProcess {
+        DevProcess::start_at_home(tempfile::tempdir().expect("a folder"), command_line, data, flags)
+    }
+
+    /// The same for a user who has `cli.toml` in this folder for their contexts.
+    pub fn start_at_home(home: tempfile::TempDir, command_line: &[&str], data: &Path, flags: &[&str]) -> DevProcess {
+        let mut command = dstore(&home.path().join("cli.toml"));
         command
-            .args(["dev", "--log-level", "warn", "--listen", "127.0.0.1:0", "--output", "json", "--data"])
+            .args(command_line)
+            .args(["--log-level", "warn", "--listen", "127.0.0.1:0", "--output", "json", "--data"])
             .arg(data)
             .args(flags);
-        command.env_remove("DSTORE_CONFIG").stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut process = DevProcess {
             child: command.spawn().expect("the binary starts"),
+            home,
             url: String::new(),
             token: String::new(),
             client: client(),
@@ -54,6 +75,23 @@ impl DevProcess {
         process.url = text("url");
         process.token = text("token");
         process
+    }
+
+    /// An admin command as typed in the next terminal.
+    pub fn cli(&self, arguments: &[&str]) -> std::process::Output {
+        dstore(&self.contexts()).arg("control").args(arguments).output().expect("the binary starts")
+    }
+
+    /// The same, which has to succeed; what it printed.
+    pub fn cli_prints(&self, arguments: &[&str]) -> String {
+        let ran = self.cli(arguments);
+        assert!(ran.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).expect("text")
+    }
+
+    /// The file of contexts that it wrote to.
+    pub fn contexts(&self) -> std::path::PathBuf {
+        self.home.path().join("cli.toml")
     }
 
     /// A request with the token.

@@ -28,7 +28,7 @@ impl Dstore {
             command.args(["--set", setting]);
         }
         // It writes a context for the admin CLI; the one of whoever runs this is left alone.
-        command.env("XDG_CONFIG_HOME", &folder).env("HOME", &folder);
+        command.env("DSTORE_CLI_CONFIG", folder.join("cli.toml"));
         let mut running = Running::start(&mut command, &log)?;
         let ready = async || {
             let text = std::fs::read_to_string(&log).ok()?;

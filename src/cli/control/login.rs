@@ -14,10 +14,14 @@ use crate::config::contexts::{Context, Contexts};
 #[derive(Debug, Args)]
 pub struct LoginFlags {
     /// The admin API, as in https://control:8082
-    url: String,
+    #[arg(required_unless_present = "credentials_file")]
+    url: Option<String>,
     /// File with the bearer token; `-` reads stdin
-    #[arg(long, value_name = "FILE")]
-    token_file: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "credentials_file")]
+    token_file: Option<PathBuf>,
+    /// The credentials.json of a dstore dev or a standalone node, which names address and token
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "token_file"])]
+    credentials_file: Option<PathBuf>,
     /// File with the certificate of the cluster's authority (authority.pem), for https
     #[arg(long, value_name = "FILE")]
     authority_file: Option<PathBuf>,
@@ -46,14 +50,29 @@ pub enum ContextCommand {
     Show,
 }
 
+/// What of a credentials file is needed here.
+#[derive(serde::Deserialize)]
+struct KeptCredentials {
+    admin_url: String,
+    token: String,
+    tenant: String,
+}
+
 pub(super) async fn login(flags: &LoginFlags) -> Result<(), Failure> {
     let read = |path: &PathBuf| read_secret(path).map_err(|error| format!("{}: {error}", path.display()));
-    let context = Context {
-        url: flags.url.clone(),
-        token: read(&flags.token_file)?.as_str().to_owned(),
+    let mut context = Context {
+        url: flags.url.clone().unwrap_or_default(),
+        token: flags.token_file.as_ref().map(read).transpose()?.map_or_else(String::new, |token| token.to_string()),
         authority_pem: flags.authority_file.as_ref().map(read).transpose()?.map(|pem| format!("{}\n", pem.as_str())),
         tenant: flags.tenant.clone(),
     };
+    if let Some(path) = &flags.credentials_file {
+        let kept: KeptCredentials = serde_json::from_str(&read(path)?)
+            .map_err(|_| format!("{} is no credentials.json of a dstore dev or standalone node", path.display()))?;
+        context.url = kept.admin_url;
+        context.token = kept.token;
+        context.tenant = context.tenant.or(Some(kept.tenant));
+    }
     // Only what works is kept.
     let status = Admin::of(&context)?.get("status").await?;
     Contexts::change(|contexts| {

@@ -1,0 +1,395 @@
+//! A control plane, its nodes and both listeners in one process, over one data folder: what `dstore dev` and
+//! `dstore node --standalone` have in common, which is nearly everything.
+//!
+//! ```text
+//! <data>/lock                      held while the process runs
+//! <data>/credentials.json          addresses, token and access key, mode 0600; see [`super::credentials`]
+//! <data>/control/coordinator.db    the embedded coordinator
+//! <data>/control/control.key       control's own key, see [`super::key_files`]
+//! <data>/node-<n>/node.id          the n-th node's id
+//! <data>/node-<n>/<plane>/…        its data, see [`super::node_parts`]
+//! ```
+//!
+//! Both commands lay out the folder alike, so what was begun with one can go on with the other; and below
+//! `node-<n>` it looks as a node's folder does that has joined a cluster, where each plane has a folder of its own.
+//!
+//! All key parts lie on one disk here: the encryption keeps its formats and its checks, and protects
+//! a single stolen file. Against the thief of the whole folder there is the passphrase.
+//!
+//! Sockets are taken before anything is made or opened: a port in use is told at once, and who connects early waits
+//! in the kernel's queue until requests are served.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+
+use crate::api::admin::{self, AdminState};
+use crate::api::body::Limits;
+use crate::api::rest::{RestState, surface};
+use crate::api::server::{self, Listener, RunningServer, ServerOptions};
+use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
+use crate::coordination::values::{NodeDetails, NodeStatus};
+use crate::coordination::{Coordinator, Writer};
+use crate::domain::ids::NodeId;
+use crate::domain::rid::Location;
+use crate::domain::{Clock, Random};
+use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
+use crate::services::control::{ControlOptions, ControlPlane};
+use crate::services::items::{Nodes, RoutedItems, Routes};
+use crate::services::ports::{Authenticator, Catalog, Items};
+use crate::services::range_reports::{NodeReporter, RangeReports};
+use crate::services::ranges::RangeService;
+use crate::services::routing::{RoutingOptions, RoutingSource, RoutingTable};
+
+use super::ambient;
+use super::credentials::{Credentials, Maker, told};
+use super::key_files::{Passphrase, read_or_make_key};
+use super::local_wiring::{LocalKeyParts, LocalNodes};
+use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError};
+use super::private_files;
+
+/// How long parts of this process may take to find each other.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What such a process is asked for.
+#[derive(Clone)]
+pub struct OneProcessOptions {
+    /// What it is called in the history of what it does.
+    pub name: &'static str,
+    /// The data folder.
+    pub data: PathBuf,
+    /// Where clients are served.
+    pub listen: SocketAddr,
+    /// With what certificate, if any.
+    pub tls: Option<ServerConfig>,
+    /// The URL under which clients reach it, where it is not the address.
+    pub advertise: Option<String>,
+    /// Where the admin API is served.
+    pub admin_listen: SocketAddr,
+    /// Whether a person chose that address. Where not, a free port will do if it is taken.
+    pub is_admin_chosen: bool,
+    /// Nodes in the process.
+    pub nodes: u16,
+    /// Seals the keys of all roles.
+    pub passphrase: Option<Arc<Passphrase>>,
+    /// Sizes and limits of each node.
+    pub node: NodeSettings,
+    /// The zone of each node.
+    pub zone: String,
+    /// Seconds that a stop waits for requests under way.
+    pub drain_seconds: u64,
+    /// The location in every RID.
+    pub location: Location,
+    /// What a body may take.
+    pub body_limits: Limits,
+    /// Client connections at once.
+    pub connections_max: usize,
+}
+
+/// Such a process, running.
+pub struct OneProcess {
+    /// What a user needs to begin.
+    pub credentials: Credentials,
+    /// Where the admin API is.
+    pub admin_url: String,
+    /// The control plane.
+    pub control: Arc<ControlPlane>,
+    servers: [RunningServer; 2],
+    nodes: Vec<RunningNode>,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+    routing: Arc<RoutingTable>,
+    store: EmbeddedStore,
+    _lock: std::fs::File,
+}
+
+/// What is there in one piece for all nodes.
+struct Ground {
+    options: OneProcessOptions,
+    url: String,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    store: EmbeddedStore,
+    control: Arc<ControlPlane>,
+}
+
+/// Starts everything.
+///
+/// # Errors
+/// Where the folder, its files or the ports cannot be had, with what to do.
+pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError> {
+    let (clock, random) = (ambient::clock(), ambient::random());
+    crate::storage::vfs::register(Arc::clone(&random)).map_err(|error| StartError(error.to_string()))?;
+    let control_folder = options.data.join("control");
+    private_files::create_folder(&control_folder)
+        .map_err(|error| StartError(format!("{}: {error}", control_folder.display())))?;
+    let lock = lock_folder(&options.data)?;
+    check_count(&options)?;
+    let sockets = Sockets::take(&options)?;
+    let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default())
+        .map_err(|error| StartError(error.to_string()))?;
+    let control = open_control(&store, &control_folder, options.passphrase.as_deref(), &clock, &random).await?;
+    let ground = Ground { url: sockets.url.clone(), options, clock, random, store, control };
+
+    let coordinator: Arc<dyn Coordinator> = Arc::new(ground.store.handle(Writer::Control));
+    let (clock, random) = (Arc::clone(&ground.clock), Arc::clone(&ground.random));
+    let routing = Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), clock, random));
+    let local = Arc::new(LocalNodes::default());
+    let mut nodes = Vec::new();
+    for number in 1..=ground.options.nodes {
+        let node = ground.start_node(number).await?;
+        local.add(node.node, Arc::clone(&node.engine) as Arc<dyn RangeService>);
+        local.add_reporter(node.node, NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)));
+        nodes.push(node);
+    }
+    ground.control.ask_nodes_through(Arc::clone(&local) as Arc<dyn RangeReports>);
+    wait_for_nodes(&ground.control, &nodes).await?;
+
+    let keys = Arc::new(TokenKeys::new(Vec::new()));
+    let lists = Arc::new(AccessLists::default());
+    let follower = ground.control.access_follow(Arc::clone(&keys), Arc::clone(&lists));
+    let follower = follower.await.map_err(told("access lists"))?;
+    let authenticator: Arc<dyn Authenticator> =
+        Arc::new(TokenAuthenticator::new(Arc::clone(&keys), lists, Arc::clone(&ground.clock)));
+    let maker = Maker {
+        control: &ground.control,
+        authenticator: &*authenticator,
+        clock: &*ground.clock,
+        name: ground.options.name,
+    };
+    let credentials = maker.ready(&ground.options.data, &ground.url, &sockets.admin_url).await?;
+    wait_for_routing(&routing).await?;
+    let items = RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>);
+    let admin_url = sockets.admin_url.clone();
+    let servers = ground.serve(sockets, Arc::new(items), authenticator, keys)?;
+    let maintenance = tokio::spawn(maintain(Arc::clone(&ground.control)));
+    let (control, store) = (ground.control, ground.store);
+    let tasks = vec![follower, maintenance];
+    Ok(OneProcess { credentials, admin_url, control, servers, nodes, tasks, routing, store, _lock: lock })
+}
+
+impl OneProcess {
+    /// Stops everything: requests under way are answered, memory is written to disk.
+    pub async fn stop(self) {
+        for server in self.servers {
+            if let Err(error) = server.stop().await {
+                tracing::error!(%error, "a server did not stop cleanly");
+            }
+        }
+        for task in &self.tasks {
+            task.abort();
+        }
+        for node in self.nodes {
+            node.stop().await;
+        }
+        drop(self.routing);
+        drop(self.control);
+        if tokio::task::spawn_blocking(move || drop(self.store)).await.is_err() {
+            tracing::error!("the coordinator did not close cleanly");
+        }
+    }
+}
+
+/// Both listeners, bound and not yet served.
+struct Sockets {
+    client: Listener,
+    admin: Listener,
+    url: String,
+    admin_url: String,
+}
+
+impl Sockets {
+    fn take(options: &OneProcessOptions) -> Result<Self, StartError> {
+        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let client = Listener::bind(options.listen, options.tls.clone()).map_err(|error| {
+            StartError(format!(
+                "cannot listen on {}: {error}. Choose another with --listen, port 0 takes a free one",
+                options.listen
+            ))
+        })?;
+        let admin = Self::take_admin(options)?;
+        let address = |listener: &Listener| listener.address().map_err(|error| StartError(error.to_string()));
+        let bound = format!("{scheme}://{}", address(&client)?);
+        let url = options.advertise.as_ref().map_or(bound, |url| url.trim_end_matches('/').to_owned());
+        let admin_url = format!("http://{}", address(&admin)?);
+        Ok(Self { client, admin, url, admin_url })
+    }
+
+    /// The admin listener's usual port, unless someone chose one; where nobody did and it is taken, or clients get a free
+    /// port too, a free one: the admin commands find it by their context.
+    fn take_admin(options: &OneProcessOptions) -> Result<Listener, StartError> {
+        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        let is_chosen = options.is_admin_chosen;
+        let wanted = if is_chosen || options.listen.port() != 0 { options.admin_listen } else { any };
+        let error = match Listener::bind(wanted, None) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => error,
+        };
+        if !is_chosen && let Ok(listener) = Listener::bind(any, None) {
+            tracing::info!(%error, "the usual address of the admin API, {wanted}, is taken; it has a free port instead");
+            return Ok(listener);
+        }
+        Err(StartError(format!(
+            "cannot serve the admin API on {wanted}: {error}. Choose another with --admin-listen, port 0 takes a free one"
+        )))
+    }
+}
+
+impl Ground {
+    async fn start_node(&self, number: u16) -> Result<RunningNode, StartError> {
+        let data = self.options.data.join(format!("node-{number}"));
+        let node = read_or_make_id(&data.join("node.id"), &*self.random)?;
+        let name = format!("node-{number}");
+        self.control.node_register_local(node, Some(name)).await.map_err(told("registering the node"))?;
+        let details = NodeDetails {
+            status: NodeStatus::Okay,
+            uri: format!("{}/", self.url),
+            inside_uri: None,
+            zone: Some(self.options.zone.clone()),
+            incarnation: None,
+            capacity_bytes: None,
+            free_bytes: None,
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        };
+        let identity = NodeIdentity { node, plane: self.control.plane(), data, details };
+        let parts = Arc::new(LocalKeyParts { control: Arc::clone(&self.control), node });
+        let coordinator: Arc<dyn Coordinator> = Arc::new(self.store.handle(Writer::Node(node)));
+        let (settings, passphrase) = (self.options.node.clone(), self.options.passphrase.as_deref());
+        let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
+        node_parts::start(identity, settings, coordinator, parts, passphrase, clock, random).await
+    }
+
+    fn serve(
+        &self,
+        sockets: Sockets,
+        items: Arc<dyn Items>,
+        authenticator: Arc<dyn Authenticator>,
+        token_keys: Arc<TokenKeys>,
+    ) -> Result<[RunningServer; 2], StartError> {
+        let failed = |error: std::io::Error| StartError(error.to_string());
+        let admin =
+            Arc::new(AdminState { plane: Arc::clone(&self.control), authenticator: Arc::clone(&authenticator) });
+        let rest = Arc::new(RestState {
+            items,
+            catalog: Arc::clone(&self.control) as Arc<dyn Catalog>,
+            authenticator,
+            token_keys,
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            location: self.options.location.clone(),
+            readiness: Arc::new(|| Ok(())),
+            body_limits: self.options.body_limits,
+        });
+        let stop_timeout = Duration::from_secs(self.options.drain_seconds);
+        let connections_max = self.options.connections_max;
+        let few = ServerOptions { workers: 1, connections_max: 256, stop_timeout, ..ServerOptions::default() };
+        let many = ServerOptions { stop_timeout, connections_max, ..ServerOptions::default() };
+        let admin = server::start(vec![sockets.admin], &few, move || admin::surface(Arc::clone(&admin)));
+        let client = server::start(vec![sockets.client], &many, move || surface(Arc::clone(&rest)));
+        Ok([client.map_err(failed)?, admin.map_err(failed)?])
+    }
+}
+
+fn lock_folder(data: &Path) -> Result<std::fs::File, StartError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = data.join("lock");
+    let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
+    let file =
+        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
+        StartError(format!(
+            "{} is in use by another dstore: stop that one, or choose another folder with --data",
+            data.display()
+        ))
+    })?;
+    Ok(file)
+}
+
+/// Ranges of nodes that are left out would answer nothing: better said now than met request by request.
+fn check_count(options: &OneProcessOptions) -> Result<(), StartError> {
+    let there = (1..).take_while(|number| options.data.join(format!("node-{number}/node.id")).exists()).count();
+    if there > usize::from(options.nodes) {
+        return Err(StartError(format!(
+            "{} holds the data of {there} nodes: start all of them, with dstore dev --nodes {there}",
+            options.data.display()
+        )));
+    }
+    Ok(())
+}
+
+async fn open_control(
+    store: &EmbeddedStore,
+    folder: &Path,
+    passphrase: Option<&Passphrase>,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<ControlPlane>, StartError> {
+    let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
+    let exists = ControlPlane::exists(&*coordinator).await.map_err(told("the coordinator"))?;
+    let key_path = folder.join("control.key");
+    if exists && !key_path.exists() {
+        return Err(StartError(format!(
+            "{} is missing: restore it from a copy, the data cannot be read without it",
+            key_path.display()
+        )));
+    }
+    let key = read_or_make_key(&key_path, passphrase, &**random)?;
+    if !exists {
+        ControlPlane::create(&coordinator, &key, None, clock, random).await.map_err(told("the control plane"))?;
+    }
+    let options = ControlOptions::default();
+    ControlPlane::open(coordinator, &key, options, Arc::clone(clock), Arc::clone(random))
+        .await
+        .map_err(told("the control plane"))
+}
+
+fn read_or_make_id(path: &Path, random: &dyn Random) -> Result<NodeId, StartError> {
+    let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
+    match std::fs::read_to_string(path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map_err(|_| StartError(format!("{} holds no UUID: restore it from a copy", path.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let node = NodeId::random(random);
+            private_files::create(path, format!("{node}\n").as_bytes(), 0o600).map_err(failed)?;
+            Ok(node)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+async fn wait_for_nodes(control: &ControlPlane, nodes: &[RunningNode]) -> Result<(), StartError> {
+    let all_alive = async {
+        loop {
+            let known = control.node_list().await.map_err(told("listing nodes"))?;
+            if nodes.iter().all(|node| known.iter().any(|summary| summary.id == node.node && summary.alive)) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let late = |_| Err(StartError("the nodes of this process did not come up in time; the log says why".to_owned()));
+    tokio::time::timeout(PATIENCE, all_alive).await.unwrap_or_else(late)
+}
+
+async fn wait_for_routing(routing: &RoutingTable) -> Result<(), StartError> {
+    let mut status = routing.subscribe();
+    let live = status.wait_for(|status| status.source == RoutingSource::Live);
+    match tokio::time::timeout(PATIENCE, live).await {
+        Ok(Ok(_)) => Ok(()),
+        _ => Err(StartError("the routing table did not come up in time; the log says why".to_owned())),
+    }
+}
+
+async fn maintain(control: Arc<ControlPlane>) {
+    let mut tick = tokio::time::interval(Duration::from_secs(60));
+    loop {
+        tick.tick().await;
+        if let Err(refusal) = control.maintain().await {
+            tracing::warn!(%refusal, "a round of maintenance failed");
+        }
+    }
+}
