@@ -15,7 +15,7 @@
 //! |---|---|
 //! | read | 1: consistency (0 strong, 1 eventual); the packed key |
 //! | write | 1: flags (1 respond-async); the operation as a [log entry](crate::replication::entry) of time 0 |
-//! | list | 1: flags (1 eventual, 2 descending, 4 there is an end); 4: limit; 4 + n: start; the end |
+//! | list | 1: flags (1 eventual, 2 descending, 4 there is an end); 4: limit, 1 to 1000; 4 + n: start; the end |
 //! | receipt | 16: receipt |
 //!
 //! An answer:
@@ -39,8 +39,9 @@
 //! | 8 receipt of a lost write | |
 //! | 9 no receipt | |
 //!
-//! Keys and documents are slices of the buffer they came in. Documents are checked when they are read, because what walks
-//! them later relies on it, and a peer's certificate says who it is and not that it is well.
+//! Keys and documents are slices of the buffer they came in. Documents, and keys that are to be written, are checked when
+//! they are read, because what walks them later relies on it, and a peer's certificate says who it is and not that it
+//! is well.
 //! The time of an operation is its leader's, so none travels; there is no deadline either: a write that
 //! was handed to the log happens, whether or not anybody waits for it.
 //!
@@ -53,7 +54,7 @@ use super::RangeAddress;
 use crate::domain::document::Document;
 use crate::domain::ids::{RangeId, ReceiptId, TableId};
 use crate::domain::key::PackedKey;
-use crate::domain::limits::BODY_BYTES_MAX;
+use crate::domain::limits::{BODY_BYTES_MAX, PAGE_ITEMS_MAX};
 use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, RefusalKind, Timestamp};
 use crate::replication::entry;
@@ -195,6 +196,7 @@ impl Question {
             2 => {
                 let respond_async = reader.flags(FLAG_RESPOND_ASYNC)? != 0;
                 let entry = entry::decode(&reader.rest()).map_err(|_| WireError::Field("operation"))?;
+                entry.operation.key.decode().map_err(|_| WireError::Field("key"))?;
                 Question::Write { operation: entry.operation, respond_async }
             }
             3 => Question::List(reader.list()?),
@@ -405,6 +407,9 @@ impl Reader {
     fn list(&mut self) -> Result<ListRequest, WireError> {
         let flags = self.flags(FLAG_EVENTUAL | FLAG_DESCENDING | FLAG_END)?;
         let limit = self.u32()? as usize;
+        if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
+            return Err(WireError::Field("limit"));
+        }
         let start = key(self.counted()?)?;
         let end = if flags & FLAG_END == 0 { None } else { Some(key(self.rest())?) };
         let descending = flags & FLAG_DESCENDING != 0;

@@ -20,13 +20,13 @@ fn freshness() -> impl Strategy<Value = Consistency> {
 }
 
 fn question() -> impl Strategy<Value = Question> {
-    let list = (packed(), proptest::option::of(packed()), any::<u32>(), any::<bool>(), freshness());
+    let list = (packed(), proptest::option::of(packed()), 1..=PAGE_ITEMS_MAX, any::<bool>(), freshness());
     prop_oneof![
         (packed(), freshness()).prop_map(|(key, consistency)| Question::Read { key, consistency }),
         (operation(), any::<bool>())
             .prop_map(|(operation, respond_async)| Question::Write { operation, respond_async }),
         list.prop_map(|(start, end, limit, descending, consistency)| {
-            Question::List(ListRequest { start, end, limit: limit as usize, descending, consistency })
+            Question::List(ListRequest { start, end, limit, descending, consistency })
         }),
         any::<[u8; 16]>().prop_map(|receipt| Question::Receipt(ReceiptId::from_bytes(receipt))),
     ]
@@ -165,6 +165,30 @@ fn every_kind_of_refusal_has_its_number() {
                     unsupported-media-type,wrong-node,request-id-reused,too-slow,throttled,unavailable,outcome-unknown,\
                     damaged,internal";
     assert_eq!(names.join(",").replace('"', ""), expected);
+}
+
+#[test]
+fn what_would_harm_a_node_is_refused() {
+    let page = |limit| {
+        let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
+        Question::List(ListRequest { start, end: None, limit, descending: false, consistency })
+    };
+    for limit in [0, PAGE_ITEMS_MAX + 1] {
+        assert_eq!(Question::decode(&page(limit).encode(address())), Err(WireError::Field("limit")));
+    }
+    let key = PackedKey::new(&KeyValue::String("a".into()), None);
+    let elsewhere = [&[0; 4], &key.as_bytes()[4..]].concat();
+    for (key, expected) in [
+        (key.clone(), Ok(())),
+        (key.successor(), Err(WireError::Field("key"))),
+        (PackedKey::from_bytes(elsewhere.into()).unwrap(), Err(WireError::Field("key"))),
+    ] {
+        let change = crate::replication::operation::Change::Delete;
+        let preconditions = Default::default();
+        let operation = Operation { key, change, preconditions, request: None, receipt: None };
+        let question = Question::Write { operation, respond_async: false };
+        assert_eq!(Question::decode(&question.encode(address())).map(|_| ()), expected);
+    }
 }
 
 #[test]
