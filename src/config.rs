@@ -28,10 +28,11 @@ mod load;
 pub mod schema;
 mod values;
 
+pub use crate::domain::watermark::Watermark;
 pub use check::Problem;
 pub use example::example;
 pub use load::{ConfigError, Origin, Origins};
-pub use values::{Secret, Watermark};
+pub use values::Secret;
 
 use serde::Deserialize;
 use std::net::SocketAddr;

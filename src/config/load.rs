@@ -3,7 +3,7 @@
 //! gives both its value and its [`Origin`].
 
 use super::schema::{self, Kind, SETTINGS, Setting};
-use super::{Config, values::Watermark};
+use super::{Config, Watermark};
 use ::config::{File, FileFormat, Map, Source, Value, ValueKind};
 use std::collections::BTreeMap;
 use std::fmt;

@@ -17,6 +17,7 @@ pub mod refusal;
 pub mod rid;
 pub mod table;
 pub mod version;
+pub mod watermark;
 
 pub use ambient::{Clock, Random, Timestamp};
 pub use names::{TableName, TenantName};

@@ -70,7 +70,11 @@ pub fn node_settings(config: &Config) -> NodeSettings {
             memory_bytes_hard: tables_bytes.max(1 << 20),
             ..defaults.flush
         },
-        admission: AdmissionLimits { writes_max: config.limits.queue, ..AdmissionLimits::default() },
+        admission: AdmissionLimits {
+            writes_max: config.limits.queue,
+            disk_notice: config.limits.disk_notice,
+            disk_refuse: config.limits.disk_refuse,
+        },
         cache_bytes: config.memory.item_cache_mib << 20,
         open_files_max: config.limits.open_files,
         ..defaults

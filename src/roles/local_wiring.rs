@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use parking_lot::RwLock;
 
 use crate::domain::Refusal;
-use crate::domain::ids::{NodeId, TableId, TenantId};
-use crate::services::assignments::{HandedPart, KeyParts};
-use crate::services::control::ControlPlane;
+use crate::domain::ids::{NodeId, Role, TableId, TenantId};
+use crate::services::assignments::{HandedPart, HandedParts, KeyParts};
+use crate::services::control::remote::handed_parts;
+use crate::services::control::{ControlPlane, KeyOwner, SecretName};
 use crate::services::items::{Nodes, RangeRoute};
 use crate::services::range_reports::{NodeReporter, RangeReport, RangeReports};
 use crate::services::ranges::RangeService;
@@ -33,6 +34,17 @@ impl KeyParts for LocalKeyParts {
     async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal> {
         let versions = self.control.tenant_key_local(tenant).await?;
         Ok(versions.into_iter().map(|part| HandedPart { version: part.version, part: part.part }).collect())
+    }
+
+    async fn all(&self) -> Result<HandedParts, Refusal> {
+        let peer = KeyOwner { role: Role::Node, id: self.node.0 };
+        Ok(handed_parts(self.control.key_parts(peer).await?))
+    }
+
+    async fn in_use(&self, tenant: Option<TenantId>, version_min: u32) -> Result<(), Refusal> {
+        let peer = KeyOwner { role: Role::Node, id: self.node.0 };
+        let name = tenant.map_or(SecretName::Node(self.node), SecretName::Tenant);
+        self.control.key_in_use(peer, name, version_min).await.map(|_| ())
     }
 }
 

@@ -13,5 +13,6 @@ pub mod lifecycle;
 mod local_wiring;
 pub mod node_parts;
 pub mod one_process;
+pub mod own_keys;
 mod private_files;
 pub mod standalone;

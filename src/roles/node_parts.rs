@@ -3,7 +3,7 @@
 //! A node's folder holds, for each control plane it has joined, a folder of its own:
 //!
 //! ```text
-//! <data>/<plane>/node.key                        the node's own key at this plane, see [`super::key_files`]
+//! <data>/<plane>/node.key[.<version>]            the node's own key at this plane, see [`super::own_keys`]
 //! <data>/<plane>/node.db                         the node's own database
 //! <data>/<plane>/log/                            the commit log
 //! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
@@ -26,8 +26,11 @@ use crate::services::engine::flusher::FlushBudget;
 use crate::services::engine::keys::{NodeKeys, PartVersions};
 use crate::services::engine::log_keys::CommitLogKeys;
 use crate::services::engine::notices::Notices;
+use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
+use crate::services::key_rounds::KeyRounds;
 use crate::services::notices::NoticeWriter;
+use crate::services::retirement::Retirement;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::LogOptions;
 use crate::storage::node_database::NodeDatabase;
@@ -35,7 +38,8 @@ use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
 
-use super::key_files::{KeyFileError, Passphrase, read_or_make_key};
+use super::key_files::{KeyFileError, Passphrase};
+use super::own_keys::OwnKeys;
 
 /// Sizes and limits of a node.
 #[derive(Debug, Clone)]
@@ -54,6 +58,8 @@ pub struct NodeSettings {
     pub cache_pages: u32,
     /// Seconds without a sign of life after which the node counts as silent.
     pub alive_seconds: u32,
+    /// Seconds between two looks for new versions of key parts at control.
+    pub key_round_seconds: u64,
 }
 
 impl Default for NodeSettings {
@@ -70,6 +76,7 @@ impl Default for NodeSettings {
             open_files_max: 256,
             cache_pages: 2000,
             alive_seconds: 10,
+            key_round_seconds: 60,
         }
     }
 }
@@ -133,21 +140,26 @@ pub async fn start(
     settings: NodeSettings,
     coordinator: Arc<dyn Coordinator>,
     parts: Arc<dyn KeyParts>,
-    passphrase: Option<&Passphrase>,
+    passphrase: Option<Arc<Passphrase>>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<RunningNode, StartError> {
     let folder = identity.data.join(identity.plane.to_string());
-    let own = read_or_make_key(&folder.join("node.key"), passphrase, &*random)?;
+    let (own_file, own) = OwnKeys::open(&folder, passphrase, Arc::clone(&random))?;
     let mut at_control = PartVersions::default();
     for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
         at_control.add(handed.version, handed.part);
     }
-    let keys = Arc::new(NodeKeys::new(PartVersions::single(1, own), at_control));
+    let keys = Arc::new(NodeKeys::new(own, at_control));
     let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
-    let database: Arc<dyn NodeDatabase> =
-        SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, &*file_keys, &*random)
-            .map_err(|error| StartError(error.to_string()))?;
+    let database: Arc<dyn NodeDatabase> = SqliteNodeDatabase::open(
+        &identity.data,
+        identity.plane,
+        identity.node,
+        Arc::clone(&file_keys),
+        Arc::clone(&random),
+    )
+    .map_err(|error| StartError(error.to_string()))?;
     take_tenant_keys(&keys, &database, &*parts).await?;
 
     let notices = Arc::new(Notices::default());
@@ -159,11 +171,25 @@ pub async fn start(
         Arc::clone(&engine),
         Arc::clone(&keys),
         Arc::clone(&database),
-        parts,
+        Arc::clone(&parts),
         Arc::clone(&random),
     );
+    let retirement = Retirement::new(
+        identity.plane,
+        Arc::clone(&coordinator),
+        Arc::clone(&engine),
+        Arc::clone(&keys),
+        Arc::clone(&database),
+        Arc::clone(&parts),
+        Arc::clone(&clock),
+    );
+    let (own_file, rotated) = (Arc::new(own_file), Arc::clone(&database));
+    let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), rotated, own_file, random));
+    let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
     let tasks = vec![
         tokio::spawn(assignments.follow()),
+        tokio::spawn(retirement.follow()),
+        tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(stay_alive(identity.node, identity.details, settings.alive_seconds, Arc::clone(&coordinator))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),

@@ -256,7 +256,7 @@ impl Ground {
         let identity = NodeIdentity { node, plane: self.control.plane(), data, details };
         let parts = Arc::new(LocalKeyParts { control: Arc::clone(&self.control), node });
         let coordinator: Arc<dyn Coordinator> = Arc::new(self.store.handle(Writer::Node(node)));
-        let (settings, passphrase) = (self.options.node.clone(), self.options.passphrase.as_deref());
+        let (settings, passphrase) = (self.options.node.clone(), self.options.passphrase.clone());
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
         node_parts::start(identity, settings, coordinator, parts, passphrase, clock, random).await
     }

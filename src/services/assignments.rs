@@ -35,14 +35,28 @@ pub struct HandedPart {
     pub part: Key256,
 }
 
+/// All parts that control hands to a node, each with all versions that are in use.
+#[derive(Debug, Clone, Default)]
+pub struct HandedParts {
+    /// The node's own part.
+    pub node: Vec<HandedPart>,
+    /// Those of the tenants it holds ranges of.
+    pub tenants: Vec<(TenantId, Vec<HandedPart>)>,
+}
+
 /// Where the parts at the control plane come from: control itself in one process, its inside
 /// listener across processes. Control hands a node only what is the node's.
 #[async_trait]
 pub trait KeyParts: Send + Sync + 'static {
     /// This node's own part, all versions that are in use.
     async fn node_part(&self) -> Result<Vec<HandedPart>, Refusal>;
-    /// A tenant's part, all versions that are in use.
+    /// A tenant's part, all versions that are in use. `NotFound` says that control has none (any more).
     async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal>;
+    /// All of them at once.
+    async fn all(&self) -> Result<HandedParts, Refusal>;
+    /// Says which version of a part is the lowest that anything at this node is still wrapped by: where all
+    /// holders have moved on, control destroys the version before. The node's own part, or a tenant's.
+    async fn in_use(&self, tenant: Option<TenantId>, version_min: u32) -> Result<(), Refusal>;
 }
 
 /// See the module's essay.
@@ -88,7 +102,7 @@ pub async fn ready_tenant(
     Ok(())
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refusal> {
     tokio::task::spawn_blocking(work)

@@ -78,7 +78,7 @@ impl NodeReporter {
     fn read(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
         let failed = |error| Refusal::unavailable(format!("the node's files: {error}"), 5);
         let mut counted = BTreeMap::new();
-        for replica in self.engine.replicas().into_iter().filter(|replica| replica.table.id == table) {
+        for replica in self.engine.replicas().into_iter().filter(|replica| replica.name.table == table) {
             // One whose file cannot be read still has a description, with the number that was last recorded.
             if let Ok(count) = replica.item_count() {
                 counted.insert(replica.name.range, count);

@@ -1,13 +1,16 @@
 //! The contract of a node's own database, at one control plane: which replicas it has, how far each
 //! is durable, and the node's parts of the tenants' keys. Every call answers after the disk has it.
 
+use std::collections::BTreeSet;
+
 use crate::crypto::Key256;
+use crate::domain::Timestamp;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{TableName, TenantName};
 
-use super::store::{ReplicaName, StoreError};
+use super::store::{ReplicaName, RewrapStep, StoreError};
 
 /// How far a replica's file is known to be synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +30,9 @@ pub struct DurableMark {
 pub enum ReplicaState {
     /// It serves.
     Serving,
-    /// Its table was deleted; the file is kept until the table can no longer be brought back.
-    Dropped,
+    /// Its table was deleted, at that time by this node's clock; the file is kept until the table can no
+    /// longer be brought back.
+    Dropped(Timestamp),
     /// Its file is damaged and was set aside.
     Damaged,
 }
@@ -100,6 +104,10 @@ pub trait NodeDatabase: Send + Sync + 'static {
     fn tenant_keys(&self) -> Result<Vec<TenantKeyPart>, StoreError>;
     /// Adds a part.
     fn add_tenant_key(&self, part: &TenantKeyPart) -> Result<(), StoreError>;
+    /// One step of wrapping the database's own key anew, under the node's newest key; synced. May be repeated.
+    fn rewrap(&self, step: RewrapStep) -> Result<(), StoreError>;
+    /// Versions of the node's key that the database's own key is wrapped under.
+    fn key_versions(&self) -> Result<BTreeSet<u32>, StoreError>;
     /// Destroys a tenant's parts: all versions, or those below `below_version`.
     fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError>;
 }

@@ -5,6 +5,7 @@
 //! A store is written by one caller at a time (the flusher) and read by many. All calls block:
 //! callers keep them off async workers.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::domain::Timestamp;
@@ -147,6 +148,15 @@ pub trait RangeStore: Send + Sync + 'static {
     fn verify(&self) -> Result<(), StoreError>;
 }
 
+/// The two steps of wrapping the keys of files anew: between them old and new key both open each file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewrapStep {
+    /// Wrap each file's key under its owner's newest key, too.
+    AddNew,
+    /// Forget what is wrapped under any other key.
+    DropOld,
+}
+
 /// The place that keeps stores.
 pub trait StoreKeeper: Send + Sync + 'static {
     /// A new, empty store. An error where there is one of this name.
@@ -157,4 +167,9 @@ pub trait StoreKeeper: Send + Sync + 'static {
     fn remove(&self, name: ReplicaName) -> Result<(), StoreError>;
     /// Sets a damaged store aside, for people to look at; the name is free afterwards.
     fn set_aside(&self, name: ReplicaName) -> Result<String, StoreError>;
+    /// One step of wrapping the keys of all of a tenant's files anew, under the tenant's newest key, those set aside
+    /// included; synced. Stores may be in use meanwhile. May be repeated. How many files there are.
+    fn rewrap(&self, tenant: TenantId, step: RewrapStep) -> Result<usize, StoreError>;
+    /// Versions of the tenant's key that the key of some file is wrapped under.
+    fn key_versions(&self, tenant: TenantId) -> Result<BTreeSet<u32>, StoreError>;
 }

@@ -11,6 +11,7 @@ use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
 use dstore::domain::key::{KeyType, KeyValue, PackedKey};
 use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::watermark::Watermark;
 use dstore::domain::{Random, TableName, TenantName, Timestamp};
 use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions};
 use dstore::roles::ambient;
@@ -19,6 +20,7 @@ use dstore::services::engine::flusher::FlushBudget;
 use dstore::services::engine::keys::{NodeKeys, PartVersions};
 use dstore::services::engine::log_keys::CommitLogKeys;
 use dstore::services::engine::notices::Notices;
+use dstore::services::engine::opening::EngineError;
 use dstore::services::engine::{Engine, EngineOptions, EngineParts};
 use dstore::services::ports::{Consistency, ListRequest, ReceiptState, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
@@ -30,10 +32,15 @@ use dstore::storage::sqlite::node_database::SqliteNodeDatabase;
 use dstore::storage::sqlite::range_store::FileOptions;
 use dstore::storage::store::ReplicaName;
 
+pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
+pub const NODE: NodeId = NodeId(uuid::Uuid::from_bytes([8; 16]));
+
 /// A node over a folder, with keys that are the same at every start.
 pub struct Node {
     pub engine: Arc<Engine>,
     pub notices: Arc<Notices>,
+    pub keys: Arc<NodeKeys>,
+    pub database: Arc<dyn NodeDatabase>,
 }
 
 pub fn key(byte: u8) -> Key256 {
@@ -55,24 +62,39 @@ pub fn small() -> EngineOptions {
             ..LogOptions::default()
         },
         flush: FlushBudget { memory_bytes_soft: 1 << 20, memory_bytes_hard: 8 << 20, checkpoint_bytes: 1 << 20 },
-        admission: AdmissionLimits { free_disk_bytes_min: 1, ..AdmissionLimits::default() },
+        admission: AdmissionLimits {
+            disk_notice: Watermark::Bytes(1),
+            disk_refuse: Watermark::Bytes(1),
+            ..AdmissionLimits::default()
+        },
         cache_bytes: 1 << 20,
         apply_lanes: 2,
     }
 }
 
 pub fn open(folder: &Path, options: EngineOptions) -> Node {
-    let (plane, node) = (PlaneId::from_bytes([7; 16]), NodeId::from_bytes([8; 16]));
-    let random: Arc<dyn Random> = ambient::random();
     let keys = Arc::new(NodeKeys::new(PartVersions::single(1, key(1)), PartVersions::single(1, key(2))));
     for number in 1..=120 {
         keys.add_tenant_at_node(tenant(number), 1, Key256::new([number; 32].map(|byte| byte | 0x80)));
         keys.add_tenant_at_control(tenant(number), 1, Key256::new(std::array::from_fn(|at| number ^ at as u8)));
     }
+    try_open(folder, options, keys, |_| {}).expect("the engine opens")
+}
+
+/// A node with these keys; `prepare` sees its database before the engine opens.
+pub fn try_open(
+    folder: &Path,
+    options: EngineOptions,
+    keys: Arc<NodeKeys>,
+    prepare: impl FnOnce(&dyn NodeDatabase),
+) -> Result<Node, EngineError> {
+    let (plane, node) = (PLANE, NODE);
+    let random: Arc<dyn Random> = ambient::random();
     let file_keys: Arc<dyn FileKeys> = keys.clone();
     dstore::storage::vfs::register(random.clone()).expect("the VFS registers");
     let database: Arc<dyn NodeDatabase> =
-        SqliteNodeDatabase::open(folder, plane, node, &*file_keys, &*random).expect("the node's database opens");
+        SqliteNodeDatabase::open(folder, plane, node, file_keys.clone(), random.clone())?;
+    prepare(&*database);
     let notices = Arc::new(Notices::default());
     let keeper = KeeperOptions { open_files_max: 16, file: FileOptions { cache_pages: 200 } };
     let parts = EngineParts {
@@ -85,8 +107,8 @@ pub fn open(folder: &Path, options: EngineOptions) -> Node {
         notices: notices.clone(),
     };
     let options = EngineOptions { log_folder: folder.join(plane.to_string()).join("log"), ..options };
-    let engine = Engine::open(parts, options).expect("the engine opens");
-    Node { engine, notices }
+    let engine = Engine::open(parts, options)?;
+    Ok(Node { engine, notices, keys, database })
 }
 
 pub fn table(number: u8) -> TableDefinition {
@@ -109,6 +131,13 @@ pub fn table(number: u8) -> TableDefinition {
 }
 
 pub fn create(node: &Node, number: u8) -> RangeAddress {
+    let record = record(number);
+    node.engine.create_replica(&record).expect("the replica is made");
+    RangeAddress { table: record.name.table, range: record.name.range }
+}
+
+/// The only range of a table, and its replica.
+pub fn record(number: u8) -> ReplicaRecord {
     let table = table(number);
     let name = ReplicaName {
         tenant: table.tenant_id,
@@ -116,8 +145,7 @@ pub fn create(node: &Node, number: u8) -> RangeAddress {
         range: RangeId::from_bytes([number; 16]),
         replica: ReplicaId::from_bytes([number; 16]),
     };
-    let address = RangeAddress { table: table.id, range: name.range };
-    let record = ReplicaRecord {
+    ReplicaRecord {
         name,
         hashes: HashRange::FULL,
         table,
@@ -125,9 +153,12 @@ pub fn create(node: &Node, number: u8) -> RangeAddress {
         durable_index: 0,
         quantity: 0,
         state: ReplicaState::Serving,
-    };
-    node.engine.create_replica(&record).expect("the replica is made");
-    address
+    }
+}
+
+/// The folder of the node's only control plane.
+pub fn plane_folder(folder: &Path) -> std::path::PathBuf {
+    folder.join(PLANE.to_string())
 }
 
 pub fn packed(id: &str) -> PackedKey {
@@ -148,14 +179,14 @@ pub fn put(id: &str, text: &str) -> Operation {
     }
 }
 
-async fn apply(node: &Node, address: RangeAddress, operation: Operation) -> Outcome {
+pub async fn apply(node: &Node, address: RangeAddress, operation: Operation) -> Outcome {
     match node.engine.write(address, operation, false).await.expect("the write is taken") {
         WriteAnswer::Applied(outcome) => outcome,
         WriteAnswer::Queued => panic!("nobody asked for that"),
     }
 }
 
-async fn read(node: &Node, address: RangeAddress, id: &str) -> Option<String> {
+pub async fn read(node: &Node, address: RangeAddress, id: &str) -> Option<String> {
     let item = node.engine.read(address, packed(id), Consistency::Strong).await.expect("the read is answered");
     item.map(|item| item.document.to_json())
 }

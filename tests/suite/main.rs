@@ -3,7 +3,10 @@
 
 mod dev;
 mod engine;
+mod full_disk;
 mod newcomer;
 mod process;
 mod ranges;
+mod retirement;
+mod rotation;
 mod standalone;

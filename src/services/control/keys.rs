@@ -125,10 +125,17 @@ impl ControlPlane {
     /// A tenant's part for a node, which must have ranges of the tenant.
     ///
     /// # Errors
-    /// `Denied` for anyone else.
+    /// `NotFound` for a node where there is no such part (any more): it may destroy its own. `Denied` for
+    /// anyone else.
     pub async fn tenant_key_parts(&self, peer: KeyOwner, tenant: TenantId) -> Result<Vec<KeyPart>, Refusal> {
         self.member_check(peer).await?;
-        if peer.role != Role::Node || !self.tenants_on(NodeId(peer.id)).await?.contains(&tenant) {
+        if peer.role != Role::Node {
+            return Err(not_yours());
+        }
+        if self.secret_record(SecretName::Tenant(tenant)).await?.is_none() {
+            return Err(Refusal::not_found("this control plane has no key of that tenant"));
+        }
+        if !self.tenants_on(NodeId(peer.id)).await?.contains(&tenant) {
             return Err(not_yours());
         }
         self.parts_of(SecretName::Tenant(tenant)).await

@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 
 use crate::coordination::values::from_json;
 use crate::coordination::{Coordinator, layout};
-use crate::domain::ids::{Role, TenantId};
+use crate::domain::ids::{NodeId, Role, TenantId};
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Refusal, TableName, TenantName};
-use crate::services::assignments::HandedPart;
+use crate::services::assignments::{HandedPart, HandedParts};
 use crate::services::ports::{Caller, Catalog, Creation};
 use crate::transport::client::JsonClient;
 use crate::transport::pki::certificate_request;
@@ -155,6 +155,30 @@ impl crate::services::assignments::KeyParts for RemoteControl {
 
     async fn tenant_part(&self, tenant: TenantId) -> Result<Vec<HandedPart>, Refusal> {
         Ok(self.tenant_key_parts(tenant).await?.into_iter().map(handed).collect())
+    }
+
+    async fn all(&self) -> Result<HandedParts, Refusal> {
+        Ok(handed_parts(self.key_parts().await?))
+    }
+
+    async fn in_use(&self, tenant: Option<TenantId>, version_min: u32) -> Result<(), Refusal> {
+        let name = match tenant {
+            Some(tenant) => SecretName::Tenant(tenant),
+            None => {
+                let peer = self.identity.peer().map_err(|problem| Refusal::internal(problem.to_string()))?;
+                SecretName::Node(NodeId(peer.id))
+            }
+        };
+        self.key_in_use(name, version_min).await.map(|_| ())
+    }
+}
+
+/// What a node is handed, of what control gives.
+pub fn handed_parts(parts: KeyParts) -> HandedParts {
+    let all = |parts: Vec<KeyPart>| parts.into_iter().map(handed).collect();
+    HandedParts {
+        node: all(parts.own),
+        tenants: parts.tenants.into_iter().map(|(tenant, parts)| (tenant, all(parts))).collect(),
     }
 }
 

@@ -1,11 +1,16 @@
 //! Admission: what a node refuses before it hurts. Past a limit writes get "unavailable" with a
 //! time to come back, while reads and deletes still work; a notice is written before the limit is
 //! reached, once for each time it comes near.
+//!
+//! Three things are bounded: the writes under way, here; the disk, here, by two watermarks that the
+//! role sets (bytes, or a part of the disk, which may grow while the node runs); and memory, by the
+//! flusher, which alone knows how much there is.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::domain::Refusal;
+use crate::domain::watermark::Watermark;
 
 use super::notices::Notices;
 
@@ -14,13 +19,15 @@ use super::notices::Notices;
 pub struct AdmissionLimits {
     /// Writes under way at once, over all ranges.
     pub writes_max: usize,
-    /// Free bytes on the disk under which writes are refused; a notice comes at twice as much.
-    pub free_disk_bytes_min: u64,
+    /// Free space on the disk under which a notice is written.
+    pub disk_notice: Watermark,
+    /// Free space on the disk under which writes are refused.
+    pub disk_refuse: Watermark,
 }
 
 impl Default for AdmissionLimits {
     fn default() -> Self {
-        Self { writes_max: 20_000, free_disk_bytes_min: 256 << 20 }
+        Self { writes_max: 20_000, disk_notice: Watermark::Bytes(2048 << 20), disk_refuse: Watermark::Bytes(512 << 20) }
     }
 }
 
@@ -28,7 +35,7 @@ impl Default for AdmissionLimits {
 pub struct Admission {
     limits: AdmissionLimits,
     writes: AtomicUsize,
-    free_disk_bytes: AtomicU64,
+    disk_is_low: AtomicBool,
     low_disk_noticed: AtomicBool,
     queue_noticed: AtomicBool,
     refused: AtomicU64,
@@ -50,7 +57,7 @@ impl Admission {
         Self {
             limits,
             writes: AtomicUsize::new(0),
-            free_disk_bytes: AtomicU64::new(u64::MAX),
+            disk_is_low: AtomicBool::new(false),
             low_disk_noticed: AtomicBool::new(false),
             queue_noticed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
@@ -63,7 +70,7 @@ impl Admission {
     /// # Errors
     /// `Unavailable` where the queue or the disk is full; deletes are let through a full disk.
     pub fn admit(&self, frees_space: bool) -> Result<Place<'_>, Refusal> {
-        if !frees_space && self.free_disk_bytes.load(Ordering::Relaxed) < self.limits.free_disk_bytes_min {
+        if !frees_space && self.disk_is_low.load(Ordering::Relaxed) {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Refusal::unavailable(
                 "this node's disk is nearly full: it takes deletes and serves reads, but no other writes until space is freed",
@@ -88,19 +95,21 @@ impl Admission {
         Ok(place)
     }
 
-    /// Takes in how many bytes are free on the disk.
-    pub fn note_free_disk(&self, bytes: u64) {
-        self.free_disk_bytes.store(bytes, Ordering::Relaxed);
-        let near = bytes < self.limits.free_disk_bytes_min.saturating_mul(2);
-        if near && !self.low_disk_noticed.swap(true, Ordering::Relaxed) {
+    /// Takes in how many bytes are free on the disk, of how many.
+    pub fn note_disk(&self, free: u64, total: u64) {
+        let refuse = self.limits.disk_refuse.bytes(total);
+        // A notice has to come first, whatever the settings say.
+        let notice = self.limits.disk_notice.bytes(total).max(refuse.saturating_add(refuse / 4));
+        if free < notice && !self.low_disk_noticed.swap(true, Ordering::Relaxed) {
             self.notices.write(format!(
                 "the disk has {} MiB left; below {} MiB this node refuses writes. Free space or add a node",
-                bytes >> 20,
-                self.limits.free_disk_bytes_min >> 20
+                free >> 20,
+                refuse >> 20
             ));
-        } else if !near {
+        } else if free >= notice {
             self.low_disk_noticed.store(false, Ordering::Relaxed);
         }
+        self.disk_is_low.store(free < refuse, Ordering::Relaxed);
     }
 
     /// Writes refused so far.
@@ -115,23 +124,38 @@ mod tests {
 
     fn admission(writes_max: usize) -> (Admission, Arc<Notices>) {
         let notices = Arc::new(Notices::default());
-        (Admission::new(AdmissionLimits { writes_max, free_disk_bytes_min: 100 }, Arc::clone(&notices)), notices)
+        let limits =
+            AdmissionLimits { writes_max, disk_notice: Watermark::Percent(20), disk_refuse: Watermark::Bytes(100) };
+        (Admission::new(limits, Arc::clone(&notices)), notices)
     }
 
     #[test]
     fn a_notice_comes_before_the_disk_is_full_and_deletes_pass_afterwards() {
         let (admission, notices) = admission(10);
-        admission.note_free_disk(150);
+        admission.note_disk(200, 1000);
+        assert!(notices.take().is_empty());
+        admission.note_disk(150, 1000);
         assert_eq!(notices.take().len(), 1);
         assert!(admission.admit(false).is_ok());
-        admission.note_free_disk(99);
+        admission.note_disk(99, 1000);
         assert!(notices.take().is_empty(), "told once");
         assert_eq!(admission.admit(false).err().and_then(|refusal| refusal.retry_after_seconds), Some(10));
         assert!(admission.admit(true).is_ok());
-        admission.note_free_disk(1000);
+        admission.note_disk(1000, 1000);
         assert!(admission.admit(false).is_ok());
-        admission.note_free_disk(150);
+        admission.note_disk(150, 1000);
         assert_eq!(notices.take().len(), 1, "told again, since it was well in between");
+    }
+
+    #[test]
+    fn the_notice_comes_first_even_where_the_settings_have_it_later() {
+        let notices = Arc::new(Notices::default());
+        let limits =
+            AdmissionLimits { writes_max: 1, disk_notice: Watermark::Bytes(10), disk_refuse: Watermark::Bytes(1000) };
+        let admission = Admission::new(limits, Arc::clone(&notices));
+        admission.note_disk(1200, 5000);
+        assert_eq!(notices.take().len(), 1);
+        assert!(admission.admit(false).is_ok());
     }
 
     #[test]

@@ -52,6 +52,7 @@ pub struct Flusher {
     nudged: Condvar,
     progress: Notify,
     failing: AtomicBool,
+    memory_noticed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -78,6 +79,7 @@ impl Flusher {
             nudged: Condvar::new(),
             progress: Notify::new(),
             failing: AtomicBool::new(false),
+            memory_noticed: AtomicBool::new(false),
         })
     }
 
@@ -102,7 +104,26 @@ impl Flusher {
         let total = self.bytes.fetch_add(growth, Ordering::Relaxed) + growth;
         if total as usize > self.budget.memory_bytes_soft {
             self.nudge(|nudge| nudge.look = true);
+            self.notice_memory(total as usize);
         }
+    }
+
+    /// Tells, once for each time it comes near, that writers are about to be held back.
+    fn notice_memory(&self, bytes: usize) {
+        let near = self.budget.memory_bytes_hard / 10 * 9;
+        if bytes > near.max(self.budget.memory_bytes_soft) && !self.memory_noticed.swap(true, Ordering::Relaxed) {
+            self.notices.write(format!(
+                "{} MiB of writes wait in memory to be written to files; at {} MiB writers are held back and then refused. The disk is too slow, full, or failing",
+                bytes >> 20,
+                self.budget.memory_bytes_hard >> 20
+            ));
+        }
+    }
+
+    /// Forgets a replica that is being removed; what it had in memory goes with it.
+    pub fn forget(&self, replica: &Replica) {
+        self.dirty.lock().remove(&replica.number);
+        self.unsynced.lock().remove(&replica.number);
     }
 
     /// Asks for everything in memory to be flushed and made durable: the log is over its budget.
@@ -194,7 +215,7 @@ impl Flusher {
 
     fn flush(&self, replica: &Arc<Replica>) -> Result<(), StoreError> {
         if replica.damage().is_some() {
-            self.dirty.lock().remove(&replica.number);
+            self.forget(replica);
             return Ok(());
         }
         replica.flush()?;
@@ -210,6 +231,9 @@ impl Flusher {
     fn recount(&self) {
         let total: usize = self.dirty.lock().values().map(|replica| replica.memory_bytes()).sum();
         self.bytes.store(total as u64, Ordering::Relaxed);
+        if total <= self.budget.memory_bytes_soft {
+            self.memory_noticed.store(false, Ordering::Relaxed);
+        }
     }
 
     fn report(&self, replica: &Replica, error: &StoreError) {

@@ -51,25 +51,45 @@ impl PartVersions {
         self.0.last_key_value().map(|(version, key)| (*version, key))
     }
 
+    /// All versions, ascending.
+    pub fn all(&self) -> Vec<(u32, Key256)> {
+        self.0.iter().map(|(version, key)| (*version, key.clone())).collect()
+    }
+
+    /// Whether it is being rotated: there is an older version.
+    pub fn is_rotating(&self) -> bool {
+        self.0.len() > 1
+    }
+
     fn get(&self, version: u32) -> Option<&Key256> {
         self.0.get(&version)
     }
 }
 
+/// The highest version that the node's own key can have.
+pub const OWN_VERSION_MAX: u32 = 255;
+/// The highest version that the other parts can have.
+pub const PART_VERSION_MAX: u32 = 4095;
+
 /// The parts of a combined key, by version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Versions {
-    own: u32,
-    at_node: u32,
-    at_control: u32,
+pub struct Versions {
+    /// The node's own key.
+    pub own: u32,
+    /// The tenant's part at this node; 0 where there is none.
+    pub at_node: u32,
+    /// The part at the control plane.
+    pub at_control: u32,
 }
 
 impl Versions {
-    fn pack(self) -> u32 {
+    /// As one number; see the module's essay.
+    pub fn pack(self) -> u32 {
         (self.own << 24) | (self.at_node << 12) | self.at_control
     }
 
-    fn unpack(packed: u32) -> Self {
+    /// Back from one number.
+    pub fn unpack(packed: u32) -> Self {
         Self { own: packed >> 24, at_node: (packed >> 12) & 0xfff, at_control: packed & 0xfff }
     }
 }
@@ -117,6 +137,40 @@ impl NodeKeys {
     /// Adds a version of a tenant's part at the control plane.
     pub fn add_tenant_at_control(&self, tenant: TenantId, version: u32, key: Key256) {
         self.parts.write().tenants.entry(tenant).or_default().at_control.add(version, key);
+    }
+
+    /// The node's own key, all versions, ascending.
+    pub fn own(&self) -> PartVersions {
+        self.parts.read().own.clone()
+    }
+
+    /// The node's part at the control plane.
+    pub fn node_at_control(&self) -> PartVersions {
+        self.parts.read().node_at_control.clone()
+    }
+
+    /// The tenant's part at this node, and the one at the control plane.
+    pub fn tenant(&self, tenant: TenantId) -> Option<(PartVersions, PartVersions)> {
+        self.parts.read().tenants.get(&tenant).map(|parts| (parts.at_node.clone(), parts.at_control.clone()))
+    }
+
+    /// The tenants of which both parts are here.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let parts = self.parts.read();
+        let is_whole = |parts: &TenantParts| parts.at_node.newest().is_some() && parts.at_control.newest().is_some();
+        parts.tenants.iter().filter(|(_, parts)| is_whole(parts)).map(|(tenant, _)| *tenant).collect()
+    }
+
+    /// Whether any part is being rotated.
+    pub fn is_rotating(&self) -> bool {
+        let parts = self.parts.read();
+        let of_tenants = parts.tenants.values().flat_map(|tenant| [&tenant.at_node, &tenant.at_control]);
+        of_tenants.chain([&parts.own, &parts.node_at_control]).any(PartVersions::is_rotating)
+    }
+
+    /// Forgets versions of the node's part at the control plane below `version`.
+    pub fn drop_node_at_control_below(&self, version: u32) {
+        self.parts.write().node_at_control.drop_below(version);
     }
 
     /// Forgets versions of the node's own key below `version`: nothing names them any more.
@@ -183,6 +237,14 @@ impl FileKeys for NodeKeys {
                 }
             }
         };
+        let is_too_high = versions.own > OWN_VERSION_MAX
+            || versions.at_node > PART_VERSION_MAX
+            || versions.at_control > PART_VERSION_MAX;
+        if is_too_high {
+            return Err(KeyUnavailable(format!(
+                "a part of the key of {owner} was rotated more often than is possible"
+            )));
+        }
         combine(&parts, owner, versions).map(|key| VersionedKey { version: versions.pack(), key })
     }
 

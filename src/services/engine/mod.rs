@@ -11,8 +11,9 @@
 //! A read looks into memory, then into a cache ([`item_cache`]), and only then, on a thread of its
 //! own, into the file; pages are merged from both ([`scan`]).
 //!
-//! A restart ([`opening`]) replays from the log what the files do not have. The keys of all that is
-//! sealed are put together in [`keys`].
+//! A restart ([`opening`]) replays from the log what the files do not have. Replicas are made, taken out
+//! of service, brought back and removed for good in [`lifetimes`]. The keys of all that is sealed are
+//! put together in [`keys`], and rotated in [`rotation`].
 //!
 //! With one replica a range's group has one member: an entry is committed when it is durable. The
 //! records, their order and the apply path are those of a replicated range.
@@ -22,11 +23,13 @@ pub mod apply_stage;
 pub mod flusher;
 pub mod item_cache;
 pub mod keys;
+pub mod lifetimes;
 pub mod log_keys;
 pub mod memory_table;
 pub mod notices;
 pub mod opening;
 pub mod replica;
+pub mod rotation;
 pub mod scan;
 pub mod service;
 

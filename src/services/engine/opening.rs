@@ -30,6 +30,7 @@ use super::admission::{Admission, AdmissionLimits};
 use super::apply_stage::{ApplyStage, Proposal};
 use super::flusher::{FlushBudget, Flusher};
 use super::item_cache::ItemCache;
+use super::lifetimes::RetiredReplica;
 use super::notices::Notices;
 use super::replica::{Replica, StartingPoint};
 use crate::services::ranges::RangeAddress;
@@ -85,10 +86,13 @@ pub enum EngineError {
 
 /// A node's storage engine; see the essay of the folder.
 pub struct Engine {
-    parts: EngineParts,
+    pub(super) parts: EngineParts,
     options: EngineOptions,
     log: Arc<CommitLog<Proposal>>,
-    replicas: RwLock<HashMap<RangeId, Arc<Replica>>>,
+    pub(super) replicas: RwLock<HashMap<RangeId, Arc<Replica>>>,
+    pub(super) retired: RwLock<HashMap<RangeId, RetiredReplica>>,
+    /// Held shared by whoever makes a file, alone by whoever counts what they are wrapped by.
+    pub(super) making_files: RwLock<()>,
     cache: Arc<ItemCache>,
     flusher: Arc<Flusher>,
     admission: Admission,
@@ -208,22 +212,37 @@ impl Engine {
             options,
             log,
             replicas: RwLock::default(),
+            retired: RwLock::default(),
+            making_files: RwLock::default(),
             flusher,
             numbers: AtomicU64::new(1),
             threads: Mutex::new(Some(Threads { flusher: thread, sink })),
         });
         engine.bring_up(records, replayed)?;
+        // Before the first write, so that none is taken on a disk that is full already.
+        engine.look_after();
         Ok(engine)
     }
 
     fn bring_up(self: &Arc<Self>, records: Vec<ReplicaRecord>, mut replayed: Replayed) -> Result<(), EngineError> {
         for record in records {
+            let is_dropped = matches!(record.state, ReplicaState::Dropped(_));
+            if is_dropped && replayed.removed.contains(&record.name.range) {
+                self.finish_purge(record.name)?;
+                continue;
+            }
             let entries = replayed.entries.remove(&record.name.range).unwrap_or_default();
             let unreadable = replayed.unreadable.get(&record.name.range).copied();
             self.log.set_durable(record.name.range, record.durable_index);
             let replica = self.restore(&record, entries, unreadable)?;
-            if record.state == ReplicaState::Serving {
-                self.replicas.write().insert(record.name.range, replica);
+            match record.state {
+                ReplicaState::Serving => {
+                    self.replicas.write().insert(record.name.range, replica);
+                }
+                ReplicaState::Dropped(at) => {
+                    self.retired.write().insert(record.name.range, RetiredReplica { replica, at });
+                }
+                ReplicaState::Damaged => {}
             }
         }
         for (range, entries) in replayed.entries {
@@ -281,6 +300,7 @@ impl Engine {
             );
             return Ok(replica);
         }
+        let _a_file_is_made = self.making_files.read();
         let aside = self.parts.keeper.set_aside(record.name)?;
         let fresh = self.parts.keeper.create(record.name)?;
         self.parts.notices.write(format!(
@@ -336,7 +356,12 @@ impl Engine {
         replica.mark_damaged(reason.to_owned());
     }
 
-    fn make_replica(&self, record: &ReplicaRecord, store: Arc<dyn RangeStore>, start: StartingPoint) -> Arc<Replica> {
+    pub(super) fn make_replica(
+        &self,
+        record: &ReplicaRecord,
+        store: Arc<dyn RangeStore>,
+        start: StartingPoint,
+    ) -> Arc<Replica> {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let table = Arc::new(record.table.clone());
         Arc::new(Replica::new(
@@ -349,49 +374,6 @@ impl Engine {
             Arc::clone(&self.cache),
             start,
         ))
-    }
-
-    /// Starts an empty range on this node. Blocks on disk. Asked again, it does nothing.
-    ///
-    /// # Errors
-    /// Where the file or the node's database cannot be written.
-    pub fn create_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
-        if self.replicas.read().contains_key(&record.name.range) {
-            return Ok(());
-        }
-        // A file without a record is left over from an attempt that did not end: nothing was acknowledged in it.
-        self.parts.keeper.remove(record.name)?;
-        let store = self.parts.keeper.create(record.name)?;
-        self.parts.database.put_replica(record)?;
-        let start = StartingPoint { last_index: 0, applied_index: 0, durable_index: 0 };
-        let replica = self.make_replica(record, store, start);
-        self.replicas.write().entry(record.name.range).or_insert(replica);
-        Ok(())
-    }
-
-    /// Takes a range out of service and keeps its file, since its table may be brought back.
-    ///
-    /// # Errors
-    /// Where the node's database cannot be written.
-    pub fn retire_replica(&self, range: RangeId) -> Result<(), StoreError> {
-        let Some(replica) = self.replicas.write().remove(&range) else { return Ok(()) };
-        let mut record = self.record_of(&replica);
-        record.state = ReplicaState::Dropped;
-        replica.mark_damaged("the table was deleted".to_owned());
-        replica.flush()?;
-        self.parts.database.put_replica(&record)
-    }
-
-    fn record_of(&self, replica: &Replica) -> ReplicaRecord {
-        ReplicaRecord {
-            name: replica.name,
-            hashes: replica.hashes,
-            table: (*replica.table).clone(),
-            epoch: replica.epoch,
-            durable_index: replica.durable_index(),
-            quantity: replica.item_count().unwrap_or_default(),
-            state: ReplicaState::Serving,
-        }
     }
 
     /// The replicas that serve.
@@ -407,7 +389,7 @@ impl Engine {
     pub(super) fn replica(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
         let replica = self.replicas.read().get(&address.range).cloned();
         let fits = |replica: &Arc<Replica>| {
-            replica.table.id == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))
+            replica.name.table == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))
         };
         let replica = replica
             .filter(fits)
@@ -431,18 +413,22 @@ impl Engine {
         if threads.flusher.join().is_err() {
             tracing::error!("the flusher panicked");
         }
-        for replica in self.replicas() {
+        let retired: Vec<_> = self.retired.read().values().map(|retired| Arc::clone(&retired.replica)).collect();
+        for replica in self.replicas().into_iter().chain(retired) {
             replica.store().release();
         }
     }
 
     /// Looks after disk and log; called about once a second by the role while the node runs.
     pub fn look_after(&self) {
-        if let Ok(free) = self.parts.disk.free_bytes(&self.options.log_folder) {
-            self.admission.note_free_disk(free);
+        let (disk, folder) = (&self.parts.disk, &self.options.log_folder);
+        match disk.free_bytes(folder).and_then(|free| Ok((free, disk.total_bytes(folder)?))) {
+            Ok((free, total)) => self.admission.note_disk(free, total),
+            Err(error) => tracing::warn!(%error, "how much of the disk is free cannot be read"),
         }
         let stats = self.log.stats();
-        if stats.bytes_total * 2 > self.options.log.budget_bytes {
+        // What could not be written to a file, a full disk for one, is tried again even if nobody writes.
+        if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() {
             self.flusher.ask_for_durability();
         }
     }

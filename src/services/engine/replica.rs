@@ -45,8 +45,7 @@ pub struct Replica {
     pub number: u64,
     /// The hashes it holds.
     pub hashes: HashRange,
-    /// The table it belongs to.
-    pub table: Arc<TableDefinition>,
+    definition: RwLock<Arc<TableDefinition>>,
     /// The epoch of its configuration.
     pub epoch: u64,
     store: Arc<dyn RangeStore>,
@@ -118,7 +117,7 @@ impl Replica {
             name,
             number,
             hashes,
-            table,
+            definition: RwLock::new(table),
             epoch,
             store,
             cache,
@@ -398,6 +397,16 @@ impl Replica {
     pub fn is_dirty(&self) -> bool {
         let memory = self.memory.read();
         !memory.active.is_empty() || memory.frozen.is_some()
+    }
+
+    /// The table it belongs to; a table that was brought back may have another name, never another id.
+    pub fn table(&self) -> Arc<TableDefinition> {
+        Arc::clone(&self.definition.read())
+    }
+
+    /// Takes in a new definition of its table.
+    pub fn set_table(&self, table: Arc<TableDefinition>) {
+        *self.definition.write() = table;
     }
 
     /// The last applied index.

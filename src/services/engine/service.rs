@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::domain::Refusal;
 use crate::domain::ids::ReceiptId;
@@ -23,8 +24,8 @@ use super::opening::Engine;
 use super::replica::{Peek, Replica};
 use super::scan;
 
-/// How long a write waits for memory or the log to have room before it is refused, in seconds.
-const ROOM_WAIT_SECONDS: u64 = 5;
+/// How long a write waits for memory or the log to have room before it is refused.
+const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
 #[async_trait]
 impl RangeService for Engine {
@@ -55,17 +56,15 @@ impl RangeService for Engine {
         let frees_space = matches!(operation.change, Change::Delete);
         check_size(&operation)?;
         let _place = self.admission().admit(frees_space)?;
+        let deadline = Instant::now() + ROOM_WAIT;
         if self.flusher().is_over_hard_budget() && !frees_space {
-            self.wait_for_room().await?;
+            self.wait_for_memory(deadline).await?;
         }
         let answer = loop {
             match self.propose(&replica, operation.clone(), respond_async, frees_space) {
                 Ok(answer) => break answer,
-                Err(AppendRefused::Busy) => self.wait_for_log(ROOM_WAIT_SECONDS).await?,
-                Err(AppendRefused::OverBudget) => {
-                    self.flusher().ask_for_durability();
-                    self.wait_for_room().await?;
-                }
+                Err(AppendRefused::Busy) => self.wait_for_log(deadline).await?,
+                Err(AppendRefused::OverBudget) => self.wait_for_flush(deadline).await?,
                 Err(refused) => return Err(refusal_of(refused)),
             }
         };
@@ -126,18 +125,38 @@ impl Engine {
         Ok(receiver)
     }
 
-    async fn wait_for_log(&self, seconds: u64) -> Result<(), Refusal> {
+    async fn wait_for_log(&self, deadline: Instant) -> Result<(), Refusal> {
         let room = self.log().room(ITEM_BYTES_MAX);
-        tokio::time::timeout(std::time::Duration::from_secs(seconds), room)
+        tokio::time::timeout_at(deadline, room)
             .await
             .map_err(|_| Refusal::unavailable("the commit log cannot keep up; try again in a moment", 1))
     }
 
-    async fn wait_for_room(&self) -> Result<(), Refusal> {
+    /// Waits until memory is below its budget again.
+    async fn wait_for_memory(&self, deadline: Instant) -> Result<(), Refusal> {
+        loop {
+            let progress = self.flusher().progress();
+            tokio::pin!(progress);
+            // Before the look: what is flushed between the two is not missed.
+            progress.as_mut().enable();
+            if !self.flusher().is_over_hard_budget() {
+                return Ok(());
+            }
+            tokio::time::timeout_at(deadline, progress).await.map_err(|_| {
+                Refusal::unavailable("memory is full of writes that are on their way to disk; try again in a moment", 1)
+            })?;
+        }
+    }
+
+    /// The log is full of what is not in files yet: has it flushed, and waits for a piece of that.
+    async fn wait_for_flush(&self, deadline: Instant) -> Result<(), Refusal> {
         let progress = self.flusher().progress();
-        tokio::time::timeout(std::time::Duration::from_secs(ROOM_WAIT_SECONDS), progress).await.map_err(|_| {
-            Refusal::unavailable("memory is full of writes that are on their way to disk; try again in a moment", 1)
-        })
+        tokio::pin!(progress);
+        progress.as_mut().enable();
+        self.flusher().ask_for_durability();
+        tokio::time::timeout_at(deadline, progress)
+            .await
+            .map_err(|_| Refusal::unavailable("the commit log is full; try again in a moment", 1))
     }
 
     async fn blocking<T: Send + 'static>(

@@ -15,12 +15,15 @@
 
 use std::sync::atomic::Ordering;
 
+use super::commit_log::AppendRefused;
 use super::error::{FirstLost, LogError};
 use super::format::{FLAG_CARRIED, FLAG_SEGMENT_END, RECORD_HEADER_BYTES, Records, StoredRecord};
 use super::group_commit::Writer;
 use super::keys::KeyOwner;
 use super::live::RecordPlace;
+use super::record::{Record, RecordKind};
 use super::segment::Found;
+use crate::domain::ids::RangeId;
 
 /// A segment is copied even below the budget where at most this part of it lives: one sixteenth.
 const LIVE_PART_SMALL: u64 = 16;
@@ -192,6 +195,24 @@ impl<C: Send + 'static> Writer<C> {
         }
         self.flush_keys()?;
         Ok(count)
+    }
+
+    /// Writes that a range left this node, which voids its records; one, once that is synced.
+    pub(crate) fn remove_range(&mut self, range: RangeId) -> Result<u64, LogError> {
+        let record = Record {
+            range,
+            owner: KeyOwner::Node,
+            kind: RecordKind::RangeRemoved,
+            term: 0,
+            index: 0,
+            payload: bytes::Bytes::new(),
+        };
+        self.add(&record, true).map_err(|refused| match refused {
+            AppendRefused::DiskFull => LogError::Full,
+            _ => LogError::Failed,
+        })?;
+        self.write_batch(0)?;
+        Ok(1)
     }
 
     fn flush_keys(&mut self) -> Result<(), LogError> {

@@ -1,5 +1,6 @@
 //! The log as the engine sees it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -207,6 +208,17 @@ impl<C: Send + 'static> CommitLog<C> {
     /// Wraps every data key of the owner anew under its newest key and returns their number when that is synced.
     pub fn rewrap(&self, owner: KeyOwner) -> Result<u64, LogError> {
         self.ask(|answer| Command::Rewrap(owner, answer))
+    }
+
+    /// Says that the range left this node: all its records before are void, also those not durable elsewhere. Returns
+    /// when that is synced; the segments go with [`CommitLog::drop_segments`].
+    pub fn remove_range(&self, range: RangeId) -> Result<(), LogError> {
+        self.ask(|answer| Command::Remove(range, answer)).map(|_| ())
+    }
+
+    /// Versions of the owner's key under which data keys rest wrapped.
+    pub fn key_versions(&self, owner: KeyOwner) -> BTreeSet<u32> {
+        self.shared.live.lock().key_versions(owner)
     }
 
     /// How many data keys of the owner rest wrapped under this version of its key. At zero the version can go.

@@ -20,6 +20,8 @@ pub trait Disk: Send + Sync + 'static {
     fn sync_folder(&self, folder: &Path) -> io::Result<()>;
     /// Bytes that can still be allocated on the folder's file system.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
+    /// Bytes of the folder's whole file system.
+    fn total_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
 
 /// An open file.

@@ -302,6 +302,12 @@ impl Disk for SimulatedDisk {
         state.check()?;
         Ok(state.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(state.bytes_used())))
     }
+
+    fn total_bytes(&self, _folder: &Path) -> io::Result<u64> {
+        let state = self.state();
+        state.check()?;
+        Ok(state.capacity_bytes.unwrap_or(u64::MAX))
+    }
 }
 
 struct SimulatedFile {

@@ -57,6 +57,11 @@ impl Disk for SystemDisk {
         let status = rustix::fs::statvfs(folder)?;
         Ok(status.f_bavail.saturating_mul(status.f_frsize))
     }
+
+    fn total_bytes(&self, folder: &Path) -> io::Result<u64> {
+        let status = rustix::fs::statvfs(folder)?;
+        Ok(status.f_blocks.saturating_mul(status.f_frsize))
+    }
 }
 
 struct SystemFile(File);
@@ -133,7 +138,8 @@ mod tests {
         SystemDisk.rename(&path, &deep.join("other")).unwrap();
         SystemDisk.sync_folder(&deep).unwrap();
         assert_eq!(SystemDisk.list(&deep).unwrap(), [deep.join("other")]);
-        assert!(SystemDisk.free_bytes(&deep).unwrap() > 0);
+        let free = SystemDisk.free_bytes(&deep).unwrap();
+        assert!(free > 0 && free <= SystemDisk.total_bytes(&deep).unwrap());
         SystemDisk.remove(&deep.join("other")).unwrap();
         assert_eq!(SystemDisk.list(&deep).unwrap().len(), 0);
     }

@@ -28,6 +28,7 @@ use super::format::{
 use super::keys::{KeyOwner, LogKeys};
 use super::options::LogOptions;
 use super::queue::{Command, Shared, Work, stored_bytes};
+use super::record::Record;
 use super::segment::LogFolder;
 use crate::crypto::Key256;
 use crate::crypto::cipher::{Aead, NonceSource};
@@ -100,6 +101,10 @@ impl<C: Send + 'static> Writer<C> {
                     let rewrapped = self.rewrap(owner);
                     answer.send(rewrapped).ok();
                 }
+                Work::Command(Command::Remove(range, answer)) => {
+                    let removed = self.remove_range(range);
+                    answer.send(removed).ok();
+                }
                 Work::Command(Command::Close(answer)) => {
                     let closed = match self.write_mark(FLAG_MARK | FLAG_CLEAN_STOP) {
                         Ok(()) | Err(LogError::Full) => Ok(0),
@@ -128,7 +133,10 @@ impl<C: Send + 'static> Writer<C> {
         self.group.extend(appends.into_iter().map(|append| (append, Some(reason))));
         self.deliver(Outcome::Unknown);
         for command in commands {
-            let (Command::Drop(answer) | Command::Rewrap(_, answer) | Command::Close(answer)) = command;
+            let (Command::Drop(answer)
+            | Command::Rewrap(_, answer)
+            | Command::Remove(_, answer)
+            | Command::Close(answer)) = command;
             answer.send(Err(if self.is_failed() { LogError::Failed } else { LogError::Closed })).ok();
         }
     }
@@ -158,26 +166,26 @@ impl<C: Send + 'static> Writer<C> {
     pub(crate) fn commit(&mut self, appends: Vec<Append<C>>) {
         self.group.reserve(appends.len());
         for append in appends {
-            let refused = self.add(&append).err();
+            let refused = self.add(&append.record, append.urgent).err();
             self.group.push((append, refused));
         }
         self.flush_group();
     }
 
     /// Adds a record to the batch; what does not fit any more is written before.
-    fn add(&mut self, append: &Append<C>) -> Result<(), AppendRefused> {
-        let owner = append.record.owner;
+    pub(crate) fn add(&mut self, record: &Record, urgent: bool) -> Result<(), AppendRefused> {
+        let owner = record.owner;
         loop {
             if self.is_failed() {
                 return Err(AppendRefused::Failed);
             }
             let is_key_new = !self.head.ciphers.contains_key(&owner);
-            let need = stored_bytes(&append.record) + if is_key_new { KEY_RECORD_BYTES_MAX } else { 0 };
+            let need = stored_bytes(record) + if is_key_new { KEY_RECORD_BYTES_MAX } else { 0 };
             if !self.batch.is_empty() && self.batch.bytes_with(need) > self.options.group_bytes_max {
                 self.flush_group();
             } else if !self.fits(need) {
                 self.flush_group();
-                self.roll(append.urgent)?;
+                self.roll(urgent)?;
             } else if is_key_new {
                 self.make_key(owner)?;
             } else {
@@ -185,7 +193,7 @@ impl<C: Send + 'static> Writer<C> {
             }
         }
         if let Some((key_id, cipher)) = self.head.ciphers.get(&owner) {
-            self.batch.push(&append.record, *key_id, cipher, self.nonces.next());
+            self.batch.push(record, *key_id, cipher, self.nonces.next());
         }
         Ok(())
     }

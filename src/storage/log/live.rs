@@ -11,7 +11,7 @@
 //! What the next author must keep: a purge does not make entries dead. They are needed until they are durable
 //! elsewhere, which only [`LiveIndex::set_durable`] says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::format::{Place, RecordHeader, StoredKind};
 use super::keys::{KeyOwner, WrappedLogKey};
@@ -271,6 +271,11 @@ impl LiveIndex {
     pub(crate) fn keys_of(&self, owner: KeyOwner) -> Vec<(LogKeyId, WrappedLogKey)> {
         let of_owner = self.keys.iter().filter(|(_, key)| key.owner == owner);
         of_owner.map(|(id, key)| (*id, key.wrapped.clone())).collect()
+    }
+
+    /// Versions of the owner's key under which its data keys rest.
+    pub(crate) fn key_versions(&self, owner: KeyOwner) -> BTreeSet<u32> {
+        self.keys.values().filter(|key| key.owner == owner).map(|key| key.wrapped.version).collect()
     }
 
     /// How many keys of an owner rest under this version of its key.

@@ -18,6 +18,7 @@ use super::keys::KeyOwner;
 use super::live::LiveIndex;
 use super::options::LogOptions;
 use super::record::Record;
+use crate::domain::ids::RangeId;
 
 /// Something asked of the thread besides appending.
 pub(crate) enum Command {
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Drop(Sender<Result<u64, LogError>>),
     /// Wrap the owner's keys anew; answers with their number.
     Rewrap(KeyOwner, Sender<Result<u64, LogError>>),
+    /// Void all records of a range.
+    Remove(RangeId, Sender<Result<u64, LogError>>),
     /// Write what waits and a mark, and end.
     Close(Sender<Result<u64, LogError>>),
 }

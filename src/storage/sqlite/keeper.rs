@@ -6,7 +6,7 @@
 //! by itself. So ten thousand replicas need the memory of their records and the descriptors of the
 //! few that are busy.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,19 +15,20 @@ use parking_lot::Mutex;
 
 use crate::domain::Random;
 use crate::domain::document::Document;
-use crate::domain::ids::{FileId, NodeId, PlaneId, PrincipalId, ReceiptId, ReplicaId, RequestId};
+use crate::domain::ids::{FileId, NodeId, PlaneId, PrincipalId, ReceiptId, ReplicaId, RequestId, TenantId};
 use crate::domain::key::PackedKey;
 use crate::domain::version::ItemVersion;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState,
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper, StoreState,
 };
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
 use super::range_store::{FileOptions, KeySource, SqliteRangeStore};
+use super::rewrap::{files_of_tenant, is_set_aside, rewrap_file, versions_of};
 
 /// How files are kept.
 #[derive(Debug, Clone, Copy)]
@@ -186,9 +187,17 @@ impl StoreKeeper for SqliteKeeper {
     fn remove(&self, name: ReplicaName) -> Result<(), StoreError> {
         self.open.forget(name.replica);
         let path = self.path(name);
-        for suffix in ["-wal", "-journal", ""] {
+        for suffix in ["-wal", "-journal", ".new", ""] {
             super::remove_if_there(&with_suffix(&path, suffix))?;
         }
+        for number in (1..).take_while(|number| with_suffix(&path, &format!(".damaged-{number}")).exists()) {
+            super::remove_if_there(&with_suffix(&path, &format!(".damaged-{number}-wal")))?;
+            super::remove_if_there(&with_suffix(&path, &format!(".damaged-{number}")))?;
+        }
+        // The folders of the table and of the tenant go with their last file; one that is not empty stays.
+        let folders = path.ancestors().skip(1).take(2);
+        let emptied = folders.take_while(|folder| std::fs::remove_dir(folder).is_ok()).count();
+        tracing::debug!(path = %path.display(), emptied, "a replica's files were removed");
         Ok(())
     }
 
@@ -206,6 +215,41 @@ impl StoreKeeper for SqliteKeeper {
             }
         }
         Ok(with_suffix(&path, &format!(".damaged-{number}")).display().to_string())
+    }
+
+    fn rewrap(&self, tenant: TenantId, step: RewrapStep) -> Result<usize, StoreError> {
+        self.each_file(tenant, |path| rewrap_file(path, KeyOwner::Tenant(tenant), step, &*self.keys, &*self.random))
+    }
+
+    fn key_versions(&self, tenant: TenantId) -> Result<BTreeSet<u32>, StoreError> {
+        let mut versions = BTreeSet::new();
+        self.each_file(tenant, |path| {
+            versions.append(&mut versions_of(path)?);
+            Ok(())
+        })?;
+        Ok(versions)
+    }
+}
+
+impl SqliteKeeper {
+    /// Calls `work` for each file of the tenant. A file that is gone meanwhile is passed over, and so is one set
+    /// aside whose header is beyond reading.
+    fn each_file(
+        &self,
+        tenant: TenantId,
+        mut work: impl FnMut(&Path) -> Result<(), StoreError>,
+    ) -> Result<usize, StoreError> {
+        let files = files_of_tenant(&self.folder.join(self.plane.to_string()).join(tenant.to_string()))?;
+        for path in &files {
+            match work(path) {
+                Err(error) if is_set_aside(path) => {
+                    tracing::warn!(path = %path.display(), %error, "the key of a file set aside cannot be wrapped anew");
+                }
+                Err(_) if !path.exists() => {}
+                done => done?,
+            }
+        }
+        Ok(files.len())
     }
 }
 

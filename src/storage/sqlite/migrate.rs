@@ -11,7 +11,10 @@ use super::failure;
 /// The migrations of a replica's file, in order.
 pub const RANGE: &[&str] = &[include_str!("../../../migrations/range/0001_cells.sql")];
 /// The migrations of a node's own database, in order.
-pub const NODE: &[&str] = &[include_str!("../../../migrations/node/0001_node.sql")];
+pub const NODE: &[&str] = &[
+    include_str!("../../../migrations/node/0001_node.sql"),
+    include_str!("../../../migrations/node/0002_dropped_at.sql"),
+];
 
 /// Brings the schema of an open file up to date.
 ///

@@ -13,12 +13,14 @@
 //! - [`cells`]: items as rows and back.
 //! - [`node_database`]: the node's own database.
 //! - [`migrate`]: numbered schema changes.
+//! - [`rewrap`]: a file's key, wrapped anew.
 
 pub mod cells;
 pub mod keeper;
 pub mod migrate;
 pub mod node_database;
 pub mod range_store;
+pub mod rewrap;
 
 use crate::storage::store::StoreError;
 

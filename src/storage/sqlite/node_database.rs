@@ -1,6 +1,7 @@
 //! The node's own database as an encrypted SQLite file, with `synchronous=FULL`: every call answers
 //! after the disk has it.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,22 +12,25 @@ use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{FileId, NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
-use crate::domain::{Random, Refusal, TableName, TenantName};
+use crate::domain::{Random, Refusal, TableName, TenantName, Timestamp};
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::node_database::{
     DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, TableRange, TenantKeyPart,
 };
-use crate::storage::store::{ReplicaName, StoreError};
+use crate::storage::store::{ReplicaName, RewrapStep, StoreError};
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
 use super::keeper::unlock;
 use super::migrate::{NODE, migrate};
+use super::rewrap::{rewrap_file, versions_of};
 
 /// See the module's essay.
 pub struct SqliteNodeDatabase {
     path: PathBuf,
     connection: Mutex<Connection>,
+    keys: Arc<dyn FileKeys>,
+    random: Arc<dyn Random>,
 }
 
 impl SqliteNodeDatabase {
@@ -38,8 +42,8 @@ impl SqliteNodeDatabase {
         folder: &std::path::Path,
         plane: PlaneId,
         node: NodeId,
-        keys: &dyn FileKeys,
-        random: &dyn Random,
+        keys: Arc<dyn FileKeys>,
+        random: Arc<dyn Random>,
     ) -> Result<Arc<Self>, StoreError> {
         let folder_of_plane = folder.join(plane.to_string());
         super::make_folders(folder, &folder_of_plane)?;
@@ -48,14 +52,16 @@ impl SqliteNodeDatabase {
         if !path.exists() {
             let newest = keys.newest(KeyOwner::Node).map_err(|error| StoreError::Key(error.to_string()))?;
             let identity = vfs::FileIdentity { plane, node, tenant: None, table: None, file };
-            vfs::create_file(&path, &identity, newest.version, &newest.key, random)
+            vfs::create_file(&path, &identity, newest.version, &newest.key, &*random)
                 .map_err(|error| vfs_failure(&error))?;
         }
-        let (file, key) = unlock(&path, file, KeyOwner::Node, keys)?;
+        let (file, key) = unlock(&path, file, KeyOwner::Node, &*keys)?;
         let options = vfs::OpenOptions { cache_pages: 256, synchronous_full: true, ..vfs::OpenOptions::default() };
         let mut connection = vfs::open(&path, file, &key, &options).map_err(|error| vfs_failure(&error))?;
         migrate(&mut connection, NODE)?;
-        Ok(Arc::new(Self { path, connection: Mutex::new(connection) }))
+        // What is deleted is overwritten: a destroyed key must not rest in a free part of a page.
+        connection.pragma_update(None, "secure_delete", true).map_err(super::failure)?;
+        Ok(Arc::new(Self { path, connection: Mutex::new(connection), keys, random }))
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -71,7 +77,7 @@ impl NodeDatabase for SqliteNodeDatabase {
     fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition FROM replicas",
+                "SELECT replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at FROM replicas",
             )?;
             statement.query_map([], replica_record)?.collect()
         })
@@ -88,8 +94,8 @@ impl NodeDatabase for SqliteNodeDatabase {
         self.with(|connection| {
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+                    "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
                 )?
                 .execute(params![
                     record.name.replica.as_bytes(),
@@ -103,6 +109,7 @@ impl NodeDatabase for SqliteNodeDatabase {
                     record.quantity as i64,
                     state_name(record.state),
                     definition,
+                    dropped_at(record.state),
                 ])
                 .map(|_| ())
         })
@@ -161,6 +168,14 @@ impl NodeDatabase for SqliteNodeDatabase {
         })
     }
 
+    fn rewrap(&self, step: RewrapStep) -> Result<(), StoreError> {
+        rewrap_file(&self.path, KeyOwner::Node, step, &*self.keys, &*self.random)
+    }
+
+    fn key_versions(&self) -> Result<BTreeSet<u32>, StoreError> {
+        versions_of(&self.path)
+    }
+
     fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError> {
         self.with(|connection| {
             connection
@@ -169,7 +184,9 @@ impl NodeDatabase for SqliteNodeDatabase {
                     params![tenant.as_bytes(), below_version.map_or(i64::MAX, i64::from)],
                 )
                 .map(|_| ())
-        })
+        })?;
+        // Its older images in the write-ahead log go, too.
+        self.with(|connection| vfs::checkpoint(connection).map(|_| ()))
     }
 }
 
@@ -201,8 +218,15 @@ fn table_range(row: &Row<'_>) -> rusqlite::Result<TableRange> {
 fn state_name(state: ReplicaState) -> &'static str {
     match state {
         ReplicaState::Serving => "serving",
-        ReplicaState::Dropped => "dropped",
+        ReplicaState::Dropped(_) => "dropped",
         ReplicaState::Damaged => "damaged",
+    }
+}
+
+fn dropped_at(state: ReplicaState) -> Option<i64> {
+    match state {
+        ReplicaState::Dropped(at) => Some(at.0 as i64),
+        ReplicaState::Serving | ReplicaState::Damaged => None,
     }
 }
 
@@ -225,7 +249,7 @@ fn replica_record(row: &Row<'_>) -> rusqlite::Result<ReplicaRecord> {
         quantity: row.get::<_, i64>(8)? as u64,
         state: match state.as_str() {
             "serving" => ReplicaState::Serving,
-            "dropped" => ReplicaState::Dropped,
+            "dropped" => ReplicaState::Dropped(Timestamp(row.get::<_, Option<i64>>(11)?.unwrap_or(0) as u64)),
             _ => ReplicaState::Damaged,
         },
     })
@@ -250,7 +274,7 @@ mod tests {
         let insert = |number: u8, table: u8, name: &str, low: u32, state: &str| {
             connection
                 .execute(
-                    "INSERT INTO replicas VALUES (?1, ?1, ?2, ?3, ?4, ?5, 1, 0, ?6, ?7, ?8)",
+                    "INSERT INTO replicas VALUES (?1, ?1, ?2, ?3, ?4, ?5, 1, 0, ?6, ?7, ?8, NULL)",
                     params![[number; 16], [1u8; 16], [table; 16], low, low + 9, number, state, definition(table, name)],
                 )
                 .unwrap();
