@@ -66,7 +66,8 @@ pub fn node_settings(config: &Config) -> NodeSettings {
             ..defaults.log
         },
         flush: FlushBudget {
-            memory_bytes_soft: tables_bytes / 2,
+            // Flushing begins early, so that writers seldom reach the end of the budget.
+            memory_bytes_soft: tables_bytes / 8,
             memory_bytes_hard: tables_bytes.max(1 << 20),
             ..defaults.flush
         },

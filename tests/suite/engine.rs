@@ -266,6 +266,73 @@ async fn pages_show_memory_and_file_as_one() {
     node.engine.stop();
 }
 
+/// A flush that took in what arrives meanwhile would never end under load, and nobody after it would have a turn.
+#[tokio::test]
+async fn a_flush_writes_what_was_there_when_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path(), EngineOptions { flush: lazy(), ..small() });
+    let address = create(&node, 1);
+    let replica = node.engine.replicas().remove(0);
+    assert_eq!(replica.freeze(), 0);
+    for number in 0..5 {
+        apply(&node, address, put(&format!("k{number}"), r#"{"layer":1}"#)).await;
+    }
+    assert_eq!(replica.freeze(), 1);
+    for number in 3..8 {
+        apply(&node, address, put(&format!("k{number}"), r#"{"layer":2}"#)).await;
+    }
+    assert!(replica.flush_layer().unwrap().is_some());
+    assert!(replica.flush_layer().unwrap().is_none(), "what came later waits for a flush of its own");
+    assert!(replica.is_dirty());
+    for (id, layer) in [("k0", 1), ("k2", 1), ("k3", 2), ("k7", 2)] {
+        assert_eq!(read(&node, address, id).await, Some(format!(r#"{{"layer":{layer}}}"#)), "{id}");
+    }
+    replica.flush().unwrap();
+    assert!(!replica.is_dirty());
+    for (id, layer) in [("k0", 1), ("k3", 2), ("k7", 2)] {
+        assert_eq!(read(&node, address, id).await, Some(format!(r#"{{"layer":{layer}}}"#)), "{id}");
+    }
+    assert_eq!(replica.item_count().unwrap(), 8);
+    node.engine.stop();
+}
+
+/// Flushes only when told to.
+fn lazy() -> FlushBudget {
+    FlushBudget { memory_bytes_soft: 64 << 20, memory_bytes_hard: 128 << 20, checkpoint_bytes: 64 << 20 }
+}
+
+/// Writers that are faster than the disk are slowed down, not refused, and what they wrote does not pile up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writers_faster_than_the_flusher_are_held_back_and_not_refused() {
+    const WRITERS: u64 = 16;
+    const ITEMS_EACH: u64 = 300;
+    let folder = tempfile::tempdir().unwrap();
+    let flush = FlushBudget { memory_bytes_soft: 256 << 10, memory_bytes_hard: 1 << 20, checkpoint_bytes: 1 << 20 };
+    let node = open(folder.path(), EngineOptions { flush, ..small() });
+    let address = create(&node, 1);
+    let writers: Vec<_> = (0..WRITERS)
+        .map(|writer| {
+            let engine = node.engine.clone();
+            tokio::spawn(async move {
+                let mut most = 0;
+                for number in 0..ITEMS_EACH {
+                    let text = format!(r#"{{"n":{number},"pad":"{}"}}"#, "x".repeat(1000));
+                    let written = engine.write(address, put(&format!("{writer}-{number}"), &text), false).await;
+                    assert!(matches!(written, Ok(WriteAnswer::Applied(Outcome::Created(_)))), "{written:?}");
+                    most = most.max(engine.flusher().bytes());
+                }
+                most
+            })
+        })
+        .collect();
+    for writer in writers {
+        // Each writer may be past the check with one item while others are, too.
+        assert!(writer.await.unwrap() < (1 << 20) + 2 * WRITERS * 1500, "memory is bounded");
+    }
+    assert_eq!(node.engine.replicas()[0].item_count().unwrap(), WRITERS * ITEMS_EACH);
+    node.engine.stop();
+}
+
 #[tokio::test]
 async fn a_changed_leaf_rewrites_its_own_row_and_the_items_own() {
     let folder = tempfile::tempdir().unwrap();

@@ -198,29 +198,43 @@ impl Flusher {
         let mut replicas: Vec<_> =
             self.dirty.lock().values().cloned().map(|replica| (replica.memory_bytes(), replica)).collect();
         replicas.sort_by_key(|(bytes, replica)| (std::cmp::Reverse(*bytes), replica.number));
-        let mut total: usize = replicas.iter().map(|(bytes, _)| bytes).sum();
-        let target = if flush_all { 0 } else { self.budget.memory_bytes_soft / 2 };
-        for (bytes, replica) in replicas {
-            if !flush_all && total <= target {
+        for (_, replica) in replicas {
+            if !flush_all && self.has_room() {
                 break;
             }
-            if let Err(error) = self.flush(&replica) {
+            if let Err(error) = self.flush(&replica, flush_all) {
                 self.report(&replica, &error);
             }
-            total = total.saturating_sub(bytes);
         }
         self.recount();
         self.bring_back(make_durable);
     }
 
-    fn flush(&self, replica: &Arc<Replica>) -> Result<(), StoreError> {
+    /// Whether so little is in memory that a round which only makes room may end.
+    fn has_room(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) as usize <= self.budget.memory_bytes_soft / 2
+    }
+
+    /// Flushes what a replica has in memory by now, a layer at a time: after each, files with a backlog are brought back
+    /// and writers that wait for memory are told.
+    fn flush(&self, replica: &Arc<Replica>, whole: bool) -> Result<(), StoreError> {
         if replica.damage().is_some() {
             self.forget(replica);
             return Ok(());
         }
-        replica.flush()?;
-        self.failing.store(false, Ordering::Relaxed);
-        self.unsynced.lock().insert(replica.number, Arc::clone(replica));
+        for _ in 0..replica.freeze() {
+            if replica.flush_layer()?.is_none() {
+                break;
+            }
+            self.failing.store(false, Ordering::Relaxed);
+            self.unsynced.lock().insert(replica.number, Arc::clone(replica));
+            self.recount();
+            self.progress.notify_waiters();
+            self.bring_back(false);
+            if !whole && self.has_room() {
+                break;
+            }
+        }
         let mut dirty = self.dirty.lock();
         if !replica.is_dirty() {
             dirty.remove(&replica.number);

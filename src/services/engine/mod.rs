@@ -5,7 +5,7 @@
 //! next index and goes to the commit log, where it shares one write and one sync with everything
 //! else that waits. The log hands the synced group to the apply stage ([`apply_stage`]), which
 //! evaluates each entry against the item as it stands and puts the result into the range's
-//! in-memory table ([`memory_table`], [`replica`]); only then is it answered. Much later, and many
+//! in-memory table ([`memory_layers`], [`memory_table`], [`replica`]); only then is it answered. Much later, and many
 //! at a time, the flusher ([`flusher`]) writes memory to the range's file and lets the log go.
 //!
 //! A read looks into memory, then into a cache ([`item_cache`]), and only then, on a thread of its
@@ -25,6 +25,7 @@ pub mod item_cache;
 pub mod keys;
 pub mod lifetimes;
 pub mod log_keys;
+pub mod memory_layers;
 pub mod memory_table;
 pub mod notices;
 pub mod opening;

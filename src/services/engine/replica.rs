@@ -5,9 +5,9 @@
 //!
 //! - writers take the next index and hand their entry to the commit log under `sequencer`;
 //! - the apply stage evaluates committed entries, one at a time, and puts the result into memory;
-//! - the flusher freezes memory, writes it to the file in one transaction, and drops it.
+//! - the flusher freezes memory, writes it to the file a layer a transaction, and drops each.
 //!
-//! A reader looks at the active table, then at the frozen one, then in the cache, then in the file.
+//! A reader looks at the layers in memory, newest first, then in the cache, then in the file.
 //! It pins memory first and opens its transaction after, and the flusher commits before it drops:
 //! so an entry is always in one of the places looked at.
 //!
@@ -15,7 +15,6 @@
 //! waits until everything committed when it began is applied; the cache is filled only under the
 //! memory lock and only if no flush ended since the file was read.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -35,6 +34,7 @@ use crate::services::ports::{ReceiptState, StoredItem};
 use crate::storage::store::{BatchChanges, RangeStore, ReplicaName, StoreError};
 
 use super::item_cache::ItemCache;
+use super::memory_layers::MemoryLayers;
 use super::memory_table::{MemoryItem, MemoryTable};
 
 /// See the module's essay.
@@ -51,7 +51,7 @@ pub struct Replica {
     store: Arc<dyn RangeStore>,
     cache: Arc<ItemCache>,
     sequencer: Mutex<Sequencer>,
-    memory: RwLock<Memory>,
+    memory: RwLock<MemoryLayers>,
     flushing: Mutex<()>,
     bytes_reported: AtomicU64,
     committed: AtomicU64,
@@ -63,21 +63,6 @@ pub struct Replica {
 
 struct Sequencer {
     next_index: u64,
-}
-
-#[derive(Default)]
-struct Memory {
-    active: MemoryTable,
-    frozen: Option<Arc<MemoryTable>>,
-    pending_receipts: HashSet<ReceiptId>,
-    flushes: u64,
-    item_count: Option<u64>,
-}
-
-impl Memory {
-    fn get(&self, key: &PackedKey) -> Option<&MemoryItem> {
-        self.active.get(key).or_else(|| self.frozen.as_ref().and_then(|frozen| frozen.get(key)))
-    }
 }
 
 /// What a look without touching the file found.
@@ -213,6 +198,7 @@ impl Replica {
         }
         memory.item_count = Some(count);
         memory.active.note_applied(index, time, count);
+        memory.close_layer();
     }
 
     fn present(&self, operation: &Operation) -> Result<Option<Present>, StoreError> {
@@ -234,8 +220,7 @@ impl Replica {
     ) -> Result<Option<Remembered>, StoreError> {
         let known = {
             let memory = self.memory.read();
-            let frozen = || memory.frozen.as_ref().and_then(|frozen| frozen.request(principal, id));
-            memory.active.request(principal, id).or_else(frozen).cloned()
+            memory.request(principal, id).cloned()
         };
         match known {
             Some(known) => Ok(Some(known)),
@@ -310,16 +295,14 @@ impl Replica {
             if memory.pending_receipts.contains(&id) {
                 return Ok(Some(ReceiptState::Queued));
             }
-            let frozen = || memory.frozen.as_ref().and_then(|frozen| frozen.receipt(id));
-            if let Some(outcome) = memory.active.receipt(id).or_else(frozen) {
+            if let Some(outcome) = memory.receipt(id) {
                 return Ok(Some(ReceiptState::Ended(outcome.clone())));
             }
         }
         Ok(self.store.receipt(id)?.map(ReceiptState::Ended))
     }
 
-    /// The states of an interval that are in memory, newest first by key order, at most `limit`; and
-    /// whether these are all.
+    /// The states of an interval that are in memory, in key order, at most `limit`; and whether these are all.
     pub(super) fn memory_slice(
         &self,
         start: &PackedKey,
@@ -327,15 +310,7 @@ impl Replica {
         descending: bool,
         limit: usize,
     ) -> (Vec<(PackedKey, MemoryItem)>, bool) {
-        let memory = self.memory.read();
-        let frozen = memory.frozen.as_deref();
-        let active = collect_slice(&memory.active, start, end, descending, limit);
-        let Some(frozen) = frozen else {
-            let complete = active.len() < limit;
-            return (active, complete);
-        };
-        let older = collect_slice(frozen, start, end, descending, limit);
-        merge_slices(active, older, descending, limit)
+        self.memory.read().slice(start, end, descending, limit)
     }
 
     /// The store, for scans.
@@ -343,48 +318,46 @@ impl Replica {
         &self.store
     }
 
-    /// Writes what is in memory to the file. Blocks. Nothing is lost where it fails: the frozen
-    /// table stays readable, and the next flush tries it again first.
-    pub fn flush(&self) -> Result<BatchChanges, StoreError> {
-        let _one_at_a_time = self.flushing.lock();
-        let mut changes = BatchChanges::default();
-        loop {
-            let frozen = {
-                let mut memory = self.memory.write();
-                if memory.frozen.is_none() {
-                    if memory.active.is_empty() {
-                        return Ok(changes);
-                    }
-                    memory.frozen = Some(Arc::new(std::mem::take(&mut memory.active)));
-                    memory.frozen.clone()
-                } else {
-                    memory.frozen.clone()
-                }
-            };
-            let Some(frozen) = frozen else { return Ok(changes) };
-            let written = self.store.write(&frozen.to_batch())?;
-            changes.cells_written += written.cells_written;
-            changes.cells_removed += written.cells_removed;
-            self.drop_frozen(&frozen);
-        }
+    /// Freezes what is in memory: how many layers are to be flushed so that everything applied by now is in the file.
+    pub fn freeze(&self) -> usize {
+        self.memory.write().freeze()
     }
 
-    fn drop_frozen(&self, frozen: &MemoryTable) {
+    /// Writes the oldest frozen layer to the file; none where there is none. Blocks. Nothing is lost where it fails: the
+    /// layer stays readable, and the next flush tries it again first.
+    pub fn flush_layer(&self) -> Result<Option<BatchChanges>, StoreError> {
+        let _one_at_a_time = self.flushing.lock();
+        let Some(oldest) = self.memory.read().oldest() else { return Ok(None) };
+        let written = self.store.write(&oldest.to_batch())?;
+        self.drop_layer(&oldest);
+        Ok(Some(written))
+    }
+
+    /// Writes to the file what has been applied by now, and not what comes meanwhile: a flush under load ends.
+    pub fn flush(&self) -> Result<BatchChanges, StoreError> {
+        let mut changes = BatchChanges::default();
+        for _ in 0..self.freeze() {
+            let Some(written) = self.flush_layer()? else { break };
+            changes.cells_written += written.cells_written;
+            changes.cells_removed += written.cells_removed;
+        }
+        Ok(changes)
+    }
+
+    fn drop_layer(&self, layer: &MemoryTable) {
         let mut memory = self.memory.write();
-        for (key, item) in frozen.items() {
+        for (key, item) in layer.items() {
             match &item.document {
                 Some(document) => self.cache.insert(self.number, key.clone(), document.clone(), item.version),
                 None => self.cache.remove(self.number, key),
             }
         }
-        memory.frozen = None;
-        memory.flushes += 1;
+        memory.drop_oldest();
     }
 
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
-        let memory = self.memory.read();
-        memory.active.bytes() + memory.frozen.as_ref().map_or(0, |frozen| frozen.bytes())
+        self.memory.read().bytes()
     }
 
     /// Bytes by which memory has grown since the last call.
@@ -395,8 +368,7 @@ impl Replica {
 
     /// Whether memory holds anything that is not in the file.
     pub fn is_dirty(&self) -> bool {
-        let memory = self.memory.read();
-        !memory.active.is_empty() || memory.frozen.is_some()
+        !self.memory.read().is_empty()
     }
 
     /// The table it belongs to; a table that was brought back may have another name, never another id.
@@ -434,46 +406,4 @@ impl Replica {
     pub fn damage(&self) -> Option<String> {
         self.damage.read().clone()
     }
-}
-
-fn collect_slice(
-    table: &MemoryTable,
-    start: &PackedKey,
-    end: Option<&PackedKey>,
-    descending: bool,
-    limit: usize,
-) -> Vec<(PackedKey, MemoryItem)> {
-    let copy = |(key, item): (&PackedKey, &MemoryItem)| (key.clone(), item.clone());
-    let range = table.range(start, end);
-    if descending { range.rev().take(limit).map(copy).collect() } else { range.take(limit).map(copy).collect() }
-}
-
-/// Merges two ordered slices; where both have a key, the first has the newer state.
-fn merge_slices(
-    newer: Vec<(PackedKey, MemoryItem)>,
-    older: Vec<(PackedKey, MemoryItem)>,
-    descending: bool,
-    limit: usize,
-) -> (Vec<(PackedKey, MemoryItem)>, bool) {
-    let cut = newer.len() == limit || older.len() == limit;
-    let mut merged = Vec::with_capacity(newer.len() + older.len());
-    let (mut newer, mut older) = (newer.into_iter().peekable(), older.into_iter().peekable());
-    while merged.len() < limit {
-        let order = match (newer.peek(), older.peek()) {
-            (None, None) => return (merged, !cut),
-            (Some(_), None) => std::cmp::Ordering::Less,
-            (None, Some(_)) => std::cmp::Ordering::Greater,
-            (Some((left, _)), Some((right, _))) if descending => right.cmp(left),
-            (Some((left, _)), Some((right, _))) => left.cmp(right),
-        };
-        match order {
-            std::cmp::Ordering::Less => merged.extend(newer.next()),
-            std::cmp::Ordering::Greater => merged.extend(older.next()),
-            std::cmp::Ordering::Equal => {
-                merged.extend(newer.next());
-                older.next();
-            }
-        }
-    }
-    (merged, false)
 }

@@ -25,7 +25,7 @@ use super::replica::{Peek, Replica};
 use super::scan;
 
 /// How long a write waits for memory or the log to have room before it is refused.
-const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(5);
+const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
 
 #[async_trait]
 impl RangeService for Engine {
