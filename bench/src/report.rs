@@ -147,7 +147,7 @@ fn growth(text: &mut String, results: &Results) {
         target(text, "disk flushes per PUT, the same", ratio, 1.5, false);
     }
     if let Some(growth) = &results.growth {
-        let sizes = format!("{} items against {SMALL_RECORDS}, no item cache", growth.records);
+        let sizes = format!("{} items against {SMALL_RECORDS}, both from files", growth.records);
         for (operation, small, large) in
             [("GET", &growth.small.0, &growth.large.0), ("PUT", &growth.small.1, &growth.large.1)]
         {

@@ -26,6 +26,7 @@ use crate::services::engine::flusher::FlushBudget;
 use crate::services::engine::keys::{NodeKeys, PartVersions};
 use crate::services::engine::log_keys::CommitLogKeys;
 use crate::services::engine::notices::Notices;
+use crate::services::engine::readers;
 use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
 use crate::services::key_rounds::KeyRounds;
@@ -56,6 +57,8 @@ pub struct NodeSettings {
     pub open_files_max: usize,
     /// Pages each connection to a file caches.
     pub cache_pages: u32,
+    /// Threads that read files.
+    pub read_threads: usize,
     /// Seconds without a sign of life after which the node counts as silent.
     pub alive_seconds: u32,
     /// Seconds between two looks for new versions of key parts at control.
@@ -74,7 +77,9 @@ impl Default for NodeSettings {
             admission: AdmissionLimits::default(),
             cache_bytes: 256 << 20,
             open_files_max: 256,
-            cache_pages: 2000,
+            // What lies above the leaves of a large table; leaves come from the kernel's cache and are seldom read twice.
+            cache_pages: 256,
+            read_threads: readers::threads_default(),
             alive_seconds: 10,
             key_round_seconds: 60,
         }
@@ -210,7 +215,11 @@ async fn open_engine(
     let folder = identity.data.join(identity.plane.to_string());
     let keeper_options = KeeperOptions {
         open_files_max: settings.open_files_max,
-        file: FileOptions { cache_pages: settings.cache_pages },
+        file: FileOptions {
+            cache_pages: settings.cache_pages,
+            // The apply stage and the flusher look into files, too.
+            readers_max: settings.read_threads + 2,
+        },
     };
     let keeper = SqliteKeeper::new(
         identity.data.clone(),
@@ -237,6 +246,8 @@ async fn open_engine(
         admission: settings.admission,
         cache_bytes: settings.cache_bytes,
         apply_lanes: 1,
+        read_threads: settings.read_threads,
+        reads_waiting_max: settings.admission.writes_max,
     };
     let opened = tokio::task::spawn_blocking(move || Engine::open(parts, options)).await;
     opened

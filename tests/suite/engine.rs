@@ -69,6 +69,8 @@ pub fn small() -> EngineOptions {
         },
         cache_bytes: 1 << 20,
         apply_lanes: 2,
+        read_threads: 2,
+        reads_waiting_max: 1000,
     }
 }
 
@@ -96,7 +98,7 @@ pub fn try_open(
         SqliteNodeDatabase::open(folder, plane, node, file_keys.clone(), random.clone())?;
     prepare(&*database);
     let notices = Arc::new(Notices::default());
-    let keeper = KeeperOptions { open_files_max: 16, file: FileOptions { cache_pages: 200 } };
+    let keeper = KeeperOptions { open_files_max: 16, file: FileOptions { cache_pages: 200, readers_max: 4 } };
     let parts = EngineParts {
         keeper: Arc::new(SqliteKeeper::new(folder.to_owned(), plane, node, file_keys.clone(), random.clone(), keeper)),
         database: database.clone(),

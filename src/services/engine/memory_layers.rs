@@ -209,7 +209,7 @@ mod tests {
             }
             let (slice, complete) = memory.slice(&PackedKey::hash_floor(0), None, descending, limit);
             let mut known: Vec<_> =
-                all.iter().filter_map(|(key, _)| Some((key.clone(), memory.get(key)?.version))).collect();
+                all.keys().filter_map(|key| Some((key.clone(), memory.get(key)?.version))).collect();
             if descending {
                 known.reverse();
             }

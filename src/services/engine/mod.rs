@@ -8,8 +8,8 @@
 //! in-memory table ([`memory_layers`], [`memory_table`], [`replica`]); only then is it answered. Much later, and many
 //! at a time, the flusher ([`flusher`]) writes memory to the range's file and lets the log go.
 //!
-//! A read looks into memory, then into a cache ([`item_cache`]), and only then, on a thread of its
-//! own, into the file; pages are merged from both ([`scan`]).
+//! A read looks into memory, then into a cache ([`item_cache`]), and only then, on one of the threads
+//! for it ([`readers`]), into the file; pages are merged from both ([`scan`]).
 //!
 //! A restart ([`opening`]) replays from the log what the files do not have. Replicas are made, taken out
 //! of service, brought back and removed for good in [`lifetimes`]. The keys of all that is sealed are
@@ -29,6 +29,7 @@ pub mod memory_layers;
 pub mod memory_table;
 pub mod notices;
 pub mod opening;
+pub mod readers;
 pub mod replica;
 pub mod rotation;
 pub mod scan;

@@ -32,6 +32,7 @@ use super::flusher::{FlushBudget, Flusher};
 use super::item_cache::ItemCache;
 use super::lifetimes::RetiredReplica;
 use super::notices::Notices;
+use super::readers::ReadPool;
 use super::replica::{Replica, StartingPoint};
 use crate::services::ranges::RangeAddress;
 
@@ -50,6 +51,10 @@ pub struct EngineOptions {
     pub cache_bytes: u64,
     /// Threads that apply entries.
     pub apply_lanes: usize,
+    /// Threads that read files.
+    pub read_threads: usize,
+    /// Reads that may wait for those threads.
+    pub reads_waiting_max: usize,
 }
 
 /// What an engine stands on; chosen by the role.
@@ -96,6 +101,7 @@ pub struct Engine {
     cache: Arc<ItemCache>,
     flusher: Arc<Flusher>,
     admission: Admission,
+    pub(super) readers: ReadPool,
     numbers: AtomicU64,
     threads: Mutex<Option<Threads>>,
 }
@@ -207,6 +213,7 @@ impl Engine {
         });
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
+            readers: ReadPool::start(options.read_threads, options.reads_waiting_max)?,
             admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
             parts,
             options,
@@ -413,6 +420,7 @@ impl Engine {
         if threads.flusher.join().is_err() {
             tracing::error!("the flusher panicked");
         }
+        self.readers.stop();
         let retired: Vec<_> = self.retired.read().values().map(|retired| Arc::clone(&retired.replica)).collect();
         for replica in self.replicas().into_iter().chain(retired) {
             replica.store().release();

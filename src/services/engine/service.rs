@@ -164,11 +164,11 @@ impl Engine {
         replica: Arc<Replica>,
         work: impl FnOnce(&Replica) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let task = tokio::task::spawn_blocking(move || {
+        let read = self.readers.run(move || {
             let result = work(&replica);
             (replica, result)
         });
-        let (replica, result) = task.await.map_err(|_| Refusal::internal("a read ended unexpectedly"))?;
+        let (replica, result) = read.await?;
         result.map_err(|error| self.read_failed(&replica, &error))
     }
 

@@ -25,14 +25,13 @@ use crate::storage::vfs;
 use super::cells::{self, CellWriter};
 use super::migrate::{RANGE, migrate};
 
-/// Reading connections kept open for one file at most.
-const READERS_MAX: usize = 4;
-
 /// How a file is opened; shared by all files of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct FileOptions {
     /// Pages that each connection caches at most.
     pub cache_pages: u32,
+    /// Reading connections kept open for each file at most: as many as read at the same time.
+    pub readers_max: usize,
 }
 
 /// Tells the key of a file when it is opened.
@@ -78,7 +77,7 @@ impl SqliteRangeStore {
         };
         let result = work(&connection);
         let mut readers = self.readers.lock();
-        if readers.len() < READERS_MAX {
+        if readers.len() < self.options.readers_max {
             readers.push(connection);
         }
         drop(readers);

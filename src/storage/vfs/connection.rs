@@ -79,7 +79,18 @@ impl CheckpointResult {
 /// [`VfsError::SqliteTooOld`].
 pub fn register(random: Arc<dyn Random>) -> Result<(), VfsError> {
     check_version(rusqlite::version_number())?;
+    without_memory_statistics();
     REGISTRY.register_once(NonceSource::new(random), shim::register)
+}
+
+/// Keeps SQLite from counting every allocation under one lock of the whole process, which all readers would wait for
+/// (<https://sqlite.org/c3ref/c_config_covering_index_scan.html#sqliteconfigmemstatus>). Nothing here asks for the counts.
+fn without_memory_statistics() {
+    // SAFETY: the option takes one int. Where SQLite was used before, it refuses, and counts go on.
+    let code = unsafe { ffi::sqlite3_config(ffi::SQLITE_CONFIG_MEMSTATUS, 0) };
+    if code != ffi::SQLITE_OK {
+        tracing::debug!(code, "SQLite counts its memory");
+    }
 }
 
 pub(super) fn check_version(found: i32) -> Result<(), VfsError> {
