@@ -42,7 +42,12 @@ fn run_control(config: &Config, command: &ControlCommand) -> ExitCode {
         _ => Ok(LocalCommand::Serve),
     };
     match local {
-        Ok(local) => lifecycle::run_control(config, local),
+        Ok(local) => {
+            if let Some(what) = command.takes_a_moment() {
+                eprintln!("{what}");
+            }
+            lifecycle::run_control(config, local, |answer| command.show(answer))
+        }
         Err(problem) => {
             eprintln!("error: {problem}");
             ExitCode::FAILURE

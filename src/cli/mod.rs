@@ -10,6 +10,7 @@
 //! | 1 | refused or failed; the reason is on stderr |
 //! | 2 | the command line could not be understood |
 //! | 3 | the server could not be reached (`dstore control …`) |
+//! | 4, 5 | there is no such thing; not allowed (`dstore control …`) |
 //!
 //! Results go to stdout and everything else (progress, warnings, errors) to stderr, so that output can be piped. Secrets are
 //! never arguments: other users of the machine can read those.
@@ -36,10 +37,11 @@ use std::process::ExitCode;
 #[command(arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     /// Settings file in TOML; `dstore config example` prints one
-    #[arg(long, global = true, env = "DSTORE_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "DSTORE_CONFIG", value_name = "FILE", help_heading = "Settings of this machine")]
     pub config: Option<PathBuf>,
     /// Any setting by its key, as in --set log.segment_mib=16; may be given several times
     #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = flags::key_value)]
+    #[arg(help_heading = "Settings of this machine")]
     pub set: Vec<(String, String)>,
     /// What to do
     #[command(subcommand)]
@@ -50,8 +52,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run everything in one process on this machine: for development and single-machine use
+    #[command(after_help = control::examples::DEV)]
     Dev(DevFlags),
     /// Store data; with --standalone as its own control plane
+    #[command(after_help = control::examples::SERVER_NODE)]
     Node(NodeFlags),
     /// Make, serve and administer a cluster
     Control(control::ControlCommand),

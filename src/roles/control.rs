@@ -108,22 +108,19 @@ pub enum LocalCommand {
     },
 }
 
-/// Carries out a command and prints its result as JSON to stdout.
+/// Carries out a command and hands its result to `show`; `Serve` shows where it listens and ends when it is told to.
 ///
 /// # Errors
 /// See [`ControlError`].
-pub async fn run(config: &Config, command: LocalCommand) -> Result<(), ControlError> {
-    let result = match command {
+pub async fn run(config: &Config, command: LocalCommand, show: impl Fn(serde_json::Value)) -> Result<(), ControlError> {
+    show(match command {
         LocalCommand::Init { passphrase, token_key_file } => {
             let token_key = token_key_file.as_deref().map(key_files::read_clear_key).transpose()?;
             serde_json::json!(init(config, passphrase.as_bytes(), token_key).await?)
         }
         LocalCommand::Serve => {
             let running = start(config).await?;
-            println!(
-                "{}",
-                serde_json::json!({ "admin": running.admin_addresses(), "inside": running.inside_addresses() })
-            );
+            show(serde_json::json!({ "admin": running.admin_addresses(), "inside": running.inside_addresses() }));
             super::lifecycle::stop_asked().await;
             eprintln!("stopping: answering what is under way");
             return Ok(running.stop().await?);
@@ -138,8 +135,7 @@ pub async fn run(config: &Config, command: LocalCommand) -> Result<(), ControlEr
             let written = recovery_restore(config, passphrase.as_bytes(), &file).await?;
             serde_json::json!({ "records_written": written })
         }
-    };
-    println!("{result:#}");
+    });
     Ok(())
 }
 

@@ -177,11 +177,17 @@ fn program() -> String {
     if !called.is_empty() && is_plain(&called) { called } else { "dstore".to_owned() }
 }
 
-/// Runs a command of control that needs the control key; `serve` until it is told to stop.
-pub fn run_control(config: &Config, command: super::control::LocalCommand) -> ExitCode {
-    start_logging(config);
+/// Runs a command of control that needs the control key; `serve` until it is told to stop. What it has to tell goes to `show`.
+pub fn run_control(
+    config: &Config,
+    command: super::control::LocalCommand,
+    show: impl Fn(serde_json::Value),
+) -> ExitCode {
+    // What runs and ends tells its result; only who serves tells what it does meanwhile, unless more is asked for.
+    let is_quiet = !matches!(command, super::control::LocalCommand::Serve) && config.logging.level == "info";
+    start_logging_at(config, if is_quiet { "warn" } else { &config.logging.level });
     run(async {
-        super::control::run(config, command).await.map_err(|error| StartError(error.to_string()))?;
+        super::control::run(config, command, show).await.map_err(|error| StartError(error.to_string()))?;
         Ok(())
     })
 }

@@ -10,3 +10,4 @@ mod ranges;
 mod retirement;
 mod rotation;
 mod standalone;
+mod transcripts;

@@ -1,6 +1,7 @@
 //! One call of the admin API by the context in use, and how a failure ends the process.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::Value;
@@ -15,6 +16,14 @@ use crate::transport::tls::client_config;
 const REFUSED: u8 = 1;
 const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
+const NOT_FOUND: u8 = 4;
+const NOT_ALLOWED: u8 = 5;
+
+/// How many of a list are asked for at once.
+const PAGE: usize = 1000;
+
+/// After this time people are told what is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why a command was not carried out, and the code that says so.
 #[derive(Debug)]
@@ -28,6 +37,15 @@ impl Failure {
         Self { message: message.into(), code: USAGE }
     }
 
+    pub(super) fn not_found(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: NOT_FOUND }
+    }
+
+    /// The same with another word for what to do: the server speaks of its API, people type flags.
+    pub(super) fn instead_of(self, words: &str, others: &str) -> Self {
+        Self { message: self.message.replace(words, others), ..self }
+    }
+
     /// Says it on stderr.
     pub(super) fn report(&self) -> ExitCode {
         eprintln!("error: {}", self.message);
@@ -37,11 +55,19 @@ impl Failure {
 
 impl From<Refusal> for Failure {
     fn from(refusal: Refusal) -> Self {
-        let code = match refusal.kind {
-            RefusalKind::Unavailable | RefusalKind::OutcomeUnknown => UNREACHABLE,
-            _ => REFUSED,
+        let (code, hint) = match refusal.kind {
+            RefusalKind::Unavailable | RefusalKind::OutcomeUnknown => {
+                (UNREACHABLE, "\nIs it running? `dstore control context show` tells which control plane is asked.")
+            }
+            RefusalKind::NotFound => (NOT_FOUND, ""),
+            RefusalKind::Unauthenticated => (
+                NOT_ALLOWED,
+                "\nLog in again: `dstore control login URL --token-file FILE`; for a dstore dev, start it anew.",
+            ),
+            RefusalKind::Denied => (NOT_ALLOWED, ""),
+            _ => (REFUSED, ""),
         };
-        Self { message: refusal.message, code }
+        Self { message: format!("{}{hint}", refusal.message), code }
     }
 }
 
@@ -88,19 +114,74 @@ impl Admin {
     }
 
     pub(super) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        Ok(self.client.get(&format!("/admin/v1/{path}")).await?)
+        let path = format!("/admin/v1/{path}");
+        Ok(self.patiently(self.client.get(&path)).await?)
+    }
+
+    /// A list whole: pages of it are asked for until one is not full. `name` is the field that they are in order of.
+    pub(super) async fn all(&self, path: &str, name: &str) -> Result<Value, Failure> {
+        let mut all: Vec<Value> = Vec::new();
+        loop {
+            let after = all.last().and_then(|last| last[name].as_str());
+            let after = after.map(|after| format!("&after={}", escape(after))).unwrap_or_default();
+            let page = self.get(&format!("{path}?limit={PAGE}{after}")).await?;
+            let Value::Array(page) = page else { return Ok(page) };
+            let is_last = page.len() < PAGE;
+            all.extend(page);
+            if is_last {
+                return Ok(Value::Array(all));
+            }
+        }
     }
 
     pub(super) async fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        Ok(self.client.send(Method::PUT, &format!("/admin/v1/{path}"), Some(body)).await?)
+        self.send(Method::PUT, path, Some(body)).await
     }
 
     pub(super) async fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        Ok(self.client.send(Method::POST, &format!("/admin/v1/{path}"), Some(body)).await?)
+        self.send(Method::POST, path, Some(body)).await
     }
 
     pub(super) async fn delete(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        Ok(self.client.send(Method::DELETE, &format!("/admin/v1/{path}"), body).await?)
+        self.send(Method::DELETE, path, body).await
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let path = format!("/admin/v1/{path}");
+        Ok(self.patiently(self.client.send(method, &path, body)).await?)
+    }
+
+    /// Waits for an answer, and says so where that takes long.
+    async fn patiently<T>(&self, answer: impl Future<Output = T>) -> T {
+        let mut answer = std::pin::pin!(answer);
+        tokio::select! {
+            answer = &mut answer => return answer,
+            () = tokio::time::sleep(PATIENCE) => {}
+        }
+        eprintln!("waiting for {} …", self.client.base());
+        answer.await
+    }
+
+    /// The id of the one thing of `noun` that `text` names: by its id itself, or by a name that only one has.
+    pub(super) async fn id_of(&self, noun: &str, text: &str) -> Result<String, Failure> {
+        if uuid::Uuid::parse_str(text).is_ok() {
+            return Ok(text.to_owned());
+        }
+        let all = self.get(noun).await?;
+        let named =
+            all.as_array().into_iter().flatten().filter(|one| one["name"] == text && one["revoked_at"].is_null());
+        let ids: Vec<&str> = named.filter_map(|one| one["id"].as_str()).collect();
+        match ids.as_slice() {
+            [id] => Ok((*id).to_owned()),
+            [] => Err(Failure::not_found(format!(
+                "there is no {noun} {text:?}; `dstore control {noun} list` shows those there are"
+            ))),
+            several => Err(Failure::usage(format!(
+                "{} {noun}s are called {text:?}; say which by its UUID: {}",
+                several.len(),
+                several.join(", ")
+            ))),
+        }
     }
 }
 

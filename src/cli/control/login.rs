@@ -6,8 +6,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::call::{Admin, Failure};
-use super::{output, read_secret};
-use crate::cli::OutputFormat;
+use super::output::Shown;
+use super::read_secret;
 use crate::config::contexts::{Context, Contexts};
 
 /// `dstore control login`
@@ -38,11 +38,11 @@ pub struct LoginFlags {
 pub enum ContextCommand {
     /// All contexts
     List,
-    /// Use another one from now on
+    /// Use another one from now on, or another tenant in it
     Use {
         /// Its name
         name: String,
-        /// The tenant where a command names none
+        /// The tenant from now on where a command names none
         #[arg(long)]
         tenant: Option<String>,
     },
@@ -58,7 +58,7 @@ struct KeptCredentials {
     tenant: String,
 }
 
-pub(super) async fn login(flags: &LoginFlags) -> Result<(), Failure> {
+pub(super) async fn login(flags: &LoginFlags) -> Result<Shown, Failure> {
     let read = |path: &PathBuf| read_secret(path).map_err(|error| format!("{}: {error}", path.display()));
     let mut context = Context {
         url: flags.url.clone().unwrap_or_default(),
@@ -75,16 +75,17 @@ pub(super) async fn login(flags: &LoginFlags) -> Result<(), Failure> {
     }
     // Only what works is kept.
     let status = Admin::of(&context)?.get("status").await?;
+    let (url, tenant) = (context.url.clone(), context.tenant.clone());
     Contexts::change(|contexts| {
         contexts.contexts.insert(flags.name.clone(), context);
         contexts.current = Some(flags.name.clone());
         Ok(())
     })?;
-    eprintln!("logged in to the control plane {} as context {:?}", status["plane"].as_str().unwrap_or("?"), flags.name);
-    Ok(())
+    let answer = json!({ "context": flags.name, "url": url, "plane": status["plane"], "tenant": tenant });
+    Ok(Shown::new(answer, &["context", "url", "plane", "tenant"]))
 }
 
-pub(super) fn context(command: &ContextCommand, format: OutputFormat) -> Result<(), Failure> {
+pub(super) fn context(command: &ContextCommand) -> Result<Shown, Failure> {
     match command {
         ContextCommand::List => {
             let contexts = Contexts::load()?;
@@ -92,23 +93,27 @@ pub(super) fn context(command: &ContextCommand, format: OutputFormat) -> Result<
                 let current = contexts.current.as_ref() == Some(name);
                 json!({ "name": name, "url": context.url, "tenant": context.tenant, "current": current })
             });
-            output::print(&rows.collect(), format);
+            Ok(Shown::new(rows.collect(), &["current", "name", "url", "tenant"]))
         }
         ContextCommand::Use { name, tenant } => {
-            Contexts::change(|contexts| {
-                let context = contexts.contexts.get_mut(name).ok_or_else(|| format!("there is no context {name:?}"))?;
+            let used = Contexts::change(|contexts| {
+                let context = contexts.contexts.get_mut(name).ok_or_else(|| {
+                    format!("there is no context {name:?}; `dstore control context list` shows those there are")
+                })?;
                 if tenant.is_some() {
                     context.tenant.clone_from(tenant);
                 }
+                let used = json!({ "name": name, "url": context.url, "tenant": context.tenant });
                 contexts.current = Some(name.clone());
-                Ok(())
-            })?;
+                Ok(used)
+            });
+            Ok(Shown::new(used?, &["name", "url", "tenant"]))
         }
         ContextCommand::Show => {
             let contexts = Contexts::load()?;
             let (name, context) = contexts.chosen()?;
-            output::print(&json!({ "name": name, "url": context.url, "tenant": context.tenant }), format);
+            let answer = json!({ "name": name, "url": context.url, "tenant": context.tenant });
+            Ok(Shown::new(answer, &["name", "url", "tenant"]))
         }
     }
-    Ok(())
 }

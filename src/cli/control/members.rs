@@ -1,9 +1,13 @@
 //! Nodes, proxies, reporters, keys and notices.
 
-use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use std::path::PathBuf;
 
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::access::keep_token;
 use super::call::{Admin, Failure, escape};
+use super::output::{SecretFile, Shown};
 
 /// Whom to invite.
 #[derive(Debug, Args)]
@@ -14,6 +18,9 @@ pub struct InviteFlags {
     /// How long the join token is good, in seconds; a day where none is given
     #[arg(long)]
     seconds: Option<u64>,
+    /// Write the token to this new file (mode 0600), instead of printing it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 /// `dstore control node …`
@@ -25,22 +32,23 @@ pub enum NodeCommand {
     List,
     /// One node and the ranges it holds
     Show {
-        /// Its UUID
-        id: String,
+        /// Its name or UUID
+        node: String,
     },
     /// Remove a node; refused while it holds ranges
     Remove {
-        /// Its UUID
-        id: String,
+        /// Its name or UUID
+        node: String,
         /// Remove it though it holds ranges, whose data is lost; type the node's name
         #[arg(long, value_name = "NAME")]
         lose_data: Option<String>,
     },
-    /// Say that a node is given up (down) or welcome (okay)
+    /// Say that a node is given up (down), leaving (draining) or welcome (okay)
     Status {
-        /// Its UUID
-        id: String,
-        /// okay, draining or down
+        /// Its name or UUID
+        node: String,
+        /// What it is from now on
+        #[arg(value_parser = ["okay", "draining", "down"])]
         status: String,
     },
 }
@@ -54,13 +62,13 @@ pub enum MemberCommand {
     List,
     /// One of them
     Show {
-        /// Its UUID
-        id: String,
+        /// Its name or UUID
+        member: String,
     },
     /// Remove one; its certificate opens nothing any more
     Remove {
-        /// Its UUID
-        id: String,
+        /// Its name or UUID
+        member: String,
     },
 }
 
@@ -71,10 +79,11 @@ pub enum KeyCommand {
     List,
     /// Begin the rotation of control's part of a key
     Rotate {
-        /// token, node, proxy, reporting or tenant
+        /// Which kind of key
+        #[arg(value_parser = ["token", "node", "proxy", "reporting", "tenant"])]
         kind: String,
-        /// Whose, but for token
-        #[arg(long)]
+        /// UUID of the node, proxy, reporter or tenant that it belongs to; none for token
+        #[arg(long, value_name = "UUID")]
         owner: Option<String>,
     },
 }
@@ -86,71 +95,97 @@ pub enum NoticeCommand {
     List,
     /// Remove a component's notices
     Acknowledge {
-        /// The component's UUID
+        /// The component's UUID, as `notice list` shows it
         component: String,
-        /// Up to this timestamp; all where none is given
+        /// Up to this timestamp, as `notice list` shows it; all where none is given
         #[arg(long)]
         up_to: Option<String>,
     },
 }
 
-async fn invite(role: &str, flags: &InviteFlags) -> Result<Value, Failure> {
+const NODE: &[&str] = &["name", "id", "status", "alive", "zone", "ranges", "uri", "joined_at"];
+const MEMBER: &[&str] = &["name", "id", "role", "joined_at", "certificate_until"];
+const KEY: &[&str] = &["kind", "owner", "version", "old_version", "age=age_seconds", "created_at"];
+const NOTICE: &[&str] = &["timestamp", "component", "count", "details"];
+
+async fn invite(role: &str, flags: &InviteFlags) -> Result<Shown, Failure> {
+    let file = SecretFile::create(flags.out.as_deref())?;
     let body = json!({ "role": role, "name": flags.name, "seconds": flags.seconds });
-    Admin::open()?.post("invitation", &body).await
+    let answer = Admin::open()?.post("invitation", &body).await?;
+    Ok(Shown::new(keep_token(answer, file)?, &["role", "expires_at", "token"]))
 }
 
-pub(super) async fn node(command: &NodeCommand) -> Result<Value, Failure> {
+pub(super) async fn node(command: &NodeCommand) -> Result<Shown, Failure> {
     if let NodeCommand::Invite(flags) = command {
         return invite("node", flags).await;
     }
     let admin = Admin::open()?;
     match command {
-        NodeCommand::Invite(_) | NodeCommand::List => admin.get("node").await,
-        NodeCommand::Show { id } => admin.get(&format!("node/{}", escape(id))).await,
-        NodeCommand::Remove { id, lose_data } => {
-            let body = json!({ "lose_data": lose_data.is_some(), "typed_name": lose_data });
-            admin.delete(&format!("node/{}", escape(id)), Some(&body)).await
+        NodeCommand::Invite(_) | NodeCommand::List => {
+            Ok(Shown::new(admin.get("node").await?, NODE).sorted_by(&["name", "id"]))
         }
-        NodeCommand::Status { id, status } => {
-            admin.post(&format!("node/{}/status", escape(id)), &json!({ "status": status })).await
+        NodeCommand::Show { node } => {
+            let id = admin.id_of("node", node).await?;
+            Ok(Shown::new(admin.get(&format!("node/{}", escape(&id))).await?, NODE))
+        }
+        NodeCommand::Remove { node, lose_data } => {
+            let id = admin.id_of("node", node).await?;
+            let body = json!({ "lose_data": lose_data.is_some(), "typed_name": lose_data });
+            let answer = admin.delete(&format!("node/{}", escape(&id)), Some(&body)).await?;
+            Ok(Shown::done(answer, "removed; its certificate opens nothing any more"))
+        }
+        NodeCommand::Status { node, status } => {
+            let id = admin.id_of("node", node).await?;
+            let answer = admin.post(&format!("node/{}/status", escape(&id)), &json!({ "status": status })).await?;
+            Ok(Shown::done(answer, format!("the node is {status} now")))
         }
     }
 }
 
-pub(super) async fn member(noun: &str, role: &str, command: &MemberCommand) -> Result<Value, Failure> {
+pub(super) async fn member(noun: &str, role: &str, command: &MemberCommand) -> Result<Shown, Failure> {
     if let MemberCommand::Invite(flags) = command {
         return invite(role, flags).await;
     }
     let admin = Admin::open()?;
     match command {
-        MemberCommand::Invite(_) | MemberCommand::List => admin.get(noun).await,
-        MemberCommand::Show { id } => {
+        MemberCommand::Invite(_) | MemberCommand::List => {
+            Ok(Shown::new(admin.get(noun).await?, MEMBER).sorted_by(&["name", "id"]))
+        }
+        MemberCommand::Show { member } => {
+            let id = admin.id_of(noun, member).await?;
             let all = admin.get(noun).await?;
             let found = all.as_array().and_then(|all| all.iter().find(|one| one["id"] == id.as_str())).cloned();
-            found.ok_or_else(|| format!("there is no {noun} {id}").into())
+            let found = found.ok_or_else(|| Failure::not_found(format!("there is no {noun} {member}")))?;
+            Ok(Shown::new(found, MEMBER))
         }
-        MemberCommand::Remove { id } => admin.delete(&format!("{noun}/{}", escape(id)), None).await,
+        MemberCommand::Remove { member } => {
+            let id = admin.id_of(noun, member).await?;
+            let answer = admin.delete(&format!("{noun}/{}", escape(&id)), None).await?;
+            Ok(Shown::done(answer, "removed; its certificate opens nothing any more"))
+        }
     }
 }
 
-pub(super) async fn key(command: &KeyCommand) -> Result<Value, Failure> {
+pub(super) async fn key(command: &KeyCommand) -> Result<Shown, Failure> {
     let admin = Admin::open()?;
     match command {
-        KeyCommand::List => admin.get("key").await,
+        KeyCommand::List => Ok(Shown::new(admin.get("key").await?, KEY).sorted_by(&["kind", "created_at"])),
         KeyCommand::Rotate { kind, owner } => {
             let owner = owner.as_ref().map(|owner| format!("?owner={}", escape(owner))).unwrap_or_default();
-            admin.post(&format!("key/{}/rotate{owner}", escape(kind)), &json!({})).await
+            let answer = admin.post(&format!("key/{}/rotate{owner}", escape(kind)), &json!({})).await?;
+            Ok(Shown::new(answer, &["version"]))
         }
     }
 }
 
-pub(super) async fn notice(command: &NoticeCommand) -> Result<Value, Failure> {
+pub(super) async fn notice(command: &NoticeCommand) -> Result<Shown, Failure> {
     let admin = Admin::open()?;
     match command {
-        NoticeCommand::List => admin.get("notice").await,
+        NoticeCommand::List => Ok(Shown::new(admin.get("notice").await?, NOTICE)),
         NoticeCommand::Acknowledge { component, up_to } => {
             let up_to = up_to.as_ref().map(|up_to| format!("?up_to={}", escape(up_to))).unwrap_or_default();
-            admin.post(&format!("notice/{}/acknowledge{up_to}", escape(component)), &json!({})).await
+            let path = format!("notice/{}/acknowledge{up_to}", escape(component));
+            Ok(Shown::new(admin.post(&path, &json!({})).await?, &["acknowledged"]))
         }
     }
 }

@@ -4,15 +4,18 @@
 //! | code | meaning |
 //! |---|---|
 //! | 0 | done |
-//! | 1 | refused |
+//! | 1 | refused: what was asked for does not fit what is there |
 //! | 2 | the command line could not be understood |
 //! | 3 | control could not be reached, or gave no answer |
+//! | 4 | there is no such thing |
+//! | 5 | not logged in, or not allowed |
 //!
 //! Results go to stdout, as a table for people or as JSON; everything else to stderr. Secrets come from files or stdin (`-`),
 //! never as arguments.
 
 mod access;
 mod call;
+pub(super) mod examples;
 mod login;
 mod members;
 mod output;
@@ -27,6 +30,7 @@ use super::OutputFormat;
 
 /// `dstore control …`
 #[derive(Debug, Args)]
+#[command(after_help = examples::CONTROL)]
 pub struct ControlCommand {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t, global = true)]
@@ -36,57 +40,80 @@ pub struct ControlCommand {
     pub noun: Noun,
 }
 
+/// What people see of the status first.
+const STATUS: &[&str] =
+    &["plane", "created_at", "nodes", "nodes_alive", "ranges", "tenants", "notices", "leader", "instance"];
+
+/// What people see first of what `init`, `recovery` and `serve` tell.
+const LOCAL: &[&str] = &[
+    "plane",
+    "made_at",
+    "control_key_file",
+    "root_token_file",
+    "authority_file",
+    "recovery_file",
+    "secrets",
+    "missing",
+    "admin",
+    "inside",
+];
+
 /// The nouns.
 #[derive(Debug, Subcommand)]
 pub enum Noun {
     /// Make a cluster: its keys, its certificate authority, its root session, its recovery file
+    #[command(after_help = examples::INIT)]
     Init(InitFlags),
     /// Serve the admin API and the inside listener of control
+    #[command(after_help = examples::SERVE)]
     Serve(PlaceFlags),
     /// Keep, check and use the file that survives losing everything else
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::RECOVERY)]
     Recovery(Recovery),
     /// Keep the address and token of a control plane for later commands
+    #[command(after_help = examples::LOGIN)]
     Login(login::LoginFlags),
     /// The control planes that this user knows
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::CONTEXT)]
     Context(login::ContextCommand),
     /// How the cluster is
+    #[command(after_help = examples::STATUS)]
     Status,
     /// Tenants: who owns tables
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TENANT)]
     Tenant(tenants::TenantCommand),
     /// Tables of a tenant
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TABLE)]
     Table(tenants::TableCommand),
     /// Ranges of a table, and who serves them
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::RANGE)]
     Range(tenants::RangeCommand),
     /// Nodes, which store data
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::NODE)]
     Node(members::NodeCommand),
     /// Proxies, which route requests
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::PROXY)]
     Proxy(members::MemberCommand),
     /// Reporters, which collect usage
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::REPORTER)]
     Reporter(members::MemberCommand),
     /// Encryption keys: which there are and how old they are, never their bytes
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::KEY)]
     Key(members::KeyCommand),
     /// Principals: who may ask
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::PRINCIPAL)]
     Principal(access::PrincipalCommand),
     /// Access keys, for the DynamoDB protocol
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::ACCESS_KEY)]
     AccessKey(access::AccessKeyCommand),
     /// Bearer tokens and their sessions
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TOKEN)]
     Token(access::TokenCommand),
     /// Notices: what the cluster wants a person to know
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::NOTICE)]
     Notice(members::NoticeCommand),
     /// Who changed a resource, when, and how; as in: history table/acme/users
+    #[command(after_help = examples::HISTORY)]
     History {
         /// The resource: tenant/NAME, table/TENANT/NAME, node/UUID, …
         resource: String,
@@ -170,6 +197,24 @@ impl ControlCommand {
         place.overrides()
     }
 
+    /// What is said on stderr before a command that takes a moment: a passphrase is made hard to guess by work.
+    pub fn takes_a_moment(&self) -> Option<&'static str> {
+        match &self.noun {
+            Noun::Init(_) => Some("making keys, authority and recovery file"),
+            Noun::Recovery(Recovery::Export(_)) => Some("sealing the recovery file"),
+            Noun::Recovery(_) => Some("opening the recovery file"),
+            _ => None,
+        }
+    }
+
+    /// Prints what a command on control's own machine has to tell.
+    pub fn show(&self, answer: serde_json::Value) {
+        output::Shown::new(answer, LOCAL).print(self.output);
+        if self.output == OutputFormat::Human && matches!(self.noun, Noun::Init(_)) {
+            println!("\nNext: move the recovery file away from this machine, then\n{}", examples::AFTER_INIT);
+        }
+    }
+
     /// Asks the admin API and prints the answer.
     pub fn run(&self) -> ExitCode {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
@@ -183,14 +228,13 @@ impl ControlCommand {
     }
 
     async fn ask(&self) -> Result<(), call::Failure> {
-        let format = self.output;
-        let printed = match &self.noun {
-            Noun::Login(flags) => return login::login(flags).await,
-            Noun::Context(command) => return login::context(command, format),
-            Noun::Status => call::Admin::open()?.get("status").await?,
+        let shown = match &self.noun {
+            Noun::Login(flags) => login::login(flags).await?,
+            Noun::Context(command) => login::context(command)?,
+            Noun::Status => output::Shown::new(call::Admin::open()?.get("status").await?, STATUS),
             Noun::Tenant(command) => tenants::tenant(command).await?,
             Noun::Table(command) => tenants::table(command).await?,
-            Noun::Range(command) => tenants::range(command, format).await?,
+            Noun::Range(command) => tenants::range(command, self.output).await?,
             Noun::Node(command) => members::node(command).await?,
             Noun::Proxy(command) => members::member("proxy", "proxy", command).await?,
             Noun::Reporter(command) => members::member("reporter", "reporting", command).await?,
@@ -200,13 +244,14 @@ impl ControlCommand {
             Noun::Token(command) => access::token(command).await?,
             Noun::Notice(command) => members::notice(command).await?,
             Noun::History { resource } => {
-                call::Admin::open()?.get(&format!("history?resource={}", call::escape(resource))).await?
+                let answer = call::Admin::open()?.get(&format!("history?resource={}", call::escape(resource))).await?;
+                output::Shown { is_history: true, ..output::Shown::new(answer, &[]) }
             }
             Noun::Init(_) | Noun::Serve(_) | Noun::Recovery(_) => {
                 return Err(call::Failure::usage("this command runs on control's own machine"));
             }
         };
-        output::print(&printed, format);
+        shown.print(self.output);
         Ok(())
     }
 }

@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::call::{Admin, Failure, escape};
+use super::output::Shown;
 use crate::cli::OutputFormat;
+use crate::domain::rid::{Resource, Rid};
 
 /// `dstore control tenant …`
 #[derive(Debug, Subcommand)]
@@ -18,12 +20,12 @@ pub enum TenantCommand {
     List,
     /// One tenant
     Show {
-        /// Its name
+        /// Its name or RID
         name: String,
     },
     /// Remove a tenant; its keys are destroyed at once
     Delete {
-        /// Its name
+        /// Its name or RID
         name: String,
         /// With its tables, for good
         #[arg(long)]
@@ -34,7 +36,7 @@ pub enum TenantCommand {
 /// Which table.
 #[derive(Debug, Args)]
 pub struct WhichTable {
-    /// The table's name
+    /// The table's name or RID
     name: String,
     /// The tenant; the context's where none is given
     #[arg(long)]
@@ -49,11 +51,11 @@ pub enum TableCommand {
         /// Which
         #[command(flatten)]
         which: WhichTable,
-        /// The type of the ID: String, Integer or Bytes
-        #[arg(long)]
+        /// The type of the ID
+        #[arg(long, value_parser = ["String", "Integer", "Bytes"])]
         id_type: String,
         /// The type of the sort key, where there is one
-        #[arg(long)]
+        #[arg(long, value_parser = ["String", "Integer", "Bytes"])]
         sort_type: Option<String>,
         /// How many ranges it starts with, 1 to 1024
         #[arg(long)]
@@ -81,10 +83,10 @@ pub enum TableCommand {
         #[command(flatten)]
         which: WhichTable,
         /// Its UUID, where several had the name
-        #[arg(long)]
+        #[arg(long, value_name = "UUID")]
         uuid: Option<String>,
         /// Another name, where the old one is taken
-        #[arg(long)]
+        #[arg(long, value_name = "NAME")]
         new_name: Option<String>,
     },
 }
@@ -108,24 +110,73 @@ pub enum RangeCommand {
     },
 }
 
-pub(super) async fn tenant(command: &TenantCommand) -> Result<Value, Failure> {
+const TENANT: &[&str] = &["name", "id", "created_at"];
+const TABLE: &[&str] = &["name", "tenant", "id_type", "sort_type", "version", "created_at"];
+const TABLE_SHOWN: &[&str] = &["name", "tenant", "id", "id_type", "id_name", "sort_type", "sort_name"];
+const DELETED: &[&str] =
+    &["name=table.name", "tenant=table.tenant", "uuid=table.id", "id_type=table.id_type", "deleted_at", "deleted_by"];
+const RANGE: &[&str] = &[
+    "RID_TENANT",
+    "RID_TABLE",
+    "HASH_START",
+    "HASH_END",
+    "QUANTITY",
+    "UUID",
+    "TABLE_VERSION",
+    "range",
+    "epoch",
+    "leader",
+    "replicas",
+];
+
+/// The tenant that a name or RID means.
+fn tenant_of(text: &str) -> Result<String, Failure> {
+    if !text.starts_with("rid:") {
+        return Ok(text.to_owned());
+    }
+    Ok(text.parse::<Rid>()?.tenant.to_string())
+}
+
+pub(super) async fn tenant(command: &TenantCommand) -> Result<Shown, Failure> {
     let admin = Admin::open()?;
     match command {
-        TenantCommand::Create { name } => admin.put(&format!("tenant/{}", escape(name)), &json!({})).await,
-        TenantCommand::List => admin.get("tenant").await,
-        TenantCommand::Show { name } => admin.get(&format!("tenant/{}", escape(name))).await,
+        TenantCommand::Create { name } => {
+            Ok(Shown::new(admin.put(&format!("tenant/{}", escape(name)), &json!({})).await?, TENANT))
+        }
+        TenantCommand::List => Ok(Shown::new(admin.all("tenant", "name").await?, TENANT)),
+        TenantCommand::Show { name } => {
+            Ok(Shown::new(admin.get(&format!("tenant/{}", escape(&tenant_of(name)?))).await?, TENANT))
+        }
         TenantCommand::Delete { name, recursive } => {
-            admin.delete(&format!("tenant/{}?recursive={recursive}", escape(name)), None).await
+            let tenant = tenant_of(name)?;
+            let path = format!("tenant/{}?recursive={recursive}", escape(&tenant));
+            let answer = admin
+                .delete(&path, None)
+                .await
+                .map_err(|failure| failure.instead_of("ask with recursive=true", "use --recursive"))?;
+            Ok(Shown::done(answer, format!("removed the tenant {tenant}; its keys are destroyed")))
         }
     }
 }
 
-fn path_of(admin: &Admin, which: &WhichTable) -> Result<String, Failure> {
-    let tenant = admin.tenant(which.tenant.as_deref())?;
-    Ok(format!("tenant/{}/table/{}", escape(&tenant), escape(&which.name)))
+/// Tenant and name of a table.
+fn named(admin: &Admin, which: &WhichTable) -> Result<(String, String), Failure> {
+    if !which.name.starts_with("rid:") {
+        return Ok((admin.tenant(which.tenant.as_deref())?, which.name.clone()));
+    }
+    let rid: Rid = which.name.parse()?;
+    match rid.resource {
+        Resource::Table(table) => Ok((rid.tenant.to_string(), table.to_string())),
+        Resource::Tenant => Err(Failure::usage(format!("{} names a tenant, not a table", which.name))),
+    }
 }
 
-pub(super) async fn table(command: &TableCommand) -> Result<Value, Failure> {
+fn path_of(admin: &Admin, which: &WhichTable) -> Result<String, Failure> {
+    let (tenant, table) = named(admin, which)?;
+    Ok(format!("tenant/{}/table/{}", escape(&tenant), escape(&table)))
+}
+
+pub(super) async fn table(command: &TableCommand) -> Result<Shown, Failure> {
     let admin = Admin::open()?;
     match command {
         TableCommand::Create { which, id_type, sort_type, initial_ranges, replication_factor } => {
@@ -140,23 +191,35 @@ pub(super) async fn table(command: &TableCommand) -> Result<Value, Failure> {
                     body[name] = value;
                 }
             }
-            admin.put(&path_of(&admin, which)?, &body).await
+            Ok(Shown::new(admin.put(&path_of(&admin, which)?, &body).await?, TABLE_SHOWN))
         }
         TableCommand::List { tenant, deleted } => {
             let tenant = admin.tenant(tenant.as_deref())?;
-            let kind = if *deleted { "deleted-table" } else { "table" };
-            admin.get(&format!("tenant/{}/{kind}", escape(&tenant))).await
+            let of_tenant = format!("tenant/{}", escape(&tenant_of(&tenant)?));
+            if *deleted {
+                return Ok(Shown::new(admin.get(&format!("{of_tenant}/deleted-table")).await?, DELETED));
+            }
+            Ok(Shown::new(admin.all(&format!("{of_tenant}/table"), "name").await?, TABLE))
         }
-        TableCommand::Show(which) => admin.get(&path_of(&admin, which)?).await,
-        TableCommand::Delete(which) => admin.delete(&path_of(&admin, which)?, None).await,
+        TableCommand::Show(which) => Ok(Shown::new(admin.get(&path_of(&admin, which)?).await?, TABLE_SHOWN)),
+        TableCommand::Delete(which) => {
+            let (tenant, table) = named(&admin, which)?;
+            let answer = admin.delete(&path_of(&admin, which)?, None).await?;
+            let back = format!("dstore control table undelete {table} --tenant {tenant}");
+            Ok(Shown::done(answer, format!("dropped the table {table}; for seven days this brings it back:\n  {back}")))
+        }
         TableCommand::Undelete { which, uuid, new_name } => {
             let body = json!({ "table_uuid": uuid, "new_name": new_name });
-            admin.post(&format!("{}/undelete", path_of(&admin, which)?), &body).await
+            let answer = admin.post(&format!("{}/undelete", path_of(&admin, which)?), &body).await;
+            let answer = answer.map_err(|failure| {
+                failure.instead_of("give another one for the table", "give another one with --new-name to the table")
+            })?;
+            Ok(Shown::new(answer, TABLE_SHOWN))
         }
     }
 }
 
-pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Result<Value, Failure> {
+pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Result<Shown, Failure> {
     let admin = Admin::open()?;
     let answer = match command {
         RangeCommand::List(which) => admin.get(&format!("{}/range", path_of(&admin, which)?)).await?,
@@ -170,14 +233,15 @@ pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Resul
                 (bound("low_hash")..=bound("high_hash")).contains(&u64::from(*hash))
             };
             let found = ranges.as_array().and_then(|ranges| ranges.iter().find(holds)).cloned();
-            found.ok_or_else(|| format!("no range holds the hash {hash}"))?
+            found.ok_or_else(|| Failure::not_found(format!("no range holds the hash {hash}")))?
         }
     };
-    Ok(match (format, &answer) {
-        (OutputFormat::Json, _) => answer,
+    let answer = match (format, answer) {
+        (OutputFormat::Json, answer) => answer,
         (OutputFormat::Human, Value::Array(ranges)) => ranges.iter().map(flat).collect(),
-        (OutputFormat::Human, range) => flat(range),
-    })
+        (OutputFormat::Human, range) => flat(&range),
+    };
+    Ok(Shown::new(answer, RANGE))
 }
 
 /// A range as a row for people: the description by the leader's node, and who that is. What is not known is empty.

@@ -299,9 +299,9 @@ fn holds_ranges(node: NodeId, held: &[layout::RouteKey]) -> Refusal {
         .collect();
     let more = held.len().saturating_sub(RANGES_NAMED_MAX);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let count = if held.len() == 1 { "1 range".to_owned() } else { format!("{} ranges", held.len()) };
     Refusal::conflict(format!(
-        "the node {node} holds {} ranges: {}{more}. Moving ranges to other nodes comes with replication; until then drop these tables, or remove the node with --lose-data",
-        held.len(),
+        "the node {node} holds {count}: {}{more}. Moving ranges to other nodes comes with replication; until then drop these tables, or lose their data: remove the node with --lose-data and its name",
         named.join(", ")
     ))
 }

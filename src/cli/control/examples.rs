@@ -1,0 +1,196 @@
+//! What `--help` of each noun ends with: examples that can be typed as they stand. A test runs those of the nouns' help
+//! through the parser, so that none of them can name a flag that is not there.
+
+pub(crate) const DEV: &str = "\
+Examples:
+  dstore dev                                   data in ./dstore-data; stop with Ctrl-C
+  dstore dev --data /tmp/try --nodes 3         three nodes in the process
+  dstore dev --listen 127.0.0.1:0 --output json
+                                               on free ports; one line of JSON for programs
+
+In the next terminal `dstore control status` works at once.";
+
+pub(crate) const SERVER_NODE: &str = "\
+Examples:
+  dstore node --standalone --data /var/lib/dstore
+  dstore node --standalone --data /var/lib/dstore --passphrase-file /run/secrets/dstore
+
+Its token and access key are in DIR/credentials.json.";
+
+pub(super) const CONTROL: &str = "\
+Which control plane is asked:
+  dstore control login https://control:8082 --token-file root.token --authority-file authority.pem
+  dstore control context list                  `dstore dev` keeps a context of its own, dev
+  DSTORE_CONTEXT=dev dstore control status     another one for a single command
+
+Exit codes: 0 done, 1 refused, 2 not understood, 3 not reached, 4 no such thing, 5 not allowed.
+Results go to stdout (--output json for programs), everything else to stderr.";
+
+pub(super) const INIT: &str = "\
+Examples:
+  dstore control init --data /var/lib/dstore-control --recovery-passphrase-file recovery-passphrase
+  dstore control login https://control:8082 --token-file /var/lib/dstore-control/root.token \\
+      --authority-file /var/lib/dstore-control/authority.pem
+
+Move recovery.dstore away from this machine, and keep its passphrase elsewhere.";
+
+/// What `init` ends with.
+pub(super) const AFTER_INIT: &str = "  \
+  dstore control serve --data DIR
+  dstore control login https://HOST:8082 --token-file DIR/root.token --authority-file DIR/authority.pem";
+
+pub(super) const SERVE: &str = "\
+Example:
+  dstore control serve --data /var/lib/dstore-control";
+
+pub(super) const RECOVERY: &str = "\
+Examples:
+  dstore control recovery export --file new.dstore --passphrase-file recovery-passphrase
+  dstore control recovery verify --file new.dstore --passphrase-file recovery-passphrase
+  dstore control recovery restore --file new.dstore --passphrase-file recovery-passphrase";
+
+pub(super) const LOGIN: &str = "\
+Examples:
+  dstore control login https://control:8082 --token-file root.token --authority-file authority.pem
+  dstore control login --credentials-file /var/lib/dstore/credentials.json --name local
+  cat token | dstore control login http://127.0.0.1:8082 --token-file - --tenant acme";
+
+pub(super) const CONTEXT: &str = "\
+Examples:
+  dstore control context list
+  dstore control context use dev --tenant acme
+  dstore control context show
+
+They are kept in ~/.config/dstore/config.toml (mode 0600); DSTORE_CLI_CONFIG names another file, and
+DSTORE_CONTEXT a context for one command.";
+
+pub(super) const STATUS: &str = "\
+Examples:
+  dstore control status
+  dstore control status --output json";
+
+pub(super) const TENANT: &str = "\
+Examples:
+  dstore control tenant create acme
+  dstore control tenant list
+  dstore control tenant delete acme --recursive    with all its tables, for good";
+
+pub(super) const TABLE: &str = "\
+Examples:
+  dstore control table create users --tenant acme --id-type String
+  dstore control table create posts --id-type String --sort-type Integer --initial-ranges 8
+  dstore control table show rid:dStore:acme:NA:table:users
+  dstore control table delete users --tenant acme
+  dstore control table list --tenant acme --deleted
+  dstore control table undelete users --tenant acme --new-name users2";
+
+pub(super) const RANGE: &str = "\
+Examples:
+  dstore control range list users --tenant acme
+  dstore control range show users --tenant acme --hash 2147483648";
+
+pub(super) const NODE: &str = "\
+Examples:
+  dstore control node invite --name node-1 --out join-token
+  dstore control node list
+  dstore control node show node-1
+  dstore control node remove node-1                        refused while it holds ranges
+  dstore control node remove node-1 --lose-data node-1     their data is lost
+
+Moving ranges from node to node comes with replication.";
+
+pub(super) const PROXY: &str = "\
+Examples:
+  dstore control proxy invite --name proxy-1 --out join-token
+  dstore control proxy list
+  dstore control proxy remove proxy-1";
+
+pub(super) const REPORTER: &str = "\
+Examples:
+  dstore control reporter invite --name usage --out join-token
+  dstore control reporter list
+  dstore control reporter remove usage";
+
+pub(super) const KEY: &str = "\
+Examples:
+  dstore control key list
+  dstore control key rotate token";
+
+pub(super) const PRINCIPAL: &str = "\
+Examples:
+  dstore control principal create app --tenant acme --may read,write
+  dstore control principal create operator --root
+  dstore control principal list --tenant acme
+  dstore control principal revoke app";
+
+pub(super) const ACCESS_KEY: &str = "\
+Examples:
+  dstore control access-key create app --out access-key.json
+  dstore control access-key list
+  dstore control access-key revoke DSTKXXXXXXXXXXXXXXXX";
+
+pub(super) const TOKEN: &str = "\
+Examples:
+  dstore control token create app --note 'the web shop' --out token
+  dstore control token list
+  dstore control token revoke 0b6a2c3e-5d0f-4a53-9f0c-2f6f3f1f7a11";
+
+pub(super) const NOTICE: &str = "\
+Examples:
+  dstore control notice list
+  dstore control notice acknowledge 0b6a2c3e-5d0f-4a53-9f0c-2f6f3f1f7a11";
+
+pub(super) const HISTORY: &str = "\
+Examples:
+  dstore control history tenant/acme
+  dstore control history table/acme/users
+  dstore control history principal/acme/app";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[test]
+    fn every_example_is_understood() {
+        let all = [
+            DEV,
+            SERVER_NODE,
+            CONTROL,
+            INIT,
+            SERVE,
+            RECOVERY,
+            LOGIN,
+            CONTEXT,
+            STATUS,
+            TENANT,
+            TABLE,
+            RANGE,
+            NODE,
+            PROXY,
+            REPORTER,
+            KEY,
+            PRINCIPAL,
+            ACCESS_KEY,
+            TOKEN,
+            NOTICE,
+            HISTORY,
+        ];
+        let mut understood = 0;
+        for text in all {
+            let text = text.replace("\\\n", " ");
+            // After three spaces stands what the command does.
+            let indented = text.lines().filter(|line| line.starts_with("  "));
+            let commands = indented.filter_map(|line| line.find("dstore ").map(|at| &line[at..]));
+            for line in commands {
+                let line = line.split("   ").next().unwrap().trim_end();
+                let line = line.replace("'the web shop'", "shop").replace("FILE.", "FILE");
+                let words = line.split_whitespace();
+                let parsed = crate::cli::Cli::try_parse_from(words);
+                assert!(parsed.is_ok(), "{line}: {}", parsed.err().unwrap());
+                understood += 1;
+            }
+        }
+        assert!(understood > 40, "{understood}");
+    }
+}
