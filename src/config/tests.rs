@@ -147,6 +147,13 @@ fn a_secret_file_open_to_others_is_a_problem() {
 }
 
 #[test]
+fn a_control_key_that_init_is_to_make_may_be_missing() {
+    let flags = vec![("control.key_file".to_owned(), "/nowhere/control.key".to_owned())];
+    let (config, origins) = Config::load(None, [], flags).expect("loads");
+    assert_eq!(config.check(Role::Control, &origins), []);
+}
+
+#[test]
 fn schema_and_structures_name_the_same_settings() {
     // Each key is set to something that fits and must arrive: deny_unknown_fields refuses keys without a field, and
     // a field without a key is missing and would be refused by the defaults (or is an Option, which this counts).

@@ -337,25 +337,58 @@ mod tests {
         (TenantName::new("acme").unwrap(), TableName::new("Users.v2").unwrap())
     }
 
+    /// Every key and every prefix that this module can spell.
     #[test]
     fn the_spelling_is_pinned() {
         let (tenant, table) = names();
-        let id = NodeId::from_bytes([0x11; 16]);
-        let uuid = "11111111-1111-1111-1111-111111111111";
-        assert_eq!(node_details(id), format!("node/{uuid}/details"));
-        assert_eq!(node_alive(id), format!("node/{uuid}/alive"));
-        assert_eq!(node_range(id, &tenant, &table, 0), format!("node/{uuid}/id/acme/Users.v2/hash/0000000000"));
-        assert_eq!(node_table_details(id, &tenant, &table), format!("node/{uuid}/id/acme/Users.v2/details"));
-        assert_eq!(route(&tenant, &table, u32::MAX), "tenant/acme/Users.v2/4294967295");
-        assert_eq!(route(&tenant, &table, 32768), "tenant/acme/Users.v2/0000032768");
+        const UUID: &str = "11111111-1111-1111-1111-111111111111";
+        let bytes = [0x11; 16];
+        let id = NodeId::from_bytes(bytes);
         let at = Timestamp(1_767_225_600_000_042);
-        assert_eq!(notice(id, at, 7), format!("notice/{uuid}/2026-01-01T00:00:00.000042Z-000007"));
-        assert_eq!(control_tenant(&tenant), "control/tenant/acme");
-        assert_eq!(control_table(&tenant, &table), "control/table/acme/Users.v2");
-        assert_eq!(control_table_deleted(TableId::from_bytes([0x11; 16])), format!("control/table-deleted/{uuid}"));
-        assert_eq!(control_access_key("AKIA/1"), "control/access-key/AKIA%2F1");
-        assert_eq!(control_key(&["tenant", "a/b"]), "control/key/tenant/a%2Fb");
-        assert_eq!(control_history("table/acme/users", 3), "control/history/table/acme/users/0000000003");
+        for (spelled, expected) in [
+            (node(id), "node/UUID/"),
+            (node_details(id), "node/UUID/details"),
+            (node_alive(id), "node/UUID/alive"),
+            (node_tables(id), "node/UUID/id/"),
+            (node_table_details(id, &tenant, &table), "node/UUID/id/acme/Users.v2/details"),
+            (node_table_ranges(id, &tenant, &table), "node/UUID/id/acme/Users.v2/hash/"),
+            (node_range(id, &tenant, &table, 0), "node/UUID/id/acme/Users.v2/hash/0000000000"),
+            (tenant_routes(&tenant), "tenant/acme/"),
+            (table_routes(&tenant, &table), "tenant/acme/Users.v2/"),
+            (route(&tenant, &table, 32768), "tenant/acme/Users.v2/0000032768"),
+            (route(&tenant, &table, u32::MAX), "tenant/acme/Users.v2/4294967295"),
+            (node_notices(id), "notice/UUID/"),
+            (notice(id, at, 7), "notice/UUID/2026-01-01T00:00:00.000042Z-000007"),
+            (control_tenant(&tenant), "control/tenant/acme"),
+            (control_tenant_tables(&tenant), "control/table/acme/"),
+            (control_table(&tenant, &table), "control/table/acme/Users.v2"),
+            (control_table_deleted(TableId::from_bytes(bytes)), "control/table-deleted/UUID"),
+            (control_principal(PrincipalId::from_bytes(bytes)), "control/principal/UUID"),
+            (control_access_key("AKIA/1"), "control/access-key/AKIA%2F1"),
+            (control_session(SessionId::from_bytes(bytes)), "control/session/UUID"),
+            (control_role("read only"), "control/role/read%20only"),
+            (control_node(id), "control/node/UUID"),
+            (control_proxy(ProxyId::from_bytes(bytes)), "control/proxy/UUID"),
+            (control_reporter(ReporterId::from_bytes(bytes)), "control/reporter/UUID"),
+            (control_join_token("00ff"), "control/join-token/00ff"),
+            (control_key(&["token"]), "control/key/token"),
+            (control_key(&["tenant", "a/b"]), "control/key/tenant/a%2Fb"),
+            (control_job(uuid::Uuid::from_bytes(bytes)), "control/job/UUID"),
+            (control_history("table/acme/users", 3), "control/history/table/acme/users/0000000003"),
+            (control_history_of("table/acme/users"), "control/history/table/acme/users/"),
+            (control_range(crate::domain::ids::RangeId::from_bytes(bytes)), "control/range/UUID"),
+            (control_election_value(ControlId::from_bytes(bytes)), "UUID"),
+        ] {
+            assert_eq!(spelled, expected.replace("UUID", UUID));
+        }
+        let constants = [
+            (ROUTES, "tenant/"),
+            (NODES, "node/"),
+            (NOTICES, "notice/"),
+            (CONTROL_ELECTION, "control/election"),
+            (CONTROL_CLUSTER, "control/cluster"),
+        ];
+        assert!(constants.iter().all(|(spelled, expected)| spelled == expected), "{constants:?}");
         assert_eq!(timestamp_text(Timestamp(u64::MAX), 0), "9999-12-30T22:00:00.999999Z-000000");
     }
 

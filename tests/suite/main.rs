@@ -1,11 +1,13 @@
 //! End to end: engines on real files, real processes, real etcd, real clients. One binary, so that it
 //! is linked once.
 
+mod control_etcd;
 mod dev;
 mod engine;
 mod full_disk;
 mod newcomer;
 mod process;
+mod quantity;
 mod ranges;
 mod retirement;
 mod rotation;

@@ -34,6 +34,8 @@ pub struct StatusAnswer {
     pub instance: ControlId,
     /// The instance that leads, which means that it cleans up; none between two leaders.
     pub leader: Option<ControlId>,
+    /// Rounds of cleaning up that the answering instance has begun.
+    pub maintenance_rounds: u64,
     /// What the coordinator's database takes, in bytes.
     pub coordinator_bytes: u64,
     /// What it may take, in bytes; none where only the disk limits it.
@@ -83,6 +85,7 @@ pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
         notices: plane.notice_list(None).await?.len(),
         instance: plane.instance(),
         leader: plane.leader().await?,
+        maintenance_rounds: plane.maintenance_rounds(),
         coordinator_bytes: coordinator.bytes,
         coordinator_quota_bytes: coordinator.quota_bytes,
         coordinator_full: coordinator.no_space,

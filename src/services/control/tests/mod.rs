@@ -1,6 +1,7 @@
 //! Control over a real embedded coordinator: what is promised of tables, keys, members and access.
 
 mod access;
+mod golden;
 mod keys;
 mod ranges;
 mod recovery;

@@ -1,0 +1,206 @@
+//! `dstore control` as processes over a real etcd that asks for everything: TLS, a client certificate, a user and a
+//! password. Two instances serve one cluster; one leads, and the other takes over when it is killed.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use dstore::coordination::Writer;
+use dstore::coordination::etcd::{EtcdCoordinator, EtcdOptions, EtcdTls, enable_authentication, install_roles};
+use dstore::coordination::testing::{EtcdServer, EtcdServerOptions};
+use dstore::domain::ids::Role;
+use dstore::transport::client::JsonClient;
+use dstore::transport::tls::client_config;
+use serde_json::Value;
+
+use crate::process::DEADLINE;
+
+const PREFIX: &str = "/a-cluster/";
+const ROOT_PASSWORD: &str = "root's password";
+const PASSWORD: &str = "correct horse battery";
+
+/// An etcd over TLS with authentication on, and what control needs to reach it.
+struct SecuredEtcd {
+    _server: EtcdServer,
+    folder: tempfile::TempDir,
+    endpoint: String,
+}
+
+fn file(folder: &Path, name: &str, text: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, text).expect("a file is written");
+    // Others may not read secrets; the settings are checked for that.
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).expect("its mode is changed");
+    path
+}
+
+/// Writes an authority, a certificate for 127.0.0.1 that it signed, and the certificate's key.
+fn certificates(folder: &Path) -> [PathBuf; 3] {
+    let mut authority = rcgen::CertificateParams::new(vec![]).unwrap();
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority_key = rcgen::KeyPair::generate().unwrap();
+    let authority_pem = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(authority, authority_key);
+    let mut leaf = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    // No etcd user has this name, so it is the user and the password that tell who control is.
+    leaf.distinguished_name.push(rcgen::DnType::CommonName, "a machine");
+    leaf.extended_key_usages =
+        vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate_pem = leaf.signed_by(&key, &issuer).unwrap().pem();
+    let files = [("ca.pem", authority_pem), ("cert.pem", certificate_pem), ("key.pem", key.serialize_pem())];
+    files.map(|(name, pem)| file(folder, name, &pem))
+}
+
+impl SecuredEtcd {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let [ca, cert, key] = certificates(folder.path());
+        let arguments = vec![
+            format!("--trusted-ca-file={}", ca.display()),
+            format!("--cert-file={}", cert.display()),
+            format!("--key-file={}", key.display()),
+            "--client-cert-auth".to_owned(),
+        ];
+        let server = EtcdServer::start_with(EtcdServerOptions { tls: true, arguments }).expect("etcd starts");
+        let read = |path: &Path| std::fs::read(path).unwrap();
+        let handle = |user: Option<(&str, &str)>| {
+            EtcdCoordinator::new(EtcdOptions {
+                tls: Some(EtcdTls {
+                    ca_pem: read(&ca),
+                    identity_pem: Some((read(&cert), read(&key).into())),
+                    server_name: None,
+                }),
+                user: user.map(|(name, password)| (name.to_owned(), password.to_owned().into())),
+                ..EtcdOptions::plain(server.endpoint(), PREFIX)
+            })
+        };
+        enable_authentication(&handle(None), ROOT_PASSWORD).await.expect("authentication is on");
+        let root = handle(Some(("root", ROOT_PASSWORD)));
+        install_roles(&root, &Writer::Control, Some(PASSWORD)).await.expect("control has a user");
+        let endpoint = server.endpoint();
+        Self { _server: server, folder, endpoint }
+    }
+
+    /// The settings of an instance of control: everything that etcd asks for, as files.
+    fn settings(&self, name: &str, password: &str) -> PathBuf {
+        let folder = self.folder.path();
+        let password_file = file(folder, &format!("{name}.password"), &format!("{password}\n"));
+        let path = |name: &str| folder.join(name).display().to_string();
+        let text = format!(
+            "[data]\ndir = '{}'\n[admin]\nlisten = '127.0.0.1:0'\n[inside]\nlisten = '127.0.0.1:0'\n\
+             [control]\nkey_file = '{}'\n[coordinator]\nkind = 'etcd'\nendpoints = ['{}']\nprefix = '{PREFIX}'\n\
+             ca = '{}'\ncert = '{}'\nkey = '{}'\nuser = 'control'\npassword_file = '{}'\n",
+            path(name),
+            path("control.key"),
+            self.endpoint,
+            path("ca.pem"),
+            path("cert.pem"),
+            path("key.pem"),
+            password_file.display()
+        );
+        file(folder, &format!("{name}.toml"), &text)
+    }
+}
+
+fn dstore(settings: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
+    command.env_remove("DSTORE_CONFIG").arg("--config").arg(settings).arg("control");
+    command
+}
+
+fn init(settings: &Path) -> Output {
+    let mut command = dstore(settings);
+    command.args(["init", "--recovery-passphrase-file", "-"]);
+    let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.expect("the binary starts");
+    child.stdin.take().unwrap().write_all(b"a passphrase for a test\n").unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// A running `dstore control serve`; killed when dropped.
+struct ControlProcess {
+    child: Child,
+    client: JsonClient,
+}
+
+impl ControlProcess {
+    fn start(settings: &Path, authority_pem: &str, token: &str) -> Self {
+        let mut command = dstore(settings);
+        command.arg("serve").stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("the binary starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON, not {line:?}"));
+        let url = format!("https://{}", told["admin"][0].as_str().expect("an address"));
+        let tls = client_config(None, authority_pem, Role::Control).unwrap();
+        let client = JsonClient::new(&url, Some(tls)).unwrap().with_token(token.to_owned().into());
+        Self { child, client }
+    }
+
+    async fn status(&self) -> Value {
+        self.client.get("/admin/v1/status").await.expect("control answers")
+    }
+}
+
+impl Drop for ControlProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Asks until the answer will do.
+async fn until(what: &str, process: &ControlProcess, mut will_do: impl FnMut(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let status = process.status().await;
+        if will_do(&status) {
+            return status;
+        }
+        assert!(Instant::now() < deadline, "in vain: {what}: {status}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn two_instances_over_a_secured_etcd_elect_one_and_the_other_takes_over() {
+    // Another test may have been first; any provider will do.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = SecuredEtcd::start().await;
+    let refused = init(&etcd.settings("first", "another password"));
+    let complaint = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && complaint.contains("authentication failed"), "{complaint}");
+    assert!(!complaint.contains("another password"));
+    let settings = etcd.settings("first", PASSWORD);
+    let made = init(&settings);
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    assert!(!init(&settings).status.success(), "there is a cluster now");
+    let read = |name: &str| std::fs::read_to_string(made[name].as_str().unwrap()).unwrap();
+    let (authority_pem, token) = (read("authority_file"), read("root_token_file"));
+
+    let first = ControlProcess::start(&settings, &authority_pem, &token);
+    let second = ControlProcess::start(&etcd.settings("second", PASSWORD), &authority_pem, &token);
+    let led = until("one leads and cleans up", &first, |status| !status["leader"].is_null()).await;
+    let there = second.status().await;
+    assert_eq!((&led["plane"], &led["plane"]), (&made["plane"], &there["plane"]));
+    let instances = [led["instance"].clone(), there["instance"].clone()];
+    assert_ne!(instances[0], instances[1]);
+    assert_eq!(there["leader"], led["leader"], "both know the same leader");
+    let (mut leader, follower) = if led["leader"] == instances[0] { (first, second) } else { (second, first) };
+    until("the leader cleans up", &leader, |status| status["maintenance_rounds"].as_u64() > Some(0)).await;
+    let before = follower.status().await;
+    assert_eq!(before["maintenance_rounds"], 0, "nobody else does");
+
+    leader.child.kill().unwrap();
+    // It has released nothing: its lease has to run out. The other serves all the while, or `status` would fail.
+    let after = until("the other leads", &follower, |status| status["leader"] == status["instance"]).await;
+    assert_ne!(after["leader"], before["leader"]);
+    until("and cleans up", &follower, |status| status["maintenance_rounds"].as_u64() > Some(0)).await;
+    let tenant: Value =
+        follower.client.send(reqwest::Method::PUT, "/admin/v1/tenant/acme", Some(&Value::Null)).await.unwrap();
+    assert_eq!(tenant["name"], "acme");
+}
