@@ -31,7 +31,9 @@ use crate::domain::ids::{ControlId, PlaneId};
 use crate::domain::{Refusal, Timestamp};
 use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
 use crate::services::control::election::{Election, LEASE_SECONDS};
-use crate::services::control::{ControlOptions, ControlPlane, RecoveryContents, RecoverySummary, SessionStart};
+use crate::services::control::{
+    ControlOptions, ControlPlane, RecoveryContents, RecoverySummary, RemoteReports, SessionStart,
+};
 use crate::services::ports::Caller;
 use crate::transport::pki::certificate_request;
 use crate::transport::tls::{ClientCertificates, Identity, server_config};
@@ -295,6 +297,8 @@ pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let authenticator = Arc::new(TokenAuthenticator::new(keys, lists, ambient::clock()));
     let tls = |clients| server_config(identity.clone(), &authority_pem, clients);
     let options = ServerOptions { workers: 2, ..ServerOptions::default() };
+    let reports = RemoteReports::new(plane.plane(), coordinator.handle.clone(), identity.clone(), &authority_pem);
+    plane.ask_nodes_through(Arc::new(reports));
     // Members that have not joined yet show no certificate; each route says who may ask it.
     let inside_listener = Listener::bind(config.inside.listen, Some(tls(ClientCertificates::Optional)?))?;
     let surface_plane = plane.clone();

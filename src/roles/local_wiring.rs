@@ -13,7 +13,7 @@ use crate::services::assignments::{HandedPart, HandedParts, KeyParts};
 use crate::services::control::remote::handed_parts;
 use crate::services::control::{ControlPlane, KeyOwner, SecretName};
 use crate::services::items::{Nodes, RangeRoute};
-use crate::services::range_reports::{NodeReporter, RangeReport, RangeReports};
+use crate::services::range_reports::{NodeReporter, OwnRanges, RangeReport, RangeReports};
 use crate::services::ranges::RangeService;
 
 /// The key parts of one node, from the control plane in this process.

@@ -51,6 +51,16 @@ pub trait RangeReports: Send + Sync + 'static {
     async fn of_table(&self, node: NodeId, table: TableId) -> Result<Vec<RangeReport>, Refusal>;
 }
 
+/// What this node itself holds.
+#[async_trait]
+pub trait OwnRanges: Send + Sync + 'static {
+    /// The node's ranges of a table that serve, in order of hashes.
+    ///
+    /// # Errors
+    /// `Unavailable` where the node's files cannot be read.
+    async fn of_table(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal>;
+}
+
 /// What one node says: its database and its engine.
 #[derive(Clone)]
 pub struct NodeReporter {
@@ -62,17 +72,6 @@ impl NodeReporter {
     /// The node with this engine over this database.
     pub fn new(engine: Arc<Engine>, database: Arc<dyn NodeDatabase>) -> Self {
         Self { engine, database }
-    }
-
-    /// The node's ranges of a table that serve, in order of hashes.
-    ///
-    /// # Errors
-    /// `Unavailable` where the node's files cannot be read.
-    pub async fn of_table(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
-        let reporter = self.clone();
-        tokio::task::spawn_blocking(move || reporter.read(table))
-            .await
-            .map_err(|_| Refusal::internal("a task on the node's files ended unexpectedly"))?
     }
 
     fn read(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
@@ -95,6 +94,16 @@ impl NodeReporter {
             table_version: row.table_version,
         };
         Ok(self.database.table_ranges(table).map_err(failed)?.into_iter().map(report).collect())
+    }
+}
+
+#[async_trait]
+impl OwnRanges for NodeReporter {
+    async fn of_table(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
+        let reporter = self.clone();
+        tokio::task::spawn_blocking(move || reporter.read(table))
+            .await
+            .map_err(|_| Refusal::internal("a task on the node's files ended unexpectedly"))?
     }
 }
 

@@ -2,14 +2,23 @@
 //! deletions, conditions that fail, clean stops, and power cuts at any moment.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
+use dstore::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
+use dstore::coordination::values::{NodeDetails, NodeStatus, to_json};
+use dstore::coordination::{Coordinator, Writer, layout};
+use dstore::domain::RefusalKind;
+use dstore::domain::ids::{Role, TableId};
 use dstore::replication::operation::{Change, Operation, Preconditions, TagCondition};
-use dstore::services::range_reports::{NodeReporter, RangeReport};
+use dstore::services::control::RemoteReports;
+use dstore::services::range_reports::{NodeReporter, OwnRanges, RangeReport, RangeReports};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use proptest::prelude::*;
 
 use crate::engine::{Node, create, open, put, small};
+use crate::ranges::{Cluster, NODE, PLANE};
 
 /// What is done to a range, or to its node.
 #[derive(Debug, Clone)]
@@ -116,6 +125,56 @@ async fn run(steps: Vec<Step>) {
     node.engine.stop();
     // What rests in the node's own database after a clean stop is the same.
     assert_eq!(node.database.table_ranges(address.table).unwrap()[0].quantity, there.len() as u64);
+}
+
+/// Puts the node's details where control finds them.
+async fn published(store: &EmbeddedStore, address: SocketAddr) {
+    let details = NodeDetails {
+        status: NodeStatus::Okay,
+        uri: "http://127.0.0.1:1/".to_owned(),
+        inside_uri: Some(format!("https://{address}")),
+        zone: None,
+        incarnation: None,
+        capacity_bytes: None,
+        free_bytes: None,
+        version: None,
+    };
+    let control = store.handle(Writer::Control);
+    control.put(&layout::node_details(NODE), to_json(&details), None).await.unwrap();
+}
+
+#[tokio::test]
+async fn control_asks_a_node_over_mutual_tls_and_nobody_else_may() {
+    let (folder, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let node = open(folder.path(), small());
+    let address = create(&node, 1);
+    for number in 0..7 {
+        node.engine.write(address, put(&format!("k{number}"), "{}"), false).await.expect("the write is taken");
+    }
+    let cluster = Cluster::new();
+    let own = Arc::new(NodeReporter::new(node.engine.clone(), node.database.clone()));
+    let server = cluster.serve_reporting(8, node.engine.clone(), own.clone());
+    let store = EmbeddedStore::open(&place.path().join("db"), EmbeddedOptions::default()).unwrap();
+    published(&store, server.addresses()[0]).await;
+    let reports = |role: Role| {
+        let identity = cluster.identity(PLANE, role, 5);
+        RemoteReports::new(PLANE, Arc::new(store.handle(Writer::Control)), identity, &cluster.authority_pem)
+    };
+    let control = reports(Role::Control);
+    let told = control.of_table(NODE, address.table).await.unwrap();
+    assert_eq!(told, OwnRanges::of_table(&*own, address.table).await.unwrap());
+    assert_eq!((told.len(), told[0].quantity), (1, 7));
+    assert!(control.of_table(NODE, TableId::from_bytes([9; 16])).await.unwrap().is_empty());
+    for role in [Role::Node, Role::Proxy, Role::Reporting] {
+        assert_eq!(reports(role).of_table(NODE, address.table).await.unwrap_err().kind, RefusalKind::Denied, "{role}");
+    }
+    // Another node at the same address is not taken for it.
+    server.stop().await.unwrap();
+    let other = cluster.serve_reporting(9, node.engine.clone(), own);
+    published(&store, other.addresses()[0]).await;
+    assert_eq!(control.of_table(NODE, address.table).await.unwrap_err().kind, RefusalKind::Unavailable);
+    other.stop().await.unwrap();
+    node.engine.stop();
 }
 
 proptest! {

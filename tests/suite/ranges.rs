@@ -17,6 +17,7 @@ use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, 
 use dstore::roles::ambient;
 use dstore::services::items::{NodeAddress, Nodes, RangeRoute, RemoteNodes, RemoteOptions};
 use dstore::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use dstore::services::range_reports::{OwnRanges, RangeReport};
 use dstore::services::ranges::wire::{self, Question};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::transport::pki::{Authority, PeerIdentity, certificate_request};
@@ -26,23 +27,33 @@ use super::engine::{create, document, open, packed, put, small};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 /// What the engine of the other tests is.
-const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
-const NODE: NodeId = NodeId(uuid::Uuid::from_bytes([8; 16]));
+pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
+pub const NODE: NodeId = NodeId(uuid::Uuid::from_bytes([8; 16]));
 
 /// An authority and what it signs.
-struct Cluster {
-    authority_pem: String,
+pub struct Cluster {
+    pub authority_pem: String,
     authority: Authority,
 }
 
+/// A node that says nothing of itself.
+struct Silent;
+
+#[async_trait::async_trait]
+impl OwnRanges for Silent {
+    async fn of_table(&self, _: TableId) -> Result<Vec<RangeReport>, Refusal> {
+        Ok(Vec::new())
+    }
+}
+
 impl Cluster {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let (authority_pem, key_pem) = Authority::create(PLANE, ambient::clock().now()).unwrap();
         let authority = Authority::open(&authority_pem, &key_pem).unwrap();
         Self { authority_pem, authority }
     }
 
-    fn identity(&self, plane: PlaneId, role: Role, id: u8) -> Arc<Identity> {
+    pub fn identity(&self, plane: PlaneId, role: Role, id: u8) -> Arc<Identity> {
         let (key, request) = certificate_request().unwrap();
         let peer = PeerIdentity { plane, role, id: uuid::Uuid::from_bytes([id; 16]) };
         let certificate = self.authority.sign(&request, peer, [id; 16], ambient::clock().now()).unwrap();
@@ -51,13 +62,18 @@ impl Cluster {
 
     /// Serves as the node whose id has these bytes.
     fn serve(&self, node: u8, service: Arc<dyn RangeService>) -> RunningServer {
+        self.serve_reporting(node, service, Arc::new(Silent))
+    }
+
+    /// Serves as that node, which says this of itself.
+    pub fn serve_reporting(&self, node: u8, service: Arc<dyn RangeService>, own: Arc<dyn OwnRanges>) -> RunningServer {
         let identity = self.identity(PLANE, Role::Node, node);
         let tls = server_config(identity, &self.authority_pem, ClientCertificates::Required).unwrap();
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), Some(tls)).unwrap();
         // One test asks a range that never answers, and does not wait for it to stop.
         let stop_timeout = Duration::from_secs(1);
         let options = ServerOptions { workers: 1, stop_timeout, ..ServerOptions::default() };
-        start(vec![listener], &options, move || node_surface(service.clone(), PLANE)).unwrap()
+        start(vec![listener], &options, move || node_surface(service.clone(), own.clone(), PLANE)).unwrap()
     }
 
     /// How a proxy with this identity reaches nodes.

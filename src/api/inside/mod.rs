@@ -23,7 +23,7 @@ use crate::services::control::{ControlPlane, KeyOwner};
 use crate::transport::pki::PeerIdentity;
 
 pub use control::CONTROL_ROUTES;
-pub use node::{RANGE_NEED, node_surface};
+pub use node::{NODE_ROUTES, RANGE_NEED, node_surface};
 
 /// Who may ask a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +93,9 @@ mod tests {
     fn the_permissions_are_pinned() {
         let mut table = String::new();
         let node = ("POST", RANGE_PATH, RANGE_NEED);
-        let routes = CONTROL_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain([node]);
+        let control = CONTROL_ROUTES.iter().map(|route| (route.method, route.path, route.need));
+        let node = NODE_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain([node]);
+        let routes = control.chain(node);
         for (method, path, need) in routes {
             let let_in = |role: Role| {
                 let peer = PeerIdentity { plane: PlaneId::from_bytes([1; 16]), role, id: Uuid::from_bytes([2; 16]) };
@@ -113,6 +115,7 @@ mod tests {
             POST /inside/v1/certificate: node proxy reporting\n\
             GET /inside/v1/access: node proxy\n\
             POST /inside/v1/catalog: node proxy\n\
+            GET /inside/v1/table/{table}/range: control\n\
             POST /inside/v1/range: node proxy\n";
         assert_eq!(table, expected);
     }

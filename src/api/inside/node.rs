@@ -5,6 +5,8 @@
 //! bytes of [`crate::services::ranges::wire`]. Refusals travel in the same bytes, whole; the HTTP status
 //! only repeats them for those who look at the traffic.
 //!
+//! Beside it stands what control asks ([`NODE_ROUTES`]), as JSON, because it is asked now and then by people.
+//!
 //! The body of a question is read into memory of its own, because a node keeps the document in it for
 //! as long as it is the item.
 
@@ -18,23 +20,49 @@ use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
 
 use super::{InsideNeed, admit, peer_of};
+use crate::api::calls::{self, Route, ok};
 use crate::api::{body, error};
 use crate::domain::ids::{PlaneId, Role};
 use crate::domain::{Refusal, RefusalKind};
+use crate::services::control::KeyOwner;
+use crate::services::range_reports::OwnRanges;
 use crate::services::ranges::wire::{Answer, QUESTION_BYTES_MAX, Question, RANGE_PATH, encode_refusal};
 use crate::services::ranges::{RangeAddress, RangeService};
+
+type NodeRoute = Route<Arc<dyn OwnRanges>, Option<KeyOwner>, InsideNeed>;
+
+/// What control asks a node.
+pub static NODE_ROUTES: &[NodeRoute] = &[NodeRoute {
+    method: "GET",
+    path: "/inside/v1/table/{table}/range",
+    need: InsideNeed::Roles(&[Role::Control]),
+    query: &[],
+    handler: |own, call| Box::pin(async move { ok(&own.of_table(call.parameter("table")?).await?) }),
+}];
 
 /// Who may ask a node for items.
 pub const RANGE_NEED: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy]);
 /// What a question may take.
 const LIMITS: body::Limits = body::Limits { bytes_max: QUESTION_BYTES_MAX, time_max: Duration::from_secs(30) };
 
-/// The function that answers a node's inside requests, for [`crate::api::server::start`].
+/// The function that answers a node's inside requests: `service` has its ranges, `own` says what they are. For [`crate::api::server::start`].
 pub fn node_surface(
     service: Arc<dyn RangeService>,
+    own: Arc<dyn OwnRanges>,
     plane: PlaneId,
 ) -> impl Fn(HttpRequest, Payload) -> Pin<Box<dyn Future<Output = HttpResponse>>> + Clone {
-    move |request, payload| Box::pin(respond(service.clone(), plane, request, payload))
+    move |request: HttpRequest, payload| -> Pin<Box<dyn Future<Output = HttpResponse>>> {
+        if request.uri().path() == RANGE_PATH {
+            return Box::pin(respond(service.clone(), plane, request, payload));
+        }
+        let own = own.clone();
+        Box::pin(async move {
+            let admit = async |need: &InsideNeed, request: &HttpRequest, _: &[(&'static str, String)]| {
+                admit(*need, peer_of(request, plane))
+            };
+            calls::answer(NODE_ROUTES, own, admit, request, payload).await
+        })
+    }
 }
 
 async fn respond(
@@ -59,7 +87,7 @@ async fn question(
     payload: &mut Payload,
 ) -> Result<(RangeAddress, Question), Refusal> {
     admit(RANGE_NEED, peer_of(request, plane))?;
-    if request.uri().path() != RANGE_PATH || request.method() != Method::POST {
+    if request.method() != Method::POST {
         return Err(Refusal::not_found("there is nothing here but POST of questions to ranges"));
     }
     let bytes = body::collect_apart(request, payload, LIMITS).await?;

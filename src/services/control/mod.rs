@@ -30,6 +30,7 @@
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
 //! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
 //! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
+//! | `remote_reports.rs` | nodes as control reaches them |
 //! | `election.rs`, `maintain.rs`, `hygiene.rs` | one instance leads, cleans up, and keeps the coordinator small |
 //!
 //! Left out on purpose: permission checks. They stand in one place, in front of the handlers; what
@@ -53,6 +54,7 @@ mod ranges;
 pub mod records;
 mod recovery;
 pub mod remote;
+mod remote_reports;
 mod sealed;
 mod sessions;
 mod tables;
@@ -78,5 +80,6 @@ pub use plane::{ControlOptions, ControlPlane, Created};
 pub use principals::{PrincipalRequest, no_principal};
 pub use ranges::{RangeDescription, ReplicaDescription};
 pub use recovery::{RecoveryContents, RecoverySummary};
+pub use remote_reports::RemoteReports;
 pub use sealed::SecretName;
 pub use sessions::{SessionStart, TokenGrant, no_session};
