@@ -13,6 +13,7 @@ use crate::services::engine::flusher::FlushBudget;
 use crate::storage::log::LogOptions;
 use crate::transport::tls::public_server_config;
 
+use super::descriptors;
 use super::key_files::Passphrase;
 use super::node_parts::{NodeSettings, StartError};
 use super::one_process::{self, OneProcess, OneProcessOptions};
@@ -77,7 +78,7 @@ pub fn node_settings(config: &Config) -> NodeSettings {
             disk_refuse: config.limits.disk_refuse,
         },
         cache_bytes: config.memory.item_cache_mib << 20,
-        open_files_max: config.limits.open_files,
+        open_files_max: descriptors::replica_files_max(config.limits.open_files, config.limits.connections),
         ..defaults
     }
 }

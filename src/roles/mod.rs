@@ -7,6 +7,7 @@ pub mod control;
 mod control_tests;
 pub mod coordinators;
 pub mod credentials;
+pub mod descriptors;
 pub mod dev;
 pub mod key_files;
 pub mod lifecycle;

@@ -27,13 +27,13 @@ use crate::storage::store::{
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
-use super::range_store::{FileOptions, KeySource, SqliteRangeStore};
+use super::range_store::{FileOptions, KeySource, SpareConnections, SqliteRangeStore};
 use super::rewrap::{files_of_tenant, is_set_aside, rewrap_file, versions_of};
 
 /// How files are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct KeeperOptions {
-    /// Replica files open at once, at most. Each costs up to six descriptors.
+    /// Replica files open at once, at most. Each costs up to eight descriptors, spare connections included.
     pub open_files_max: usize,
     /// How each is opened.
     pub file: FileOptions,
@@ -48,6 +48,7 @@ pub struct SqliteKeeper {
     random: Arc<dyn Random>,
     options: KeeperOptions,
     open: Arc<OpenFiles>,
+    spare: SpareConnections,
 }
 
 /// The stores that are open, with the time of their last use.
@@ -108,7 +109,8 @@ impl SqliteKeeper {
             ticks: AtomicU64::new(0),
             stores: Mutex::default(),
         });
-        Self { folder, plane, node, keys, random, options, open }
+        let spare = SpareConnections::new(options.open_files_max);
+        Self { folder, plane, node, keys, random, options, open, spare }
     }
 
     /// Where a replica's file lies.
@@ -140,7 +142,7 @@ impl SqliteKeeper {
             let path = path.clone();
             Arc::new(move || unlock(&path, FileId(name.replica.0), KeyOwner::Tenant(name.tenant), &*keys))
         };
-        let store = Arc::new(SqliteRangeStore::new(path, source, self.options.file));
+        let store = Arc::new(SqliteRangeStore::new(path, source, self.options.file, self.spare.clone()));
         Arc::new(Tracked { replica: name.replica, store, used: Arc::default(), open: Arc::clone(&self.open) })
     }
 }

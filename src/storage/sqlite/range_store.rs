@@ -6,6 +6,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -34,6 +36,29 @@ pub struct FileOptions {
     pub readers_max: usize,
 }
 
+/// Reading connections that files keep beyond their first, counted for all files of a node and bounded: a file that many
+/// read at once may have several, but not all files at a time.
+#[derive(Debug, Clone)]
+pub struct SpareConnections {
+    kept: Arc<AtomicUsize>,
+    max: usize,
+}
+
+impl SpareConnections {
+    /// At most so many for all who share this.
+    pub fn new(max: usize) -> Self {
+        Self { kept: Arc::default(), max }
+    }
+
+    fn take_place(&self) -> bool {
+        self.kept.fetch_update(Relaxed, Relaxed, |kept| (kept < self.max).then_some(kept + 1)).is_ok()
+    }
+
+    fn give_back(&self, places: usize) {
+        self.kept.fetch_sub(places, Relaxed);
+    }
+}
+
 /// Tells the key of a file when it is opened.
 pub type KeySource = Arc<dyn Fn() -> Result<(FileId, Key256), StoreError> + Send + Sync>;
 
@@ -44,14 +69,16 @@ pub struct SqliteRangeStore {
     options: FileOptions,
     writer: Mutex<Option<Connection>>,
     readers: Mutex<Vec<Connection>>,
+    spare: SpareConnections,
     /// Held shared by whoever uses a connection, alone by `release`.
     in_use: RwLock<()>,
 }
 
 impl SqliteRangeStore {
     /// A store over a file that is there.
-    pub fn new(path: PathBuf, key: KeySource, options: FileOptions) -> Self {
-        Self { path, key, options, writer: Mutex::default(), readers: Mutex::default(), in_use: RwLock::default() }
+    pub fn new(path: PathBuf, key: KeySource, options: FileOptions, spare: SpareConnections) -> Self {
+        let (writer, readers) = (Mutex::default(), Mutex::default());
+        Self { path, key, options, writer, readers, spare, in_use: RwLock::default() }
     }
 
     fn connect(&self) -> Result<Connection, StoreError> {
@@ -67,7 +94,7 @@ impl SqliteRangeStore {
         work: impl FnOnce(&Connection) -> rusqlite::Result<Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         let _in_use = self.in_use.read();
-        let pooled = self.readers.lock().pop();
+        let pooled = self.take_reader();
         let connection = match pooled {
             Some(connection) => connection,
             None => {
@@ -76,12 +103,31 @@ impl SqliteRangeStore {
             }
         };
         let result = work(&connection);
+        self.keep_reader(connection);
+        result.map_err(|error| self.explain(error))?
+    }
+
+    fn take_reader(&self) -> Option<Connection> {
         let mut readers = self.readers.lock();
-        if readers.len() < self.options.readers_max {
+        let reader = readers.pop();
+        if !readers.is_empty() {
+            self.spare.give_back(1);
+        }
+        reader
+    }
+
+    /// Keeps a connection for the next reader, or closes it: the first of a file always, more as long as there is room.
+    fn keep_reader(&self, connection: Connection) {
+        let mut readers = self.readers.lock();
+        if readers.is_empty() || (readers.len() < self.options.readers_max && self.spare.take_place()) {
             readers.push(connection);
         }
-        drop(readers);
-        result.map_err(|error| self.explain(error))?
+    }
+
+    fn drop_readers(&self) {
+        let mut readers = self.readers.lock();
+        self.spare.give_back(readers.len().saturating_sub(1));
+        readers.clear();
     }
 
     fn write_with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -119,6 +165,12 @@ impl SqliteRangeStore {
             StoreError::Failed(text) => StoreError::Failed(format!("{}: {text}", self.path.display())),
             other => other,
         }
+    }
+}
+
+impl Drop for SqliteRangeStore {
+    fn drop(&mut self) {
+        self.drop_readers();
     }
 }
 
@@ -222,7 +274,7 @@ impl RangeStore for SqliteRangeStore {
 
     fn release(&self) {
         let _alone = self.in_use.write();
-        self.readers.lock().clear();
+        self.drop_readers();
         *self.writer.lock() = None;
     }
 
