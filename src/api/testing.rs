@@ -333,6 +333,15 @@ impl Fixture {
 
     /// Starts the server with other limits for bodies.
     pub async fn start_with(body_limits: Limits) -> Fixture {
+        Self::start_over(body_limits, |items, _| items).await
+    }
+
+    /// Starts the server over items that stand before those in memory. Two servers have the same keys and
+    /// the same ids of tables.
+    pub async fn start_over(
+        body_limits: Limits,
+        before: impl FnOnce(Arc<MemoryItems>, Arc<MemoryCatalog>) -> Arc<dyn Items>,
+    ) -> Fixture {
         let items = Arc::new(MemoryItems::default());
         let catalog = Arc::new(MemoryCatalog::default());
         let token_key = TokenKey::new("k1", Key256::new([7; 32]));
@@ -340,7 +349,7 @@ impl Fixture {
         let lists = Arc::new(AccessLists::default());
         let clock = Arc::new(StandingClock);
         let state = Arc::new(RestState {
-            items: items.clone(),
+            items: before(items.clone(), catalog.clone()),
             catalog: catalog.clone(),
             authenticator: Arc::new(TokenAuthenticator::new(token_keys.clone(), lists.clone(), clock.clone())),
             token_keys,

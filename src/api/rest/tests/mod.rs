@@ -5,6 +5,7 @@ mod bad_input;
 mod definitions;
 mod items;
 mod listing;
+mod two_nodes;
 
 use crate::api::testing::{Answer, Fixture};
 
