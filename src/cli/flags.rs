@@ -26,7 +26,7 @@ pub struct ListenFlags {
     /// Address for metrics and health (setting metrics.listen)
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
-    /// Least level of log lines (setting logging.level)
+    /// Least level of log lines; dstore dev has warn where none is given (setting logging.level)
     #[arg(long, value_name = "LEVEL")]
     pub log_level: Option<String>,
     /// How log lines look: text or json (setting logging.format)

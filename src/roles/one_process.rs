@@ -393,3 +393,40 @@ async fn maintain(control: Arc<ControlPlane>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::roles::lifecycle::one_process_options;
+
+    fn options() -> OneProcessOptions {
+        let (config, origins) = Config::load(None, [], Vec::new()).unwrap();
+        one_process_options("test", &config, &origins, 1).unwrap()
+    }
+
+    #[test]
+    fn the_admin_listener_evades_a_taken_port_unless_it_was_chosen() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut options = OneProcessOptions { admin_listen: taken.local_addr().unwrap(), ..options() };
+        assert!(!options.is_admin_chosen, "defaults are nobody's choice");
+        let found = Sockets::take_admin(&options).unwrap().address().unwrap();
+        assert!(found.ip().is_loopback() && found != options.admin_listen);
+        options.is_admin_chosen = true;
+        let refused = Sockets::take_admin(&options).err().unwrap().to_string();
+        assert!(refused.contains("--admin-listen"), "{refused}");
+    }
+
+    #[test]
+    fn nodes_that_are_there_are_not_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 1..=3 {
+            let id = folder.path().join(format!("node-{number}/node.id"));
+            read_or_make_id(&id, &*ambient::random()).unwrap();
+            assert_eq!(read_or_make_id(&id, &*ambient::random()).unwrap().to_string().len(), 36);
+        }
+        let of = |nodes| check_count(&OneProcessOptions { data: folder.path().to_owned(), nodes, ..options() });
+        assert!(of(2).unwrap_err().to_string().contains("--nodes 3"));
+        assert!(of(3).is_ok() && of(4).is_ok());
+    }
+}

@@ -111,6 +111,33 @@ fn a_context_in_use_stays_in_use() {
     assert!(list.contains("work") && list.contains("dev"), "{list}");
 }
 
+#[tokio::test]
+async fn credentials_that_were_revoked_are_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let kept = || -> serde_json::Value {
+        serde_json::from_slice(&std::fs::read(folder.path().join("credentials.json")).unwrap()).unwrap()
+    };
+    let mut dev = DevProcess::start(folder.path(), &[]);
+    let before = kept();
+    let sessions: serde_json::Value =
+        serde_json::from_str(&dev.cli_prints(&["token", "list", "--output", "json"])).unwrap();
+    dev.cli_prints(&["token", "revoke", sessions[0]["id"].as_str().unwrap()]);
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended(), Some(0));
+
+    let mut dev = DevProcess::start(folder.path(), &[]);
+    assert_ne!(dev.token, before["token"].as_str().unwrap());
+    assert_eq!(dev.get("/v1/tenant").await.0, 200);
+    assert_eq!(kept()["access_key_id"], before["access_key_id"], "what still works stays");
+    dev.cli_prints(&["access-key", "revoke", before["access_key_id"].as_str().unwrap()]);
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended(), Some(0));
+
+    let again = DevProcess::start(folder.path(), &[]);
+    assert_eq!(again.token, dev.token);
+    assert_ne!(kept()["access_key_id"], before["access_key_id"]);
+}
+
 #[test]
 fn an_admin_port_that_is_taken_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
