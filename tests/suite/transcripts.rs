@@ -160,7 +160,7 @@ fn free_port(word: &str) -> Option<(&str, &str)> {
     (end == 5).then(|| (scheme, &rest[end..]))
 }
 
-/// `3s` and `1m 3s` in a column of their own; and what the coordinator takes.
+/// `3s` and `1m 3s` in a column of their own; and counts that go on by themselves.
 fn ages_masked(text: &str) -> String {
     let is_age = |part: &str| {
         !part.is_empty()
@@ -172,8 +172,9 @@ fn ages_masked(text: &str) -> String {
             })
     };
     let masked = text.lines().map(|line| {
-        if line.starts_with("coordinator bytes  ") {
-            return "coordinator bytes  <bytes>\n".to_owned();
+        let counted = ["coordinator bytes", "maintenance rounds"];
+        if let Some(name) = counted.iter().find(|name| line.starts_with(&format!("{name}  "))) {
+            return format!("{name}  <count>\n");
         }
         let parts = line
             .split("  ")

@@ -41,6 +41,11 @@ impl Failure {
         Self { message: message.into(), code: NOT_FOUND }
     }
 
+    /// Whether the credential is none, or does not suffice.
+    pub(super) fn is_not_allowed(&self) -> bool {
+        self.code == NOT_ALLOWED
+    }
+
     /// The same with another word for what to do: the server speaks of its API, people type flags.
     pub(super) fn instead_of(self, words: &str, others: &str) -> Self {
         Self { message: self.message.replace(words, others), ..self }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::call::{Admin, Failure};
 use super::output::Shown;
@@ -74,15 +74,32 @@ pub(super) async fn login(flags: &LoginFlags) -> Result<Shown, Failure> {
         context.tenant = context.tenant.or(Some(kept.tenant));
     }
     // Only what works is kept.
-    let status = Admin::of(&context)?.get("status").await?;
+    let plane = proven(&mut context).await?;
     let (url, tenant) = (context.url.clone(), context.tenant.clone());
     Contexts::change(|contexts| {
         contexts.contexts.insert(flags.name.clone(), context);
         contexts.current = Some(flags.name.clone());
         Ok(())
     })?;
-    let answer = json!({ "context": flags.name, "url": url, "plane": status["plane"], "tenant": tenant });
+    let answer = json!({ "context": flags.name, "url": url, "plane": plane, "tenant": tenant });
     Ok(Shown::new(answer, &["context", "url", "plane", "tenant"]))
+}
+
+/// Asks with this context. The control plane's id, where it may be known: an admin of a tenant sees that tenant only, which
+/// is then the one that is meant where a command names none.
+async fn proven(context: &mut Context) -> Result<Value, Failure> {
+    let admin = Admin::of(context)?;
+    match admin.get("status").await {
+        Ok(status) => Ok(status["plane"].clone()),
+        Err(failure) if failure.is_not_allowed() => {
+            let tenants = admin.get("tenant").await?;
+            if let Some([only]) = tenants.as_array().map(Vec::as_slice) {
+                context.tenant = context.tenant.take().or_else(|| only["name"].as_str().map(str::to_owned));
+            }
+            Ok(Value::Null)
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 pub(super) fn context(command: &ContextCommand) -> Result<Shown, Failure> {
