@@ -28,7 +28,7 @@ use rustls::ServerConfig;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::body::Limits;
-use crate::api::rest::{RestState, surface};
+use crate::api::rest::{Readiness, RestState, surface};
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
 use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::coordination::values::{NodeDetails, NodeStatus};
@@ -163,7 +163,9 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     wait_for_routing(&routing).await?;
     let items = RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>);
     let admin_url = sockets.admin_url.clone();
-    let servers = ground.serve(sockets, Arc::new(items), authenticator, keys)?;
+    let engines: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.engine)).collect();
+    let readiness: Readiness = Arc::new(move || engines.iter().try_for_each(|engine| engine.readiness()));
+    let servers = ground.serve(sockets, Arc::new(items), authenticator, keys, readiness)?;
     let maintenance = tokio::spawn(maintain(Arc::clone(&ground.control)));
     let (control, store) = (ground.control, ground.store);
     let tasks = vec![follower, maintenance];
@@ -267,6 +269,7 @@ impl Ground {
         items: Arc<dyn Items>,
         authenticator: Arc<dyn Authenticator>,
         token_keys: Arc<TokenKeys>,
+        readiness: Readiness,
     ) -> Result<[RunningServer; 2], StartError> {
         let failed = |error: std::io::Error| StartError(error.to_string());
         let admin =
@@ -279,7 +282,7 @@ impl Ground {
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
             location: self.options.location.clone(),
-            readiness: Arc::new(|| Ok(())),
+            readiness,
             body_limits: self.options.body_limits,
         });
         let stop_timeout = Duration::from_secs(self.options.drain_seconds);

@@ -1,8 +1,11 @@
 //! Floor 2: what rests on disk. [`log`] is the node's commit log, [`vfs`] encrypts SQLite files a
-//! page at a time, [`sqlite`] keeps one range's items in one such file.
+//! page at a time, [`sqlite`] keeps one range's items in one such file, [`memory`] in memory for tests.
 
+#[cfg(test)]
+mod contract;
 pub mod keys;
 pub mod log;
+pub mod memory;
 pub mod node_database;
 pub mod sqlite;
 pub mod store;

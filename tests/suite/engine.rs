@@ -25,7 +25,7 @@ use dstore::services::engine::{Engine, EngineOptions, EngineParts};
 use dstore::services::ports::{Consistency, ListRequest, ReceiptState, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::storage::keys::FileKeys;
-use dstore::storage::log::{LogOptions, SystemDisk};
+use dstore::storage::log::{Disk, LogOptions, SystemDisk};
 use dstore::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
 use dstore::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use dstore::storage::sqlite::node_database::SqliteNodeDatabase;
@@ -75,16 +75,32 @@ pub fn small() -> EngineOptions {
 }
 
 pub fn open(folder: &Path, options: EngineOptions) -> Node {
+    try_open(folder, options, fixed_keys(), |_| {}).expect("the engine opens")
+}
+
+/// Keys that are the same at every start.
+pub fn fixed_keys() -> Arc<NodeKeys> {
     let keys = Arc::new(NodeKeys::new(PartVersions::single(1, key(1)), PartVersions::single(1, key(2))));
     for number in 1..=120 {
         keys.add_tenant_at_node(tenant(number), 1, Key256::new([number; 32].map(|byte| byte | 0x80)));
         keys.add_tenant_at_control(tenant(number), 1, Key256::new(std::array::from_fn(|at| number ^ at as u8)));
     }
-    try_open(folder, options, keys, |_| {}).expect("the engine opens")
+    keys
 }
 
 /// A node with these keys; `prepare` sees its database before the engine opens.
 pub fn try_open(
+    folder: &Path,
+    options: EngineOptions,
+    keys: Arc<NodeKeys>,
+    prepare: impl FnOnce(&dyn NodeDatabase),
+) -> Result<Node, EngineError> {
+    try_open_on(Arc::new(SystemDisk), folder, options, keys, prepare)
+}
+
+/// The same with the commit log on this disk.
+pub fn try_open_on(
+    disk: Arc<dyn Disk>,
     folder: &Path,
     options: EngineOptions,
     keys: Arc<NodeKeys>,
@@ -103,7 +119,7 @@ pub fn try_open(
         keeper: Arc::new(SqliteKeeper::new(folder.to_owned(), plane, node, file_keys.clone(), random.clone(), keeper)),
         database: database.clone(),
         log_keys: Arc::new(CommitLogKeys::new(plane, node, file_keys, NonceSource::new(random.clone()))),
-        disk: Arc::new(SystemDisk),
+        disk,
         clock: ambient::clock(),
         random,
         notices: notices.clone(),

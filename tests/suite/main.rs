@@ -1,6 +1,8 @@
 //! End to end: engines on real files, real processes, real etcd, real clients. One binary, so that it
 //! is linked once.
 
+mod bounds;
+mod confidential;
 mod control_etcd;
 mod dev;
 mod engine;
@@ -9,6 +11,7 @@ mod newcomer;
 mod process;
 mod quantity;
 mod ranges;
+mod restart;
 mod retirement;
 mod rotation;
 mod standalone;

@@ -44,4 +44,4 @@ mod tests;
 
 pub use dispatch::{answer, surface};
 pub use rid::RID_HEADER;
-pub use state::RestState;
+pub use state::{Readiness, RestState};

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::storage::node_database::{DurableMark, NodeDatabase};
@@ -50,6 +50,8 @@ pub struct Flusher {
     bytes: AtomicU64,
     nudge: Mutex<Nudge>,
     nudged: Condvar,
+    /// Held while a round is under way.
+    working: Mutex<()>,
     progress: Notify,
     failing: AtomicBool,
     memory_noticed: AtomicBool,
@@ -77,6 +79,7 @@ impl Flusher {
             bytes: AtomicU64::new(0),
             nudge: Mutex::default(),
             nudged: Condvar::new(),
+            working: Mutex::default(),
             progress: Notify::new(),
             failing: AtomicBool::new(false),
             memory_noticed: AtomicBool::new(false),
@@ -194,7 +197,18 @@ impl Flusher {
         }
     }
 
+    /// Waits for the round under way, forgets all replicas, and keeps the next round from beginning until what is
+    /// returned is dropped.
+    pub fn quiesce(&self) -> MutexGuard<'_, ()> {
+        let working = self.working.lock();
+        self.dirty.lock().clear();
+        self.unsynced.lock().clear();
+        self.bytes.store(0, Ordering::Relaxed);
+        working
+    }
+
     fn round(&self, flush_all: bool, make_durable: bool) {
+        let _working = self.working.lock();
         let mut replicas: Vec<_> =
             self.dirty.lock().values().cloned().map(|replica| (replica.memory_bytes(), replica)).collect();
         replicas.sort_by_key(|(bytes, replica)| (std::cmp::Reverse(*bytes), replica.number));

@@ -11,7 +11,7 @@
 //! A read looks into memory, then into a cache ([`item_cache`]), and only then, on one of the threads
 //! for it ([`readers`]), into the file; pages are merged from both ([`scan`]).
 //!
-//! A restart ([`opening`]) replays from the log what the files do not have. Replicas are made, taken out
+//! A start ([`opening`]), also one within the process after the disk failed (`restart`), replays from the log what the files do not have. Replicas are made, taken out
 //! of service, brought back and removed for good in [`lifetimes`]. The keys of all that is sealed are
 //! put together in [`keys`], and rotated in [`rotation`].
 //!
@@ -25,12 +25,14 @@ pub mod item_cache;
 pub mod keys;
 pub mod lifetimes;
 pub mod log_keys;
+mod log_opening;
 pub mod memory_layers;
 pub mod memory_table;
 pub mod notices;
 pub mod opening;
 pub mod readers;
 pub mod replica;
+mod restart;
 pub mod rotation;
 pub mod scan;
 pub mod service;

@@ -10,9 +10,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
+use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 
@@ -20,17 +21,16 @@ use crate::domain::ids::RangeId;
 use crate::domain::refusal::RefusalKind;
 use crate::domain::{Clock, Random, Refusal};
 use crate::replication::entry;
-use crate::storage::log::{
-    CommitLog, Committed, Disk, GroupSink, LogEnd, LogError, LogKeys, LogOptions, Outcome, RecordKind, ReplayEvent,
-};
-use crate::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
+use crate::storage::log::{CommitLog, Disk, LogError, LogKeys, LogOptions};
+use crate::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, ReplicaState};
 use crate::storage::store::{RangeStore, StoreError, StoreKeeper};
 
 use super::admission::{Admission, AdmissionLimits};
-use super::apply_stage::{ApplyStage, Proposal};
+use super::apply_stage::Proposal;
 use super::flusher::{FlushBudget, Flusher};
 use super::item_cache::ItemCache;
 use super::lifetimes::RetiredReplica;
+use super::log_opening::{Replayed, Sink, open_log};
 use super::notices::Notices;
 use super::readers::ReadPool;
 use super::replica::{Replica, StartingPoint};
@@ -92,8 +92,8 @@ pub enum EngineError {
 /// A node's storage engine; see the essay of the folder.
 pub struct Engine {
     pub(super) parts: EngineParts,
-    options: EngineOptions,
-    log: Arc<CommitLog<Proposal>>,
+    pub(super) options: EngineOptions,
+    pub(super) log: ArcSwap<CommitLog<Proposal>>,
     pub(super) replicas: RwLock<HashMap<RangeId, Arc<Replica>>>,
     pub(super) retired: RwLock<HashMap<RangeId, RetiredReplica>>,
     /// Held shared by whoever makes a file, alone by whoever counts what they are wrapped by.
@@ -103,68 +103,14 @@ pub struct Engine {
     admission: Admission,
     pub(super) readers: ReadPool,
     numbers: AtomicU64,
-    threads: Mutex<Option<Threads>>,
+    pub(super) threads: Mutex<Option<Threads>>,
+    /// It is being opened from disk anew, since the disk failed.
+    pub(super) restarting: AtomicBool,
 }
 
-struct Threads {
+pub(super) struct Threads {
     flusher: JoinHandle<()>,
-    sink: Arc<Sink>,
-}
-
-/// Passes what the log has made durable to the apply stage.
-struct Sink {
-    stage: RwLock<Option<ApplyStage>>,
-}
-
-impl GroupSink<Proposal> for Sink {
-    fn group_committed(&self, group: Vec<Committed<Proposal>>) {
-        let mut durable = Vec::with_capacity(group.len());
-        for committed in group {
-            match committed.outcome {
-                Outcome::Durable => durable.push(committed.companion),
-                Outcome::Refused(reason) => {
-                    let refusal = Refusal::unavailable(format!("the write was not taken: {reason}"), 1);
-                    let _ = committed.companion.reply.sender.send(Err(refusal));
-                }
-                Outcome::Unknown => {
-                    let refusal = Refusal::new(
-                        RefusalKind::OutcomeUnknown,
-                        "the disk failed while the write was under way: ask again under the same Idempotency-Key",
-                    );
-                    let _ = committed.companion.reply.sender.send(Err(refusal));
-                }
-            }
-        }
-        if let Some(stage) = self.stage.read().as_ref()
-            && !durable.is_empty()
-        {
-            stage.submit(durable);
-        }
-    }
-}
-
-/// What the log holds of each range.
-#[derive(Default)]
-struct Replayed {
-    entries: HashMap<RangeId, BTreeMap<u64, Bytes>>,
-    unreadable: HashMap<RangeId, u64>,
-    removed: Vec<RangeId>,
-}
-
-impl Replayed {
-    fn take(&mut self, event: ReplayEvent) {
-        match event {
-            ReplayEvent::Record(record) if record.kind == RecordKind::Entry => {
-                self.entries.entry(record.range).or_default().insert(record.index, record.payload);
-            }
-            ReplayEvent::Record(_) => {}
-            ReplayEvent::Unreadable { range, index, .. } => {
-                let last = self.unreadable.entry(range).or_default();
-                *last = index.max(*last);
-            }
-            ReplayEvent::RangeRemoved(range) => self.removed.push(range),
-        }
-    }
+    pub(super) sink: Arc<Sink>,
 }
 
 impl Engine {
@@ -175,55 +121,32 @@ impl Engine {
     /// is out of service, and a notice says so.
     pub fn open(parts: EngineParts, options: EngineOptions) -> Result<Arc<Self>, EngineError> {
         let records = parts.database.replicas()?;
-        let mut replayed = Replayed::default();
-        let sink = Arc::new(Sink { stage: RwLock::new(None) });
-        let (log, summary) = CommitLog::open(
-            &options.log_folder,
-            options.log.clone(),
-            Arc::clone(&parts.log_keys),
-            Arc::clone(&parts.disk),
-            Arc::clone(&parts.random),
-            Arc::clone(&sink) as Arc<dyn GroupSink<Proposal>>,
-            &mut |event| replayed.take(event),
-        )?;
-        let log = Arc::new(log);
-        if let LogEnd::Torn { segment, offset, lost } = &summary.end {
-            let indexes: Vec<String> =
-                lost.iter().map(|(range, index)| format!("index {index} of range {range}")).collect();
-            parts.notices.write(format!(
-                "the commit log ended in a group that was not whole (segment {segment}, offset {offset}): it was dropped, from {}; nothing in it had been acknowledged",
-                if indexes.is_empty() { "a place that cannot be read".to_owned() } else { indexes.join(", ") }
-            ));
-        }
+        let (log, sink, replayed) = open_log(&parts, &options)?;
         let flusher = Flusher::new(options.flush, Arc::clone(&parts.database), Arc::clone(&parts.notices));
-        *sink.stage.write() = Some(ApplyStage::start(options.apply_lanes, &flusher)?);
+        sink.start(options.apply_lanes, &flusher)?;
         let thread = flusher.start()?;
-        flusher.on_durable({
-            let log = Arc::clone(&log);
-            move |marks| {
-                for mark in marks {
-                    log.set_durable(mark.range, mark.durable_index);
-                }
-                match log.drop_segments() {
-                    // The node is stopping: the next start drops them.
-                    Ok(_) | Err(LogError::Closed) => {}
-                    Err(error) => tracing::error!(%error, "segments of the commit log could not be dropped"),
-                }
-            }
-        });
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
             readers: ReadPool::start(options.read_threads, options.reads_waiting_max)?,
             admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
             parts,
             options,
-            log,
+            log: ArcSwap::from(log),
             replicas: RwLock::default(),
             retired: RwLock::default(),
             making_files: RwLock::default(),
             flusher,
             numbers: AtomicU64::new(1),
             threads: Mutex::new(Some(Threads { flusher: thread, sink })),
+            restarting: AtomicBool::new(false),
+        });
+        engine.flusher.on_durable({
+            let engine = Arc::downgrade(&engine);
+            move |marks| {
+                if let Some(engine) = engine.upgrade() {
+                    engine.release_log(marks);
+                }
+            }
         });
         engine.bring_up(records, replayed)?;
         // Before the first write, so that none is taken on a disk that is full already.
@@ -231,16 +154,30 @@ impl Engine {
         Ok(engine)
     }
 
-    fn bring_up(self: &Arc<Self>, records: Vec<ReplicaRecord>, mut replayed: Replayed) -> Result<(), EngineError> {
+    /// Tells the log what is in files, and lets its segments go.
+    fn release_log(&self, marks: &[DurableMark]) {
+        let log = self.log();
+        for mark in marks {
+            log.set_durable(mark.range, mark.durable_index);
+        }
+        match log.drop_segments() {
+            // The node is stopping, or starts again from disk: the next start drops them.
+            Ok(_) | Err(LogError::Closed | LogError::Failed) => {}
+            Err(error) => tracing::error!(%error, "segments of the commit log could not be dropped"),
+        }
+    }
+
+    pub(super) fn bring_up(&self, records: Vec<ReplicaRecord>, mut replayed: Replayed) -> Result<(), EngineError> {
         for record in records {
             let is_dropped = matches!(record.state, ReplicaState::Dropped(_));
-            if is_dropped && replayed.removed.contains(&record.name.range) {
+            let is_removed = replayed.removed.contains(&record.name.range);
+            if is_dropped && is_removed && !replayed.entries.contains_key(&record.name.range) {
                 self.finish_purge(record.name)?;
                 continue;
             }
             let entries = replayed.entries.remove(&record.name.range).unwrap_or_default();
             let unreadable = replayed.unreadable.get(&record.name.range).copied();
-            self.log.set_durable(record.name.range, record.durable_index);
+            self.log().set_durable(record.name.range, record.durable_index);
             let replica = self.restore(&record, entries, unreadable)?;
             match record.state {
                 ReplicaState::Serving => {
@@ -259,7 +196,7 @@ impl Engine {
     }
 
     fn restore(
-        self: &Arc<Self>,
+        &self,
         record: &ReplicaRecord,
         entries: BTreeMap<u64, Bytes>,
         unreadable: Option<u64>,
@@ -290,7 +227,7 @@ impl Engine {
 
     /// Sets a damaged file aside and makes a new one from the log, where the log has everything.
     fn rebuild(
-        self: &Arc<Self>,
+        &self,
         record: &ReplicaRecord,
         store: Arc<dyn RangeStore>,
         start: StartingPoint,
@@ -318,7 +255,7 @@ impl Engine {
     }
 
     fn replay(
-        self: &Arc<Self>,
+        &self,
         record: &ReplicaRecord,
         store: Arc<dyn RangeStore>,
         start: StartingPoint,
@@ -398,9 +335,7 @@ impl Engine {
         let fits = |replica: &Arc<Replica>| {
             replica.name.table == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))
         };
-        let replica = replica
-            .filter(fits)
-            .ok_or_else(|| Refusal::new(RefusalKind::WrongNode, "this node does not hold the key"))?;
+        let replica = replica.filter(fits).ok_or_else(|| self.not_here())?;
         match replica.damage() {
             None => Ok(replica),
             Some(reason) => Err(Refusal::new(RefusalKind::Damaged, reason)),
@@ -410,12 +345,10 @@ impl Engine {
     /// Writes everything to files, makes it durable, and closes the log with a mark. Blocks.
     pub fn stop(&self) {
         let Some(threads) = self.threads.lock().take() else { return };
-        if let Err(error) = self.log.close() {
+        if let Err(error) = self.log().close() {
             tracing::error!(%error, "the commit log did not close cleanly; the next start replays it");
         }
-        if let Some(stage) = threads.sink.stage.write().take() {
-            stage.stop();
-        }
+        threads.sink.stop();
         self.flusher.stop();
         if threads.flusher.join().is_err() {
             tracing::error!("the flusher panicked");
@@ -427,27 +360,31 @@ impl Engine {
         }
     }
 
-    /// Looks after disk and log; called about once a second by the role while the node runs.
+    /// Looks after disk and log; called about once a second by the role while the node runs. Where the log has
+    /// failed, starts again from disk.
     pub fn look_after(&self) {
+        if self.log().stats().failed || self.is_restarting() {
+            self.restart();
+        }
         let (disk, folder) = (&self.parts.disk, &self.options.log_folder);
         match disk.free_bytes(folder).and_then(|free| Ok((free, disk.total_bytes(folder)?))) {
             Ok((free, total)) => self.admission.note_disk(free, total),
             Err(error) => tracing::warn!(%error, "how much of the disk is free cannot be read"),
         }
-        let stats = self.log.stats();
+        let stats = self.log().stats();
         // What could not be written to a file, a full disk for one, is tried again even if nobody writes.
         if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() {
             self.flusher.ask_for_durability();
         }
     }
 
-    /// The commit log.
-    pub fn log(&self) -> &CommitLog<Proposal> {
-        &self.log
+    /// The commit log, the one that is open now: not to be held for long.
+    pub fn log(&self) -> Guard<Arc<CommitLog<Proposal>>> {
+        self.log.load()
     }
 
     /// The flusher.
-    pub fn flusher(&self) -> &Flusher {
+    pub fn flusher(&self) -> &Arc<Flusher> {
         &self.flusher
     }
 

@@ -63,6 +63,7 @@ pub struct Replica {
 
 struct Sequencer {
     next_index: u64,
+    is_closed: bool,
 }
 
 /// What a look without touching the file found.
@@ -106,7 +107,7 @@ impl Replica {
             epoch,
             store,
             cache,
-            sequencer: Mutex::new(Sequencer { next_index: start.last_index + 1 }),
+            sequencer: Mutex::new(Sequencer { next_index: start.last_index + 1, is_closed: false }),
             memory: RwLock::default(),
             flushing: Mutex::new(()),
             bytes_reported: AtomicU64::new(0),
@@ -120,8 +121,16 @@ impl Replica {
 
     /// Takes the next index and passes it to `submit` while no one else can take one, so that the
     /// log holds this range's entries in the order of their indexes. A refused submission uses no index.
-    pub fn sequence<E>(&self, receipt: Option<ReceiptId>, submit: impl FnOnce(u64) -> Result<(), E>) -> Result<u64, E> {
+    /// `None`: the replica was closed, another object stands for it now.
+    pub fn sequence<E>(
+        &self,
+        receipt: Option<ReceiptId>,
+        submit: impl FnOnce(u64) -> Result<(), E>,
+    ) -> Option<Result<u64, E>> {
         let mut sequencer = self.sequencer.lock();
+        if sequencer.is_closed {
+            return None;
+        }
         if let Some(receipt) = receipt {
             self.memory.write().pending_receipts.insert(receipt);
         }
@@ -130,10 +139,15 @@ impl Replica {
             if let Some(receipt) = receipt {
                 self.memory.write().pending_receipts.remove(&receipt);
             }
-            return Err(error);
+            return Some(Err(error));
         }
         sequencer.next_index = index + 1;
-        Ok(index)
+        Some(Ok(index))
+    }
+
+    /// Gives out no index any more: what is known of the range is read from disk anew.
+    pub fn close(&self) {
+        self.sequencer.lock().is_closed = true;
     }
 
     /// Notes that entries up to `index` are durable and will be applied.

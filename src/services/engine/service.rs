@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::Guard;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -104,7 +105,7 @@ impl Engine {
         let time = self.clock().now();
         let payload = entry::encode(time, &operation);
         let receipt = operation.receipt;
-        replica.sequence(receipt, |index| {
+        let sequenced = replica.sequence(receipt, |index| {
             let record = Record {
                 range: replica.name.range,
                 owner: KeyOwner::Tenant(replica.name.tenant),
@@ -121,13 +122,14 @@ impl Engine {
                 reply: Reply { sender, when_durable },
             };
             self.log().append_one(Append { record, urgent, companion: proposal }).map_err(|refused| refused.reason)
-        })?;
+        });
+        sequenced.unwrap_or(Err(AppendRefused::Failed))?;
         Ok(receiver)
     }
 
     async fn wait_for_log(&self, deadline: Instant) -> Result<(), Refusal> {
-        let room = self.log().room(ITEM_BYTES_MAX);
-        tokio::time::timeout_at(deadline, room)
+        let log = Guard::into_inner(self.log());
+        tokio::time::timeout_at(deadline, log.room(ITEM_BYTES_MAX))
             .await
             .map_err(|_| Refusal::unavailable("the commit log cannot keep up; try again in a moment", 1))
     }
@@ -220,10 +222,10 @@ fn refusal_of(refused: AppendRefused) -> Refusal {
             Refusal::new(RefusalKind::TooLarge, "the write is larger than a segment of the commit log")
         }
         AppendRefused::KeyUnavailable => Refusal::unavailable("the tenant's keys are not available at this node", 5),
-        AppendRefused::Failed => Refusal::new(
-            RefusalKind::OutcomeUnknown,
-            "the commit log failed; the node restarts from disk. Ask again under the same Idempotency-Key",
-        ),
+        // Refused before it was written: surely not taken.
+        AppendRefused::Failed => {
+            Refusal::unavailable("this node's disk failed; it is starting again from what the disk has", 1)
+        }
         AppendRefused::Closed => Refusal::unavailable("this node is stopping", 1),
     }
 }
