@@ -7,6 +7,10 @@
 //! each connection: a node serves each connection on one thread, so that many connections spread over its threads where the
 //! streams of one HTTP/2 connection would not, and a lost packet holds up one request.
 //!
+//! A connection is driven by the runtime it was made in, and each thread that serves has a runtime of its own. So each
+//! thread has its own connections to a node: one that is handed from thread to thread costs two wake-ups of
+//! another thread for each request.
+//!
 //! What no answer means depends on the question:
 //!
 //! | | a read | a write |
@@ -24,8 +28,8 @@
 //! ones used longest ago where there are too many. Whoever is using one keeps it until its answer is there.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -33,6 +37,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use reqwest::{Client, Url};
+use rustls::ClientConfig;
 
 use super::address::NodeAddress;
 use super::routed::{Nodes, RangeRoute};
@@ -57,8 +62,10 @@ pub struct RemoteOptions {
     pub write_timeout: Duration,
     /// How long an unused connection is kept. Shorter than the node's own patience.
     pub idle_timeout: Duration,
-    /// Unused connections to one node that are kept, at most.
+    /// Unused connections from one thread to one node that are kept, at most.
     pub idle_connections_max: usize,
+    /// Threads with connections of their own; where more ask, some share. As many as serve requests.
+    pub threads: usize,
     /// Clients that are kept, at most: one for each node that is asked.
     pub clients_max: usize,
     /// How long a client that is not used is kept, in seconds, once another one is made.
@@ -73,6 +80,7 @@ impl Default for RemoteOptions {
             write_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
             idle_connections_max: 512,
+            threads: std::thread::available_parallelism().map_or(2, usize::from),
             clients_max: 1024,
             client_unused_seconds: 600,
         }
@@ -140,27 +148,13 @@ impl RemoteNodes {
         let peer = PeerIdentity { plane: self.plane, role: Role::Node, id: address.node.0 };
         let tls = client_config_of(self.identity.clone(), &self.authority_pem, peer)
             .map_err(|problem| unusable(problem.to_string()))?;
-        let client = Client::builder()
-            .tls_backend_preconfigured(tls)
-            .https_only(true)
-            .http1_only()
-            .no_proxy()
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .connect_timeout(self.options.connect_timeout)
-            .pool_idle_timeout(self.options.idle_timeout)
-            .pool_max_idle_per_host(self.options.idle_connections_max)
-            .build()
-            .map_err(|problem| unusable(problem.to_string()))?;
         Ok(RemoteNode {
             node: address.node,
             inside_uri: address.inside().to_owned(),
             url,
-            client,
-            read_timeout: self.options.read_timeout,
-            write_timeout: self.options.write_timeout,
+            tls,
+            clients: (0..self.options.threads.max(1)).map(|_| OnceLock::new()).collect(),
+            options: self.options.clone(),
             used_at: AtomicU64::new(now.0),
         })
     }
@@ -185,10 +179,20 @@ struct RemoteNode {
     node: NodeId,
     inside_uri: String,
     url: Url,
-    client: Client,
-    read_timeout: Duration,
-    write_timeout: Duration,
+    tls: ClientConfig,
+    /// One for each thread, made when it first asks.
+    clients: Box<[OnceLock<Client>]>,
+    options: RemoteOptions,
     used_at: AtomicU64,
+}
+
+/// Threads are numbered in the order in which they first ask.
+fn thread_number() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    NUMBER.with(|number| *number)
 }
 
 /// What happens where no answer comes.
@@ -199,8 +203,35 @@ enum Kind {
 }
 
 impl RemoteNode {
+    /// This thread's client.
+    fn client(&self) -> Result<&Client, Refusal> {
+        let place = &self.clients[thread_number() % self.clients.len()];
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let client = Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .https_only(true)
+            .http1_only()
+            .no_proxy()
+            .referer(false)
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .tcp_nodelay(true)
+            .connect_timeout(self.options.connect_timeout)
+            .pool_idle_timeout(self.options.idle_timeout)
+            .pool_max_idle_per_host(self.options.idle_connections_max)
+            .build()
+            .map_err(|problem| {
+                tracing::error!(node = %self.node, %problem, "no client for a node can be made");
+                Refusal::unavailable("the node that holds this key cannot be asked at present", 1)
+            })?;
+        // Where another thread shares this place and was first, its client serves both.
+        Ok(place.get_or_init(|| client))
+    }
+
     async fn ask(&self, question: Bytes, kind: Kind, timeout: Duration) -> Result<Answer, Refusal> {
-        let request = self.client.post(self.url.clone()).timeout(timeout).body(question);
+        let request = self.client()?.post(self.url.clone()).timeout(timeout).body(question);
         let response = request.send().await.map_err(|problem| self.unanswered(&problem, kind))?;
         let status = response.status();
         // The answers of our own servers say how long they are; others are not worth reading.
@@ -262,7 +293,7 @@ impl RangeService for RemoteNode {
         consistency: Consistency,
     ) -> Result<Option<StoredItem>, Refusal> {
         let question = Question::Read { key, consistency }.encode(address);
-        match self.ask(question, Kind::Read, self.read_timeout).await? {
+        match self.ask(question, Kind::Read, self.options.read_timeout).await? {
             Answer::Item(item) => Ok(item),
             _ => Err(self.not_understood("no answer to a read", Kind::Read)),
         }
@@ -275,7 +306,7 @@ impl RangeService for RemoteNode {
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
         let question = Question::Write { operation, respond_async }.encode(address);
-        match self.ask(question, Kind::Write, self.write_timeout).await? {
+        match self.ask(question, Kind::Write, self.options.write_timeout).await? {
             Answer::Written(answer) => Ok(answer),
             _ => Err(self.not_understood("no answer to a write", Kind::Write)),
         }
@@ -283,7 +314,7 @@ impl RangeService for RemoteNode {
 
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
         let question = Question::List(request).encode(address);
-        match self.ask(question, Kind::Read, self.write_timeout).await? {
+        match self.ask(question, Kind::Read, self.options.write_timeout).await? {
             Answer::Page(page) => Ok(page),
             _ => Err(self.not_understood("no answer to a listing", Kind::Read)),
         }
@@ -291,7 +322,7 @@ impl RangeService for RemoteNode {
 
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         let question = Question::Receipt(receipt).encode(address);
-        match self.ask(question, Kind::Read, self.read_timeout).await? {
+        match self.ask(question, Kind::Read, self.options.read_timeout).await? {
             Answer::Receipt(state) => Ok(state),
             _ => Err(self.not_understood("no answer to a question for a receipt", Kind::Read)),
         }
