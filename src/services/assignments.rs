@@ -5,16 +5,24 @@
 //! this node is made here, once, and kept in the node's database; its part at the control plane is
 //! fetched, and is kept in memory only.
 //!
-//! What is no longer given is taken out of service only when two listings in a row agree, and its
-//! file stays: a table can be brought back, and a plan that was read once may be wrong.
+//! What is no longer given is taken out of service, and its file stays: a table can be brought back. But a
+//! coordinator may have lost its data, or been restored from a backup, while the node still has its own. So
+//! a range that is missing is only noted at first; then everything is read again, and it goes
+//!
+//! * if it is missing in that reading, too, and
+//! * the reading is not older than one that was seen before, and
+//! * the coordinator still shows the cluster's own record: an emptied one says nothing, and
+//! * no route says that the range is here all the same.
+//!
+//! What is given anew is made at once, whatever else the plan says: an empty replica more does no harm.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::coordination::values::{AssignedRange, TableAtNode};
-use crate::coordination::{Coordinator, EventKind, Listing, Reflected, Reflector, ReflectorOptions, layout};
+use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json};
+use crate::coordination::{Coordinator, EventKind, Listing, Reflected, Reflector, ReflectorOptions, Revision, layout};
 use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, TenantId};
@@ -68,6 +76,19 @@ pub struct Assignments {
     database: Arc<dyn NodeDatabase>,
     parts: Arc<dyn KeyParts>,
     random: Arc<dyn Random>,
+    plan: Plan,
+}
+
+/// What the node was given, as far as it has read.
+#[derive(Default)]
+struct Plan {
+    wanted: HashMap<String, AssignedRange>,
+    /// Served, and missing in the reading before.
+    missing: HashSet<RangeId>,
+    /// The highest revision that was read.
+    newest: Revision,
+    /// Why the last reading was not obeyed, so that it is said once.
+    distrust: Option<&'static str>,
 }
 
 /// A tenant's parts, made ready: the one at this node and those at the control plane.
@@ -122,15 +143,13 @@ impl Assignments {
         parts: Arc<dyn KeyParts>,
         random: Arc<dyn Random>,
     ) -> Self {
-        Self { node, coordinator, engine, keys, database, parts, random }
+        Self { node, coordinator, engine, keys, database, parts, random, plan: Plan::default() }
     }
 
     /// Follows the node's assignments until dropped. What cannot be done now is tried again.
-    pub async fn follow(self) {
+    pub async fn follow(mut self) {
         let prefix = layout::node_tables(self.node);
         let mut reflector = Reflector::start(Arc::clone(&self.coordinator), prefix, ReflectorOptions::default());
-        let mut wanted: HashMap<String, AssignedRange> = HashMap::new();
-        let mut missing_once: HashSet<RangeId> = HashSet::new();
         let mut pause = tokio::time::interval(std::time::Duration::from_secs(1));
         pause.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut unfinished = false;
@@ -138,39 +157,126 @@ impl Assignments {
             tokio::select! {
                 told = reflector.next() => match told {
                     None => return,
-                    Some(Reflected::Snapshot(listing)) => {
-                        wanted = read_listing(&listing);
-                        missing_once = self.retire_absent(&wanted, &missing_once).await;
-                    }
-                    Some(Reflected::Changes(batch)) => {
-                        for event in batch.events {
-                            take_event(&mut wanted, event.kind);
-                        }
-                        missing_once = self.retire_absent(&wanted, &missing_once).await;
-                        // What was seen gone is read once more, by the tick below, before anything is retired.
-                    }
-                    Some(Reflected::Lost(_) | Reflected::Resumed(_)) => continue,
+                    Some(told) => self.take(told),
                 },
-                _ = pause.tick(), if unfinished => {
-                    if !missing_once.is_empty() && let Ok(listing) = self.coordinator.list(&layout::node_tables(self.node)).await {
-                        wanted = read_listing(&listing);
-                        missing_once = self.retire_absent(&wanted, &missing_once).await;
-                    }
-                }
+                _ = pause.tick(), if unfinished => self.look_again().await,
             }
-            unfinished = !self.ensure(&wanted).await || !missing_once.is_empty();
+            unfinished = !self.ensure().await || !self.plan.missing.is_empty();
         }
     }
 
+    /// Takes in what was read. What is missing in it is noted; [`Assignments::look_again`] decides about it.
+    pub fn take(&mut self, told: Reflected) {
+        match told {
+            Reflected::Snapshot(listing) if listing.revision < self.plan.newest => {
+                // Restored from a backup: what it adds is made, what it lacks is not obeyed.
+                self.plan.wanted.extend(read_listing(&listing));
+            }
+            Reflected::Snapshot(listing) => {
+                self.plan.newest = listing.revision;
+                self.plan.wanted = read_listing(&listing);
+            }
+            Reflected::Changes(batch) => {
+                self.plan.newest = self.plan.newest.max(batch.revision);
+                for event in batch.events {
+                    take_event(&mut self.plan.wanted, event.kind);
+                }
+            }
+            Reflected::Lost(_) | Reflected::Resumed(_) => return,
+        }
+        self.plan.missing = self.missing_in(&self.plan.wanted);
+    }
+
+    /// Reads everything again where something was missing, and takes out of service what is missing still.
+    pub async fn look_again(&mut self) {
+        if self.plan.missing.is_empty() {
+            return;
+        }
+        let wanted = match self.read_again().await {
+            Ok(wanted) => wanted,
+            Err(reason) => {
+                if self.plan.distrust != Some(reason) {
+                    tracing::error!(reason, "the plan lacks ranges that are served here; it is not obeyed");
+                }
+                self.plan.distrust = Some(reason);
+                return;
+            }
+        };
+        self.plan.distrust = None;
+        let missing = self.missing_in(&wanted);
+        self.plan.wanted = wanted;
+        for range in missing.intersection(&self.plan.missing) {
+            if self.is_routed_here(*range).await {
+                tracing::error!(%range, "a route says that the range is here, and the plan does not; it is served");
+                continue;
+            }
+            if self.retire(*range).await {
+                tracing::info!(%range, "a range is no longer this node's; its file is kept for now");
+            }
+        }
+        self.plan.missing = self.missing_in(&self.plan.wanted);
+    }
+
+    /// Takes a range out of service; its file stays. Whether that was written down.
+    async fn retire(&self, range: RangeId) -> bool {
+        let engine = Arc::clone(&self.engine);
+        let outcome = blocking(move || engine.retire_replica(range)).await;
+        if let Err(refusal) = &outcome {
+            tracing::error!(%range, %refusal, "a range could not be taken out of service");
+        }
+        outcome.is_ok()
+    }
+
+    /// The plan as it stands in the coordinator now, or why it cannot be believed.
+    async fn read_again(&mut self) -> Result<HashMap<String, AssignedRange>, &'static str> {
+        let away = |_| "the coordinator cannot be asked";
+        let listing = self.coordinator.list(&layout::node_tables(self.node)).await.map_err(away)?;
+        if listing.revision < self.plan.newest {
+            return Err("the coordinator holds an older plan than one that was read before");
+        }
+        self.plan.newest = listing.revision;
+        match self.coordinator.get(layout::CONTROL_CLUSTER).await.map_err(away)? {
+            Some(_) => Ok(read_listing(&listing)),
+            None => Err("the coordinator does not hold the cluster's record"),
+        }
+    }
+
+    /// Whether a published route says that this node has the range. Not to know is no reason to give it up.
+    async fn is_routed_here(&self, range: RangeId) -> bool {
+        let replicas = self.engine.replicas();
+        let Some(replica) = replicas.iter().find(|replica| replica.name.range == range) else { return false };
+        let table = replica.table();
+        let key = layout::route(&table.tenant, &table.name, replica.hashes.low);
+        let Ok(entry) = self.coordinator.get(&key).await else { return true };
+        let Some(entry) = entry else { return false };
+        let names_this_node =
+            |route: &Route| route.node == self.node || route.replicas.iter().any(|replica| replica.node == self.node);
+        from_json::<Route>(&entry.value).is_ok_and(|route| route.range == range && names_this_node(&route))
+    }
+
+    fn missing_in(&self, wanted: &HashMap<String, AssignedRange>) -> HashSet<RangeId> {
+        let named: HashSet<RangeId> = wanted.values().filter_map(|assigned| assigned.range).collect();
+        let served = self.engine.replicas().into_iter().map(|replica| replica.name.range);
+        served.filter(|range| !named.contains(range)).collect()
+    }
+
     /// Makes what is wanted and not there. Says whether everything is.
-    async fn ensure(&self, wanted: &HashMap<String, AssignedRange>) -> bool {
-        let present: HashSet<RangeId> = self.engine.replicas().iter().map(|replica| replica.name.range).collect();
+    pub async fn ensure(&self) -> bool {
+        let wanted = &self.plan.wanted;
+        let present: HashMap<RangeId, Arc<TableDefinition>> =
+            self.engine.replicas().iter().map(|replica| (replica.name.range, replica.table())).collect();
         let mut complete = true;
         let mut tables: HashSet<(String, crate::domain::ids::TableId)> = HashSet::new();
         for (key, assigned) in wanted {
             let Some(range) = assigned.range else { continue };
-            if present.contains(&range) {
-                continue;
+            match present.get(&range) {
+                Some(table) if is_of_table(key, table) => continue,
+                // Dropped and brought back under another name before this node had seen it gone.
+                Some(_) if !self.retire(range).await => {
+                    complete = false;
+                    continue;
+                }
+                Some(_) | None => {}
             }
             match self.make(key, assigned).await {
                 Ok(table) => {
@@ -248,31 +354,13 @@ impl Assignments {
             .filter(|definition| definition.id == table)
             .ok_or_else(|| Refusal::unavailable(format!("the definition of table {} is not there yet", route.table), 1))
     }
+}
 
-    /// Takes out of service what was missing before and is missing now; returns what is missing for the first time.
-    async fn retire_absent(
-        &self,
-        wanted: &HashMap<String, AssignedRange>,
-        missing_once: &HashSet<RangeId>,
-    ) -> HashSet<RangeId> {
-        let named: HashSet<RangeId> = wanted.values().filter_map(|assigned| assigned.range).collect();
-        let mut missing = HashSet::new();
-        for replica in self.engine.replicas() {
-            let range = replica.name.range;
-            if named.contains(&range) {
-                continue;
-            }
-            if !missing_once.contains(&range) {
-                missing.insert(range);
-                continue;
-            }
-            let engine = Arc::clone(&self.engine);
-            match blocking(move || engine.retire_replica(range)).await {
-                Ok(()) => tracing::info!(%range, "a range is no longer this node's; its file is kept for now"),
-                Err(refusal) => tracing::error!(%range, %refusal, "a range could not be taken out of service"),
-            }
-        }
-        missing
+/// Whether an assignment is of the table as the node knows it by name.
+fn is_of_table(key: &str, table: &TableDefinition) -> bool {
+    match layout::NodeKey::parse(key) {
+        Some(layout::NodeKey::Range(_, route)) => route.tenant == table.tenant && route.table == table.name,
+        _ => false,
     }
 }
 

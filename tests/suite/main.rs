@@ -1,6 +1,7 @@
 //! End to end: engines on real files, real processes, real etcd, real clients. One binary, so that it
 //! is linked once.
 
+mod assignments;
 mod bounds;
 mod confidential;
 mod control_etcd;

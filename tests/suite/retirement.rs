@@ -28,9 +28,9 @@ use crate::process::DevProcess;
 const WEEK_SECONDS: u64 = 7 * 24 * 3600;
 
 /// Control, as a node sees it: silent, or without the key, or with it.
-struct Control {
-    answer: Option<RefusalKind>,
-    asked: AtomicUsize,
+pub struct Control {
+    pub answer: Option<RefusalKind>,
+    pub asked: AtomicUsize,
 }
 
 #[async_trait]
