@@ -86,11 +86,17 @@ async fn gather(
 }
 
 /// Checks that the body is one of these media types; none given is taken for the first. Parameters
-/// (`; charset=…`) are not looked at: JSON is UTF-8 (RFC 8259 §8.1), and anything else will not parse.
+/// (`; charset=…`) are not looked at: JSON is UTF-8 (RFC 8259 §8.1), and anything else will not parse. A
+/// compressed body is refused: its size is not what would have to be kept.
 ///
 /// # Errors
 /// `UnsupportedMediaType`, naming those that are understood.
 pub fn check_media_type(request: &HttpRequest, accepted: &[&str]) -> Result<(), Refusal> {
+    let coded = |value: &header::HeaderValue| !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity");
+    if request.headers().get_all(header::CONTENT_ENCODING).any(coded) {
+        let message = "the body has a Content-Encoding; send it as it is";
+        return Err(Refusal::new(RefusalKind::UnsupportedMediaType, message));
+    }
     let Some(given) = request.headers().get(header::CONTENT_TYPE) else { return Ok(()) };
     let bytes = given.as_bytes();
     let essence = bytes.split(|byte| *byte == b';').next().unwrap_or(bytes).trim_ascii();

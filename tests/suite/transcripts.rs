@@ -205,7 +205,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(access, contexts, control, help, json, members, mistakes, tables, tenants);
+transcripts!(access, contexts, control, help, json, members, mistakes, tables, tenant_admin, tenants);
 
 #[test]
 fn masks_hide_what_differs_and_nothing_else() {

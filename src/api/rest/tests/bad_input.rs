@@ -80,6 +80,11 @@ async fn media_types_that_are_not_understood_are_named() {
         let answer = fixture.ask(method, path.trim_end_matches('/'), &form, "{}").await;
         assert_eq!((answer.status, answer.problem().as_str()), (415, "unsupported-media-type"), "{method} {path}");
     }
+    for (coding, status) in [("gzip", 415), ("identity", 201), ("identity, br", 415)] {
+        let coded = [("content-encoding", coding)];
+        let answer = fixture.ask("PUT", &format!("{PLAIN}{status}"), &coded, "{}").await;
+        assert_eq!(answer.status, status, "{coding}: {answer:?}");
+    }
     let patch = [("content-type", "application/merge-patch+json")];
     assert_eq!(fixture.ask("PUT", &format!("{PLAIN}a"), &patch, "{}").await.status, 415);
     let charset = [("content-type", "application/json; charset=utf-8")];
