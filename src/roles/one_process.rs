@@ -130,7 +130,7 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let sockets = Sockets::take(&options)?;
     let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default())
         .map_err(|error| StartError(error.to_string()))?;
-    let control = open_control(&store, &control_folder, options.passphrase.as_deref(), &clock, &random).await?;
+    let control = open_control(&store, &control_folder, &options, &clock, &random).await?;
     let ground = Ground { url: sockets.url.clone(), options, clock, random, store, control };
 
     let coordinator: Arc<dyn Coordinator> = Arc::new(ground.store.handle(Writer::Control));
@@ -325,7 +325,7 @@ fn check_count(options: &OneProcessOptions) -> Result<(), StartError> {
 async fn open_control(
     store: &EmbeddedStore,
     folder: &Path,
-    passphrase: Option<&Passphrase>,
+    options: &OneProcessOptions,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
 ) -> Result<Arc<ControlPlane>, StartError> {
@@ -338,11 +338,11 @@ async fn open_control(
             key_path.display()
         )));
     }
-    let key = read_or_make_key(&key_path, passphrase, &**random)?;
+    let key = read_or_make_key(&key_path, options.passphrase.as_deref(), &**random)?;
     if !exists {
         ControlPlane::create(&coordinator, &key, None, clock, random).await.map_err(told("the control plane"))?;
     }
-    let options = ControlOptions::default();
+    let options = ControlOptions { location: options.location.clone(), ..ControlOptions::default() };
     ControlPlane::open(coordinator, &key, options, Arc::clone(clock), Arc::clone(random))
         .await
         .map_err(told("the control plane"))

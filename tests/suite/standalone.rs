@@ -72,3 +72,30 @@ fn what_is_printed_for_people_holds_no_secret() {
         assert!(!told.contains(kept[secret].as_str().unwrap()), "{secret}");
     }
 }
+
+#[tokio::test]
+async fn clients_are_served_with_a_certificate_where_one_is_set() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&cert, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let settings = [format!("client.tls_cert={}", cert.display()), format!("client.tls_key={}", key.display())];
+    let flags = ["--set", &settings[0], "--set", &settings[1]];
+    let node = DevProcess::start_as(&["node", "--standalone"], &folder.path().join("data"), &flags);
+    assert!(node.url.starts_with("https://127.0.0.1:"), "{}", node.url);
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let trusting = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(trusting).build().unwrap();
+    let asked = client.get(format!("{}/v1/tenant", node.url)).bearer_auth(&node.token).send().await.unwrap();
+    assert_eq!(asked.status(), 200);
+    let distrusting = node.request(reqwest::Method::GET, "/v1/tenant").send().await;
+    assert!(distrusting.is_err(), "who does not know the authority talks to nobody");
+}

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::calls::{Answer, nothing, ok};
 use crate::domain::ids::{ControlId, PlaneId, TableId};
-use crate::domain::table::TableSpecification;
+use crate::domain::rid::{Resource, Rid};
+use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Refusal, TableName, TenantName, Timestamp};
 use crate::services::control::{ControlPlane, no_history};
 use crate::services::ports::{Catalog, Creation};
@@ -68,6 +69,28 @@ fn limit(call: &AdminCall) -> Result<usize, Refusal> {
     Ok(call.query_parsed::<usize>("limit")?.unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX))
 }
 
+/// A record with the RID by which the CLI and grants take it.
+fn with_rid(record: &impl Serialize, plane: &ControlPlane, tenant: &TenantName, resource: Resource) -> Answer {
+    let (status, mut json) = ok(record)?;
+    let rid = Rid { tenant: tenant.clone(), location: plane.location().clone(), resource };
+    json["rid"] = rid.to_string().into();
+    Ok((status, json))
+}
+
+fn of_tenant(plane: &ControlPlane, tenant: &Tenant) -> Answer {
+    with_rid(tenant, plane, &tenant.name, Resource::Tenant)
+}
+
+fn of_table(plane: &ControlPlane, table: &TableDefinition) -> Answer {
+    with_rid(table, plane, &table.tenant, Resource::Table(table.name.clone()))
+}
+
+/// Each of these as `one` shows it.
+fn each<T>(all: &[T], one: impl Fn(&T) -> Answer) -> Answer {
+    let shown = all.iter().map(|record| one(record).map(|(_, json)| json));
+    ok(&shown.collect::<Result<Vec<_>, _>>()?)
+}
+
 fn status_of(creation: Creation) -> u16 {
     if creation == Creation::Created { 201 } else { 200 }
 }
@@ -94,22 +117,24 @@ pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
 
 pub(super) async fn tenant_list(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (after, limit) = (call.query("after"), limit(&call)?);
-    let Some((id, own)) = &call.caller.tenant else { return ok(&plane.list_tenants(after, limit).await?) };
+    let Some((id, own)) = &call.caller.tenant else {
+        return each(&plane.list_tenants(after, limit).await?, |tenant| of_tenant(plane, tenant));
+    };
     let seen = plane.tenant(own).filter(|tenant| tenant.id == *id);
     let seen: Vec<_> =
         seen.into_iter().filter(|tenant| after.is_none_or(|after| tenant.name.as_str() > after)).collect();
-    ok(&seen.iter().map(|tenant| &**tenant).collect::<Vec<_>>())
+    each(&seen, |tenant| of_tenant(plane, tenant))
 }
 
 pub(super) async fn tenant_show(plane: &ControlPlane, call: AdminCall) -> Answer {
     let name = tenant(&call)?;
     let found = plane.tenant(&name).ok_or_else(|| Refusal::not_found(format!("there is no tenant {name}")))?;
-    ok(&*found)
+    of_tenant(plane, &found)
 }
 
 pub(super) async fn tenant_create(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (made, creation) = plane.create_tenant(&call.caller, &tenant(&call)?).await?;
-    Ok((status_of(creation), ok(&made)?.1))
+    Ok((status_of(creation), of_tenant(plane, &made)?.1))
 }
 
 pub(super) async fn tenant_delete(plane: &ControlPlane, call: AdminCall) -> Answer {
@@ -119,7 +144,8 @@ pub(super) async fn tenant_delete(plane: &ControlPlane, call: AdminCall) -> Answ
 }
 
 pub(super) async fn table_list(plane: &ControlPlane, call: AdminCall) -> Answer {
-    ok(&plane.list_tables(&tenant(&call)?, call.query("after"), limit(&call)?).await?)
+    let tables = plane.list_tables(&tenant(&call)?, call.query("after"), limit(&call)?).await?;
+    each(&tables, |table| of_table(plane, table))
 }
 
 pub(super) async fn deleted_table_list(plane: &ControlPlane, call: AdminCall) -> Answer {
@@ -129,14 +155,15 @@ pub(super) async fn deleted_table_list(plane: &ControlPlane, call: AdminCall) ->
 pub(super) async fn table_show(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (tenant, table) = table(&call)?;
     let found = plane.table(&tenant, &table);
-    ok(&*found.ok_or_else(|| Refusal::not_found(format!("the tenant {tenant} has no table {table}")))?)
+    let found = found.ok_or_else(|| Refusal::not_found(format!("the tenant {tenant} has no table {table}")))?;
+    of_table(plane, &found)
 }
 
 pub(super) async fn table_create(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (tenant, table) = table(&call)?;
     let specification: TableSpecification = call.body()?;
     let (made, creation) = plane.create_table(&call.caller, &tenant, &table, specification).await?;
-    Ok((status_of(creation), ok(&made)?.1))
+    Ok((status_of(creation), of_table(plane, &made)?.1))
 }
 
 pub(super) async fn table_delete(plane: &ControlPlane, call: AdminCall) -> Answer {
@@ -148,7 +175,7 @@ pub(super) async fn table_delete(plane: &ControlPlane, call: AdminCall) -> Answe
 pub(super) async fn table_undelete(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (tenant, table) = table(&call)?;
     let how: UndeleteRequest = call.body()?;
-    ok(&plane.table_undelete(&call.caller, &tenant, &table, how.table_uuid, how.new_name).await?)
+    of_table(plane, &plane.table_undelete(&call.caller, &tenant, &table, how.table_uuid, how.new_name).await?)
 }
 
 pub(super) async fn range_list(plane: &ControlPlane, call: AdminCall) -> Answer {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::permissions::{admit, permit};
+use super::permissions::{AdminNeed, admit, permit};
 use super::routes::ROUTES;
 use super::{AdminCall, AdminState, surface};
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
@@ -337,4 +337,29 @@ async fn the_history_of_an_earlier_tenant_of_the_name_is_not_told() {
     assert_eq!(status, 404);
     let (status, told) = served.ask(&admin, "GET", "history?resource=tenant/globex", &Value::Null).await;
     assert_eq!((status, told.as_array().unwrap().len()), (200, 1));
+}
+
+#[test]
+fn the_protocol_document_lists_exactly_these_routes() {
+    let document = include_str!("../../../docs/PROTOCOL.md");
+    let section = document.split("\n## Admin API\n").nth(1).expect("a section on this API");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let told: Vec<(&str, &str)> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .filter_map(|line| {
+            let (route, rest) = line.split_once("` | ")?;
+            Some((route, rest.split_once(" | ")?.0))
+        })
+        .collect();
+    let there: Vec<(String, &str)> = ROUTES
+        .iter()
+        .map(|route| {
+            let query = if route.query.is_empty() { String::new() } else { format!("?{}", route.query.join("&")) };
+            let who = if route.need == AdminNeed::Root { "root" } else { "admin" };
+            (format!("{} {}{query}", route.method, route.path), who)
+        })
+        .collect();
+    let there: Vec<(&str, &str)> = there.iter().map(|(route, who)| (route.as_str(), *who)).collect();
+    assert_eq!(told, there);
 }

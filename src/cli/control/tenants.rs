@@ -110,9 +110,9 @@ pub enum RangeCommand {
     },
 }
 
-const TENANT: &[&str] = &["name", "id", "created_at"];
+const TENANT: &[&str] = &["name", "id", "created_at", "rid"];
 const TABLE: &[&str] = &["name", "tenant", "id_type", "sort_type", "version", "created_at"];
-const TABLE_SHOWN: &[&str] = &["name", "tenant", "id", "id_type", "id_name", "sort_type", "sort_name"];
+const TABLE_SHOWN: &[&str] = &["name", "rid", "tenant", "id", "id_type", "id_name", "sort_type", "sort_name"];
 const DELETED: &[&str] =
     &["name=table.name", "tenant=table.tenant", "uuid=table.id", "id_type=table.id_type", "deleted_at", "deleted_by"];
 const RANGE: &[&str] = &[

@@ -14,6 +14,7 @@ use crate::coordination::values::{from_json, to_json};
 use crate::coordination::{Compare, Coordinator, Operation, layout};
 use crate::crypto::Key256;
 use crate::domain::ids::{ControlId, NodeId, PlaneId, PrincipalId};
+use crate::domain::rid::Location;
 use crate::domain::{Clock, Random, Refusal, Timestamp};
 use crate::services::notices::NoticeWriter;
 use crate::services::range_reports::RangeReports;
@@ -34,11 +35,14 @@ pub struct ControlOptions {
     pub table_ready_wait_ms: u64,
     /// How long an invitation is good where none is said, in seconds.
     pub invitation_seconds: u64,
+    /// The location in every RID.
+    pub location: Location,
 }
 
 impl Default for ControlOptions {
     fn default() -> Self {
-        Self { replicas_max: 1, table_ready_wait_ms: 10_000, invitation_seconds: 24 * 3600 }
+        let location = Location::free();
+        Self { replicas_max: 1, table_ready_wait_ms: 10_000, invitation_seconds: 24 * 3600, location }
     }
 }
 
@@ -169,6 +173,11 @@ impl ControlPlane {
     /// The control plane's id.
     pub fn plane(&self) -> PlaneId {
         self.cluster.plane
+    }
+
+    /// The location in every RID.
+    pub fn location(&self) -> &Location {
+        &self.options.location
     }
 
     /// This instance's id; each start has another.
