@@ -15,19 +15,26 @@
 //! * no route says that the range is here all the same.
 //!
 //! What is given anew is made at once, whatever else the plan says: an empty replica more does no harm.
+//!
+//! A route of epoch 0 marks a range as new: nobody has served it, and it starts empty. The node publishes epoch 1
+//! as soon as its file is there, before it says that the table is ready. A range whose route has an epoch, and
+//! whose file is not here, has lost its data: it is not made again, and a notice says so.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json};
-use crate::coordination::{Coordinator, EventKind, Listing, Reflected, Reflector, ReflectorOptions, Revision, layout};
+use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json, to_json};
+use crate::coordination::{
+    Compare, Coordinator, EventKind, Listing, OPERATIONS_PER_BATCH, Operation, Reflected, Reflector, ReflectorOptions,
+    Revision, layout,
+};
 use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{NodeId, RangeId, TenantId};
+use crate::domain::ids::{NodeId, RangeId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
-use crate::domain::{Random, Refusal};
+use crate::domain::{Random, Refusal, RefusalKind};
 use crate::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState, TenantKeyPart};
 use crate::storage::store::{ReplicaName, StoreError};
 
@@ -89,6 +96,10 @@ struct Plan {
     newest: Revision,
     /// Why the last reading was not obeyed, so that it is said once.
     distrust: Option<&'static str>,
+    /// Tables whose routes are known to say that their ranges are served.
+    announced: HashSet<TableId>,
+    /// Ranges whose files are gone, as was said in a notice.
+    lost: HashSet<RangeId>,
 }
 
 /// A tenant's parts, made ready: the one at this node and those at the control plane.
@@ -261,16 +272,22 @@ impl Assignments {
     }
 
     /// Makes what is wanted and not there. Says whether everything is.
-    pub async fn ensure(&self) -> bool {
-        let wanted = &self.plan.wanted;
+    pub async fn ensure(&mut self) -> bool {
+        let wanted = self.plan.wanted.clone();
         let present: HashMap<RangeId, Arc<TableDefinition>> =
             self.engine.replicas().iter().map(|replica| (replica.name.range, replica.table())).collect();
         let mut complete = true;
-        let mut tables: HashSet<(String, crate::domain::ids::TableId)> = HashSet::new();
-        for (key, assigned) in wanted {
+        let mut made: HashMap<TableId, TableDefinition> = HashMap::new();
+        let mut found: HashMap<TableId, Arc<TableDefinition>> = HashMap::new();
+        for (key, assigned) in &wanted {
             let Some(range) = assigned.range else { continue };
             match present.get(&range) {
-                Some(table) if is_of_table(key, table) => continue,
+                Some(table) if is_of_table(key, table) => {
+                    if !self.plan.announced.contains(&table.id) {
+                        found.insert(table.id, Arc::clone(table));
+                    }
+                    continue;
+                }
                 // Dropped and brought back under another name before this node had seen it gone.
                 Some(_) if !self.retire(range).await => {
                     complete = false;
@@ -279,25 +296,25 @@ impl Assignments {
                 Some(_) | None => {}
             }
             match self.make(key, assigned).await {
-                Ok(table) => {
-                    let details = layout::node_table_details(self.node, &table.tenant, &table.name);
-                    tables.insert((details, table.id));
-                }
+                Ok(table) => drop(made.insert(table.id, table)),
                 Err(refusal) => {
                     complete = false;
                     tracing::warn!(%range, %refusal, "an assigned range cannot be made yet");
                 }
             }
         }
-        for (key, table) in tables {
-            if self.table_is_complete(table, wanted) {
-                complete &= self.publish(&key, table).await;
+        for table in made.values() {
+            if self.table_is_complete(table.id, &wanted) {
+                complete &= self.announce(table).await && self.publish(table).await;
             }
+        }
+        for table in found.values().filter(|table| !made.contains_key(&table.id)) {
+            complete &= self.announce(table).await;
         }
         complete
     }
 
-    fn table_is_complete(&self, table: crate::domain::ids::TableId, wanted: &HashMap<String, AssignedRange>) -> bool {
+    fn table_is_complete(&self, table: TableId, wanted: &HashMap<String, AssignedRange>) -> bool {
         let present: HashSet<RangeId> = self.engine.replicas().iter().map(|replica| replica.name.range).collect();
         wanted
             .values()
@@ -305,10 +322,41 @@ impl Assignments {
             .all(|assigned| assigned.range.is_some_and(|range| present.contains(&range)))
     }
 
-    async fn publish(&self, key: &str, table: crate::domain::ids::TableId) -> bool {
-        let value = TableAtNode { status: "okay".to_owned(), table_uuid: Some(table) };
-        let Ok(json) = serde_json::to_vec(&value) else { return false };
-        match self.coordinator.put(key, json.into(), None).await {
+    /// Publishes epoch 1 for those ranges of a table that are here and whose routes still mark them as new.
+    async fn announce(&mut self, table: &TableDefinition) -> bool {
+        let outcome = self.routes_announce(table).await;
+        match outcome {
+            Ok(true) => drop(self.plan.announced.insert(table.id)),
+            Ok(false) => {}
+            Err(ref error) => tracing::warn!(%error, table = %table.id, "its ranges could not be published yet"),
+        }
+        outcome.unwrap_or(false)
+    }
+
+    async fn routes_announce(&self, table: &TableDefinition) -> crate::coordination::Result<bool> {
+        let here: HashSet<RangeId> = self.engine.replicas().iter().map(|replica| replica.name.range).collect();
+        let listing = self.coordinator.list(&layout::table_routes(&table.tenant, &table.name)).await?;
+        let is_new = |route: &Route| {
+            route.epoch == 0 && route.node == self.node && route.table_uuid == table.id && here.contains(&route.range)
+        };
+        let new = listing.entries.iter().filter_map(|entry| {
+            let route = from_json::<Route>(&entry.value).ok().filter(|route| is_new(route))?;
+            Some((entry, Operation::put(&entry.key, to_json(&Route { epoch: 1, ..route }))))
+        });
+        let mut all = true;
+        for piece in new.collect::<Vec<_>>().chunks(OPERATIONS_PER_BATCH) {
+            let compares = piece.iter().map(|(entry, _)| Compare::unchanged(&entry.key, Some(entry))).collect();
+            let operations = piece.iter().map(|(_, operation)| operation.clone()).collect();
+            // Where control changed one of them meanwhile, all are read again.
+            all &= self.coordinator.transact(compares, operations).await?.succeeded;
+        }
+        Ok(all)
+    }
+
+    async fn publish(&self, table: &TableDefinition) -> bool {
+        let key = layout::node_table_details(self.node, &table.tenant, &table.name);
+        let value = TableAtNode { status: "okay".to_owned(), table_uuid: Some(table.id) };
+        match self.coordinator.put(&key, to_json(&value), None).await {
             Ok(_) => true,
             Err(error) => {
                 tracing::warn!(%error, "the node could not say that its table is ready");
@@ -317,7 +365,7 @@ impl Assignments {
         }
     }
 
-    async fn make(&self, key: &str, assigned: &AssignedRange) -> Result<TableDefinition, Refusal> {
+    async fn make(&mut self, key: &str, assigned: &AssignedRange) -> Result<TableDefinition, Refusal> {
         let Some(layout::NodeKey::Range(_, route)) = layout::NodeKey::parse(key) else {
             return Err(Refusal::internal(format!("{key:?} is no assignment")));
         };
@@ -326,6 +374,10 @@ impl Assignments {
             return Err(Refusal::internal("the assignment names no range, replica or table"));
         };
         let table = self.definition(&route, table_id).await?;
+        let is_kept = self.engine.retired().iter().any(|retired| retired.name.replica == replica);
+        if !is_kept && self.was_served_here(&route, range).await? {
+            return Err(self.lost(range, &table));
+        }
         ready_tenant(table.tenant_id, &self.keys, &self.database, &*self.parts, &*self.random).await?;
         let record = ReplicaRecord {
             name: ReplicaName { tenant: table.tenant_id, table: table_id, range, replica },
@@ -341,11 +393,30 @@ impl Assignments {
         Ok(table)
     }
 
-    async fn definition(
-        &self,
-        route: &layout::RouteKey,
-        table: crate::domain::ids::TableId,
-    ) -> Result<TableDefinition, Refusal> {
+    /// Whether the range was published as served by this node. Without its route nothing is made.
+    async fn was_served_here(&self, key: &layout::RouteKey, range: RangeId) -> Result<bool, Refusal> {
+        let unreachable = |error: crate::coordination::Error| Refusal::unavailable(error.to_string(), 1);
+        let key = layout::route(&key.tenant, &key.table, key.low_hash);
+        let entry = self.coordinator.get(&key).await.map_err(unreachable)?;
+        let route = entry.and_then(|entry| from_json::<Route>(&entry.value).ok()).filter(|route| route.range == range);
+        let route = route.ok_or_else(|| Refusal::unavailable("the range's route is not there yet", 1))?;
+        Ok(route.epoch > 0 && route.node == self.node)
+    }
+
+    /// The refusal for a range that was served and is not here; said in a notice once.
+    fn lost(&mut self, range: RangeId, table: &TableDefinition) -> Refusal {
+        let message = format!(
+            "range {range} of table {} of {} was served by this node, and its file is not here. It is not started \
+             empty: restore the node's data folder, or remove the node with --lose-data",
+            table.name, table.tenant
+        );
+        if self.plan.lost.insert(range) {
+            self.engine.notices().write(&message);
+        }
+        Refusal::new(RefusalKind::Damaged, message)
+    }
+
+    async fn definition(&self, route: &layout::RouteKey, table: TableId) -> Result<TableDefinition, Refusal> {
         let unreachable = |error: crate::coordination::Error| Refusal::unavailable(error.to_string(), 1);
         let entry =
             self.coordinator.get(&layout::control_table(&route.tenant, &route.table)).await.map_err(unreachable)?;

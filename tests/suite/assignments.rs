@@ -11,6 +11,7 @@ use dstore::domain::TableName;
 use dstore::domain::table::TableDefinition;
 use dstore::roles::ambient;
 use dstore::services::assignments::Assignments;
+use dstore::services::engine::Engine;
 use dstore::services::ranges::RangeAddress;
 
 use crate::engine::{NODE, Node, apply, open, put, read, record, small};
@@ -22,7 +23,7 @@ struct Fixture {
     control: Arc<dyn Coordinator>,
     assignments: Assignments,
     address: RangeAddress,
-    _store: EmbeddedStore,
+    store: EmbeddedStore,
     _folders: [tempfile::TempDir; 2],
 }
 
@@ -44,17 +45,17 @@ impl Fixture {
         );
         let record = record(1);
         let address = RangeAddress { table: record.table.id, range: record.name.range };
-        let mut fixture = Self { node, control, assignments, address, _store: store, _folders: folders };
+        let mut fixture = Self { node, control, assignments, address, store, _folders: folders };
         fixture.control.put(layout::CONTROL_CLUSTER, "{}".into(), None).await.unwrap();
-        fixture.give(&record.table).await;
+        fixture.give(&record.table, 0).await;
         fixture.hear().await;
         assert!(fixture.assignments.ensure().await, "everything that was given is made");
         apply(&fixture.node, address, put("a", r#"{"x":1}"#)).await;
         fixture
     }
 
-    /// Control gives the node the whole of this table.
-    async fn give(&self, table: &TableDefinition) {
+    /// Control gives the node the whole of this table, which was served before or not.
+    async fn give(&self, table: &TableDefinition, epoch: u64) {
         let record = record(1);
         let assigned = AssignedRange {
             low_hash: 0,
@@ -69,7 +70,7 @@ impl Fixture {
             inside_uri: None,
             high_hash: u32::MAX,
             range: record.name.range,
-            epoch: 1,
+            epoch,
             table_uuid: table.id,
             replicas: vec![RouteReplica {
                 node: NODE,
@@ -107,6 +108,26 @@ impl Fixture {
         self.assignments.take(Reflected::Snapshot(listing));
     }
 
+    /// What follows the plan over the same coordinator for another engine.
+    fn another(&self, engine: Arc<Engine>) -> Assignments {
+        Assignments::new(
+            NODE,
+            Arc::new(self.store.handle(Writer::Node(NODE))),
+            engine,
+            self.node.keys.clone(),
+            self.node.database.clone(),
+            Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
+            ambient::random(),
+        )
+    }
+
+    /// The epoch that is published for the range.
+    async fn epoch(&self) -> u64 {
+        let table = record(1).table;
+        let entry = self.control.get(&layout::route(&table.tenant, &table.name, 0)).await.unwrap().unwrap();
+        from_json::<Route>(&entry.value).unwrap().epoch
+    }
+
     async fn is_served(&self) -> bool {
         !self.node.engine.replicas().is_empty()
     }
@@ -129,6 +150,35 @@ async fn what_is_given_is_made_and_said_to_be_ready() {
 }
 
 #[tokio::test]
+async fn a_range_is_new_until_its_file_is_there_and_never_again() {
+    let mut fixture = Fixture::start().await;
+    assert_eq!(fixture.epoch().await, 1);
+    // A cluster of before epochs were published, or a node that was killed between the two.
+    fixture.give(&record(1).table, 0).await;
+    let record = record(1);
+    let mut restarted = fixture.another(fixture.node.engine.clone());
+    restarted.take(Reflected::Snapshot(fixture.listing().await));
+    assert!(restarted.ensure().await);
+    assert_eq!(fixture.epoch().await, 1, "found at a start, it is published as well");
+    // The same node with an empty folder: its file is gone.
+    let folder = tempfile::tempdir().unwrap();
+    let empty = open(folder.path(), small());
+    let mut wiped = fixture.another(empty.engine.clone());
+    wiped.take(Reflected::Snapshot(fixture.listing().await));
+    for _ in 0..3 {
+        assert!(!wiped.ensure().await);
+    }
+    assert!(empty.engine.replicas().is_empty(), "it is not started empty");
+    let notices = empty.notices.take();
+    let told: Vec<_> = notices.iter().filter(|notice| notice.details.contains("is not here")).collect();
+    assert_eq!((told.len(), told[0].repeats), (1, 1));
+    assert!(told[0].details.contains(&record.name.range.to_string()), "{told:?}");
+    empty.engine.stop();
+    fixture.hear().await;
+    assert!(fixture.is_served().await);
+}
+
+#[tokio::test]
 async fn a_dropped_table_is_taken_out_of_service_by_the_second_reading() {
     let mut fixture = Fixture::start().await;
     fixture.remove(&["node/", "tenant/", "control/table/"]).await;
@@ -145,7 +195,7 @@ async fn what_comes_back_before_the_second_reading_never_went() {
     let mut fixture = Fixture::start().await;
     fixture.remove(&["node/", "tenant/"]).await;
     fixture.hear().await;
-    fixture.give(&record(1).table).await;
+    fixture.give(&record(1).table, 1).await;
     fixture.assignments.look_again().await;
     assert!(fixture.is_served().await);
     fixture.remove(&["node/"]).await;
@@ -198,7 +248,7 @@ async fn a_table_brought_back_under_another_name_at_once_is_served_under_it() {
     let old = record(1).table;
     let new = TableDefinition { name: TableName::new("renamed").unwrap(), version: 2, ..old.clone() };
     fixture.remove(&["node/", "tenant/", "control/table/"]).await;
-    fixture.give(&new).await;
+    fixture.give(&new, 1).await;
     fixture.hear().await;
     assert!(fixture.assignments.ensure().await);
     assert_eq!(*fixture.node.engine.replicas()[0].table(), new);

@@ -113,7 +113,7 @@ fn dstore(settings: &Path) -> Command {
 
 fn init(settings: &Path) -> Output {
     let mut command = dstore(settings);
-    command.args(["init", "--recovery-passphrase-file", "-"]);
+    command.args(["--output", "json", "init", "--recovery-passphrase-file", "-"]);
     let child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = child.expect("the binary starts");
     child.stdin.take().unwrap().write_all(b"a passphrase for a test\n").unwrap();
@@ -129,7 +129,7 @@ struct ControlProcess {
 impl ControlProcess {
     fn start(settings: &Path, authority_pem: &str, token: &str) -> Self {
         let mut command = dstore(settings);
-        command.arg("serve").stdout(Stdio::piped()).stderr(Stdio::null());
+        command.args(["--output", "json", "serve"]).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the binary starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

@@ -394,7 +394,7 @@ impl Engine {
     }
 
     /// Where notices go.
-    pub(super) fn notices(&self) -> &Notices {
+    pub fn notices(&self) -> &Notices {
         &self.parts.notices
     }
 
