@@ -86,7 +86,7 @@ impl Cluster {
         let details = NodeDetails {
             status: NodeStatus::Okay,
             uri: format!("http://node-{number}:8080/"),
-            inside_uri: None,
+            inside_uri: Some(format!("https://node-{number}:8081/")),
             zone: Some(zone.to_owned()),
             incarnation: None,
             capacity_bytes: None,

@@ -16,6 +16,12 @@ async fn routes(cluster: &Cluster) -> Vec<(String, Route)> {
     listing.entries.into_iter().map(|entry| (entry.key, from_json(&entry.value).unwrap())).collect()
 }
 
+/// Where the leader and each replica are reached, by clients and by the other components.
+fn addresses(route: &Route) -> Vec<(&str, Option<&str>)> {
+    let replicas = route.replicas.iter().map(|replica| (&*replica.uri, replica.inside_uri.as_deref()));
+    std::iter::once((&*route.uri, route.inside_uri.as_deref())).chain(replicas).collect()
+}
+
 #[tokio::test]
 async fn a_tenant_is_made_once_and_has_a_key() {
     let cluster = Cluster::start().await;
@@ -41,7 +47,7 @@ async fn a_small_table_is_routed_as_soon_as_it_is_there() {
     assert_eq!(routes.len(), 4);
     for (key, route) in &routes {
         assert_eq!((route.node, route.epoch, route.table_uuid), (node, 0, definition.id));
-        assert_eq!(route.uri, "http://node-1:8080/");
+        assert_eq!(addresses(route), vec![("http://node-1:8080/", Some("https://node-1:8081/")); 2]);
         let low = layout::RouteKey::parse(key).unwrap().low_hash;
         let assigned = cluster.coordinator.get(&layout::node_range(node, &acme, &table("users"), low)).await.unwrap();
         let assigned: AssignedRange = from_json(&assigned.unwrap().value).unwrap();
@@ -164,7 +170,9 @@ async fn a_dropped_table_comes_back_with_its_replicas() {
     assert_eq!((back.id, back.version), (first.id, 2));
     assert_eq!(assignments("users-old").await, before);
     let route = cluster.coordinator.get(&layout::route(&acme, &table("users-old"), 0)).await.unwrap().unwrap();
-    assert_eq!(from_json::<Route>(&route.value).unwrap().epoch, 7);
+    let route = from_json::<Route>(&route.value).unwrap();
+    assert_eq!(route.epoch, 7);
+    assert_eq!(addresses(&route), vec![("http://node-1:8080/", Some("https://node-1:8081/")); 2]);
     assert!(cluster.plane.deleted_tables(&acme).await.unwrap().is_empty());
 }
 
