@@ -236,12 +236,13 @@ impl Flusher {
             self.forget(replica);
             return Ok(());
         }
+        // Also where nothing is left to write: someone else may have flushed it, and nobody has synced it.
+        self.unsynced.lock().insert(replica.number, Arc::clone(replica));
         for _ in 0..replica.freeze() {
             if replica.flush_layer()?.is_none() {
                 break;
             }
             self.failing.store(false, Ordering::Relaxed);
-            self.unsynced.lock().insert(replica.number, Arc::clone(replica));
             self.recount();
             self.progress.notify_waiters();
             self.bring_back(false);
