@@ -178,6 +178,18 @@ impl RangeStore for MemoryStore {
         0
     }
 
+    fn expect_at_least(&self, index: u64) {
+        debug_assert!(self.now.lock().state.applied_index >= index, "memory loses nothing by itself");
+    }
+
+    fn take_cut(&self) -> Option<String> {
+        None
+    }
+
+    fn discard_unsynced(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     fn release(&self) {}
 
     fn verify(&self) -> Result<(), StoreError> {
@@ -245,6 +257,13 @@ impl RangeStore for Missing {
     }
     fn checkpoint_backlog_bytes(&self) -> u64 {
         0
+    }
+    fn expect_at_least(&self, _index: u64) {}
+    fn take_cut(&self) -> Option<String> {
+        None
+    }
+    fn discard_unsynced(&self) -> Result<(), StoreError> {
+        self.error()
     }
     fn release(&self) {}
     fn verify(&self) -> Result<(), StoreError> {

@@ -28,6 +28,10 @@ pub enum StoreError {
     /// The disk is full.
     #[error("the disk is full")]
     Full,
+    /// A sync failed: what was written since the last one that did not may be gone, whatever a reader sees. It is not
+    /// tried again; see [`RangeStore::discard_unsynced`].
+    #[error("a sync failed: {0}")]
+    SyncFailed(String),
     /// Anything else that SQLite or the file system said.
     #[error("{0}")]
     Failed(String),
@@ -142,6 +146,14 @@ pub trait RangeStore: Send + Sync + 'static {
     fn checkpoint(&self) -> Result<(), StoreError>;
     /// Bytes in the write-ahead log that a checkpoint would bring back.
     fn checkpoint_backlog_bytes(&self) -> u64;
+    /// Says that the store is known to hold everything up to this index. One that is found to hold less, whenever it is
+    /// opened, is damaged as a whole.
+    fn expect_at_least(&self, index: u64);
+    /// What was found cut off when the store was opened, since the last call: harmless where the commit log has the rest.
+    fn take_cut(&self) -> Option<String>;
+    /// After [`StoreError::SyncFailed`]: closes files and forgets what was written since the last
+    /// checkpoint, so that nothing is believed that only the kernel remembers. Nothing to do otherwise.
+    fn discard_unsynced(&self) -> Result<(), StoreError>;
     /// Closes files; the next call opens them again.
     fn release(&self);
     /// Reads every page and checks it, and SQLite's own `integrity_check`.

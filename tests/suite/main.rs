@@ -7,6 +7,7 @@ mod confidential;
 mod control_etcd;
 mod dev;
 mod engine;
+mod flips;
 mod full_disk;
 mod newcomer;
 mod process;

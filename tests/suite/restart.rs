@@ -115,3 +115,44 @@ async fn nothing_acknowledged_is_lost_under_load() {
     }
     node.engine.stop();
 }
+
+/// A sync of a replica's file fails: what only the kernel remembers of it is thrown away, and the commit log has it.
+#[tokio::test]
+async fn a_file_whose_sync_failed_is_brought_back_from_the_commit_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = crate::engine::open(folder.path(), small());
+    let address = create(&node, 1);
+    let durable = |node: &Node| {
+        let rounds = node.engine.flusher().rounds_done();
+        node.engine.flusher().ask_for_durability();
+        let deadline = std::time::Instant::now() + crate::process::DEADLINE;
+        while node.engine.flusher().rounds_done() == rounds {
+            assert!(std::time::Instant::now() < deadline);
+            std::thread::yield_now();
+        }
+        node.database.replicas().unwrap()[0].durable_index
+    };
+    apply(&node, address, put("a", r#"{"x":1}"#)).await;
+    assert_eq!(durable(&node), 1);
+    apply(&node, address, put("a", r#"{"x":2}"#)).await;
+    apply(&node, address, put("b", "{}")).await;
+    let replica = node.engine.replicas()[0].clone();
+    let of_tenant = crate::engine::plane_folder(folder.path()).join(replica.name.tenant.to_string());
+    let path = of_tenant.join(replica.name.table.to_string()).join(format!("{}.db", replica.name.replica));
+    let log = path.with_extension("db-wal");
+    dstore::storage::vfs::fail_next_sync(&path);
+    assert_eq!(durable(&node), 1, "what was not synced is not said to be");
+    assert!(std::fs::metadata(&log).unwrap().len() > 4096, "it was written, and may be forgotten");
+    assert!(node.engine.readiness().is_err());
+    assert_eq!(durable(&node), 1, "nor when it is asked for again, though that sync would do");
+    node.engine.look_after();
+    node.engine.readiness().unwrap();
+    assert!(
+        !log.exists() || std::fs::metadata(&log).unwrap().len() < 100,
+        "what the kernel may have forgotten is gone"
+    );
+    assert_eq!(read(&node, address, "a").await.as_deref(), Some(r#"{"x":2}"#));
+    assert_eq!(read(&node, address, "b").await.as_deref(), Some("{}"));
+    assert_eq!(durable(&node), 3);
+    node.engine.stop();
+}

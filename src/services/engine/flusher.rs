@@ -55,6 +55,8 @@ pub struct Flusher {
     progress: Notify,
     failing: AtomicBool,
     memory_noticed: AtomicBool,
+    /// A sync of a file failed: the engine has to start again from disk.
+    sync_failed: AtomicBool,
 }
 
 #[derive(Default)]
@@ -83,6 +85,7 @@ impl Flusher {
             progress: Notify::new(),
             failing: AtomicBool::new(false),
             memory_noticed: AtomicBool::new(false),
+            sync_failed: AtomicBool::new(false),
         })
     }
 
@@ -162,6 +165,11 @@ impl Flusher {
         self.failing.load(Ordering::Relaxed)
     }
 
+    /// Whether a sync of a file failed, so that the engine has to start again from disk.
+    pub fn has_sync_failed(&self) -> bool {
+        self.sync_failed.load(Ordering::Acquire)
+    }
+
     /// Bytes in memory, about.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
@@ -204,6 +212,8 @@ impl Flusher {
         self.dirty.lock().clear();
         self.unsynced.lock().clear();
         self.bytes.store(0, Ordering::Relaxed);
+        self.sync_failed.store(false, Ordering::Release);
+        self.failing.store(false, Ordering::Relaxed);
         working
     }
 
@@ -272,6 +282,9 @@ impl Flusher {
             "range {}: writing to its file failed ({error}); nothing is lost, it will be tried again",
             replica.name.range
         ));
+        if matches!(error, StoreError::SyncFailed(_)) {
+            self.sync_failed.store(true, Ordering::Release);
+        }
         if matches!(error, StoreError::Damaged(_)) {
             replica.mark_damaged(format!("the range {} cannot be written: {error}", replica.name.range));
         }
@@ -310,6 +323,7 @@ impl Flusher {
         }
         for (replica, mark) in synced.iter().zip(&marks) {
             replica.note_durable(mark.durable_index);
+            replica.store().expect_at_least(mark.durable_index);
             self.unsynced.lock().remove(&replica.number);
             if let Err(error) = replica.store().checkpoint() {
                 self.report(replica, &error);

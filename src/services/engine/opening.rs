@@ -190,7 +190,10 @@ impl Engine {
             }
         }
         for (range, entries) in replayed.entries {
-            tracing::warn!(%range, entries = entries.len(), "the commit log holds entries of a range that this node does not know");
+            self.parts.notices.write(format!(
+                "the commit log holds {} entries of range {range}, which this node's database does not know",
+                entries.len()
+            ));
         }
         Ok(())
     }
@@ -204,21 +207,19 @@ impl Engine {
         let last_in_log = entries.last_key_value().map_or(0, |(index, _)| *index).max(unreadable.unwrap_or(0));
         let last_index = last_in_log.max(record.durable_index);
         let store = self.parts.keeper.open(record.name)?;
+        store.expect_at_least(record.durable_index);
         let needs_file = last_in_log > record.durable_index;
         let start = |applied_index| StartingPoint { last_index, applied_index, durable_index: record.durable_index };
         if !needs_file {
             return Ok(self.make_replica(record, store, start(last_index)));
         }
-        let found = store.state().and_then(|state| {
-            if state.applied_index < record.durable_index {
-                Err(StoreError::Damaged(format!(
-                    "the file ends at index {} though index {} was synced to it: part of it was lost or replaced",
-                    state.applied_index, record.durable_index
-                )))
-            } else {
-                Ok(state.applied_index)
-            }
-        });
+        let found = store.state().map(|state| state.applied_index);
+        if let Some(cut) = store.take_cut() {
+            self.parts.notices.write(format!(
+                "replica {}: {cut}; what stood there is taken from the commit log, nothing is lost",
+                record.name.replica
+            ));
+        }
         match found {
             Ok(applied) => Ok(self.replay(record, store, start(applied.min(last_index)), &entries, unreadable)),
             Err(error) => self.rebuild(record, store, start(0), &entries, &error),
@@ -363,7 +364,7 @@ impl Engine {
     /// Looks after disk and log; called about once a second by the role while the node runs. Where the log has
     /// failed, starts again from disk.
     pub fn look_after(&self) {
-        if self.log().stats().failed || self.is_restarting() {
+        if self.must_restart() {
             self.restart();
         }
         let (disk, folder) = (&self.parts.disk, &self.options.log_folder);

@@ -1,10 +1,11 @@
-//! Starting again from disk, within the process, after the commit log failed.
+//! Starting again from disk, within the process, after a write or sync of the commit log, or a sync of a file, failed.
 //!
 //! A write or sync that failed is never tried again: what the disk has is not known any more, and after a failed
 //! sync the kernel forgets that there was anything to write. So whatever was under way has been answered "outcome
 //! unknown", what waited was refused, and now nothing in memory is believed: replicas are closed and dropped, the log is
 //! opened from disk as at a start of the process (which syncs it before anything of it is shown), and replicas are made
-//! anew from files and log. What was acknowledged was synced, so it comes back.
+//! anew from files and log. What was acknowledged was synced, so it comes back. A file whose sync failed loses its
+//! write-ahead log before: the file itself was synced with the last checkpoint, and the commit log has all since then.
 //!
 //! Meanwhile, for a moment, the node answers that it is not available. Where the disk does not let itself be
 //! opened either, that lasts, and it is tried again with each look after the disk.
@@ -23,7 +24,12 @@ impl Engine {
     /// # Errors
     /// `Unavailable` while it starts again from disk.
     pub fn readiness(&self) -> Result<(), Refusal> {
-        if self.is_restarting() || self.log().stats().failed { Err(restarting()) } else { Ok(()) }
+        if self.must_restart() { Err(restarting()) } else { Ok(()) }
+    }
+
+    /// Whether what is in memory is not to be believed any more.
+    pub(super) fn must_restart(&self) -> bool {
+        self.is_restarting() || self.log().stats().failed || self.flusher().has_sync_failed()
     }
 
     pub(super) fn is_restarting(&self) -> bool {
@@ -47,7 +53,7 @@ impl Engine {
             Ok(()) => {
                 self.restarting.store(false, Ordering::Release);
                 self.notices().write(
-                    "the disk under the commit log failed at a write; the node started again from what the disk has, and nothing acknowledged is lost. Look at the disk",
+                    "the disk failed at a write or sync; the node started again from what the disk has, and nothing acknowledged is lost. Look at the disk",
                 );
             }
             Err(error) => {
@@ -58,7 +64,7 @@ impl Engine {
                     source = cause.source();
                 }
                 self.notices().write(format!(
-                    "the disk under the commit log failed, and the node cannot start again from it: {reason}. It serves nothing and tries again"
+                    "the disk failed, and the node cannot start again from it: {reason}. It serves nothing and tries again"
                 ));
             }
         }
@@ -77,7 +83,7 @@ impl Engine {
         threads.sink.stop();
         let _nothing_is_flushed = self.flusher().quiesce();
         for replica in &old {
-            replica.store().release();
+            replica.store().discard_unsynced()?;
         }
         let records = self.parts.database.replicas()?;
         let (log, sink, replayed) = open_log(&self.parts, &self.options)?;

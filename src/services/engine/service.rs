@@ -185,7 +185,9 @@ impl Engine {
                 )
             }
             StoreError::Key(_) => Refusal::unavailable("the keys for this data are not available at present", 5),
-            StoreError::Full | StoreError::Failed(_) => Refusal::unavailable("the data cannot be read at present", 1),
+            StoreError::Full | StoreError::SyncFailed(_) | StoreError::Failed(_) => {
+                Refusal::unavailable("the data cannot be read at present", 1)
+            }
         }
     }
 }

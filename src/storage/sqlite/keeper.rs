@@ -315,6 +315,16 @@ impl RangeStore for Tracked {
     fn checkpoint_backlog_bytes(&self) -> u64 {
         self.store.checkpoint_backlog_bytes()
     }
+    fn expect_at_least(&self, index: u64) {
+        self.store.expect_at_least(index);
+    }
+    fn take_cut(&self) -> Option<String> {
+        self.store.take_cut()
+    }
+    fn discard_unsynced(&self) -> Result<(), StoreError> {
+        self.open.forget(self.replica);
+        self.store.discard_unsynced()
+    }
     fn release(&self) {
         self.open.forget(self.replica);
         self.store.release();

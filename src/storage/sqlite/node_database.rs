@@ -61,7 +61,26 @@ impl SqliteNodeDatabase {
         migrate(&mut connection, NODE)?;
         // What is deleted is overwritten: a destroyed key must not rest in a free part of a page.
         connection.pragma_update(None, "secure_delete", true).map_err(super::failure)?;
+        // It is small: every page is looked at now, rather than found damaged when it is needed.
+        let told: rusqlite::Result<String> = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
+        match told.map_err(|error| vfs_failure(&vfs::explain(&path, error)))? {
+            told if told == "ok" => {}
+            told => return Err(StoreError::Damaged(format!("{}: {told}", path.display()))),
+        }
         Ok(Arc::new(Self { path, connection: Mutex::new(connection), keys, random }))
+    }
+
+    /// Changes something, and brings it from the write-ahead log into the file at once: a log that is cut by damage
+    /// looks like one that was torn by a crash, a page of the file that was changed does not.
+    fn change<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+        self.with(|connection| {
+            let done = work(connection)?;
+            // It is durable in the log already.
+            if let Err(error) = vfs::checkpoint(connection) {
+                tracing::warn!(%error, "the node's database could not be checkpointed; the next change does it");
+            }
+            Ok(done)
+        })
     }
 
     fn with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
@@ -91,7 +110,7 @@ impl NodeDatabase for SqliteNodeDatabase {
 
     fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
         let definition = serde_json::to_string(&record.table).map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.with(|connection| {
+        self.change(|connection| {
             connection
                 .prepare_cached(
                     "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at)
@@ -116,13 +135,13 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 
     fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
-        self.with(|connection| {
+        self.change(|connection| {
             connection.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()]).map(|_| ())
         })
     }
 
     fn record_durable(&self, marks: &[DurableMark]) -> Result<(), StoreError> {
-        self.with(|connection| {
+        self.change(|connection| {
             let transaction = connection.transaction()?;
             {
                 let mut statement = transaction.prepare_cached(
@@ -158,7 +177,7 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 
     fn add_tenant_key(&self, part: &TenantKeyPart) -> Result<(), StoreError> {
-        self.with(|connection| {
+        self.change(|connection| {
             connection
                 .execute(
                     "INSERT INTO tenant_keys (tenant, version, uuid, part, state) VALUES (?1, ?2, ?3, ?4, 'in use')",
@@ -177,16 +196,14 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 
     fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError> {
-        self.with(|connection| {
+        self.change(|connection| {
             connection
                 .execute(
                     "DELETE FROM tenant_keys WHERE tenant = ?1 AND version < ?2",
                     params![tenant.as_bytes(), below_version.map_or(i64::MAX, i64::from)],
                 )
                 .map(|_| ())
-        })?;
-        // Its older images in the write-ahead log go, too.
-        self.with(|connection| vfs::checkpoint(connection).map(|_| ()))
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -72,13 +73,20 @@ pub struct SqliteRangeStore {
     spare: SpareConnections,
     /// Held shared by whoever uses a connection, alone by `release`.
     in_use: RwLock<()>,
+    /// The file is known to hold everything up to this index.
+    applied_at_least: AtomicU64,
+    /// A sync of the write-ahead log failed: what the kernel shows of it may not be on the disk.
+    is_distrusted: AtomicBool,
+    cut: Mutex<Option<String>>,
 }
 
 impl SqliteRangeStore {
     /// A store over a file that is there.
     pub fn new(path: PathBuf, key: KeySource, options: FileOptions, spare: SpareConnections) -> Self {
         let (writer, readers) = (Mutex::default(), Mutex::default());
-        Self { path, key, options, writer, readers, spare, in_use: RwLock::default() }
+        let (in_use, cut) = (RwLock::default(), Mutex::default());
+        let (applied_at_least, is_distrusted) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { path, key, options, writer, readers, spare, in_use, applied_at_least, is_distrusted, cut }
     }
 
     fn connect(&self) -> Result<Connection, StoreError> {
@@ -146,9 +154,29 @@ impl SqliteRangeStore {
         if writer.is_none() {
             let mut connection = self.connect()?;
             migrate(&mut connection, RANGE).map_err(|error| self.explain_store(error))?;
+            self.check_opened(&connection)?;
             *writer = Some(connection);
         }
         writer.as_mut().ok_or_else(|| StoreError::Failed("no connection".to_owned()))
+    }
+
+    /// A file that holds less than is known to have been synced to it lost a part, or is an older copy: no page of it is
+    /// to be believed, though each opens.
+    fn check_opened(&self, connection: &Connection) -> Result<(), StoreError> {
+        match vfs::take_damage(&self.path) {
+            Some(damage) if damage.kind == vfs::DamageKind::LogCut => *self.cut.lock() = Some(damage.to_string()),
+            Some(damage) => return Err(cells::vfs_failure(&damage.into())),
+            None => {}
+        }
+        let found = meta(connection, "applied_index").map_err(|error| self.explain(error))?;
+        let expected = self.applied_at_least.load(Ordering::Acquire);
+        if found < expected {
+            return Err(StoreError::Damaged(format!(
+                "{}: the file ends at index {found} though index {expected} was synced to it: part of it was lost or replaced",
+                self.path.display()
+            )));
+        }
+        Ok(())
     }
 
     /// The true reason where the encrypting layer knows it, else SQLite's.
@@ -157,6 +185,12 @@ impl SqliteRangeStore {
             Some(rusqlite::ErrorCode::DiskFull) => StoreError::Full,
             _ => cells::vfs_failure(&vfs::explain(&self.path, error)),
         }
+    }
+
+    /// A sync failed. The kernel may have forgotten what was to be written, so no later sync proves anything.
+    fn distrust(&self, error: &dyn std::error::Error) -> StoreError {
+        self.is_distrusted.store(true, Ordering::Release);
+        StoreError::SyncFailed(error.to_string())
     }
 
     fn explain_store(&self, error: StoreError) -> StoreError {
@@ -255,15 +289,49 @@ impl RangeStore for SqliteRangeStore {
     fn make_durable(&self) -> Result<u64, StoreError> {
         // The index is read before the sync begins: what is committed later may or may not be in it.
         let applied_index = self.state()?.applied_index;
-        vfs::sync_wal(&self.path).map_err(|error| cells::vfs_failure(&error))?;
+        if self.is_distrusted.load(Ordering::Acquire) {
+            return Err(StoreError::SyncFailed(format!("{}: an earlier one did", self.path.display())));
+        }
+        vfs::sync_wal(&self.path).map_err(|error| match error {
+            vfs::VfsError::Io { .. } => self.distrust(&error),
+            error => cells::vfs_failure(&error),
+        })?;
         Ok(applied_index)
+    }
+
+    fn expect_at_least(&self, index: u64) {
+        self.applied_at_least.fetch_max(index, Ordering::AcqRel);
+    }
+
+    fn take_cut(&self) -> Option<String> {
+        self.cut.lock().take()
+    }
+
+    fn discard_unsynced(&self) -> Result<(), StoreError> {
+        self.release();
+        if !self.is_distrusted.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| StoreError::Failed(format!("{}: {error}", self.path.display()));
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        super::remove_if_there(std::path::Path::new(&log))?;
+        if let Some(folder) = self.path.parent() {
+            std::fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
+        }
+        self.is_distrusted.store(false, Ordering::Release);
+        Ok(())
     }
 
     fn checkpoint(&self) -> Result<(), StoreError> {
         let _in_use = self.in_use.read();
         let mut writer = self.writer.lock();
         let connection = self.writer_in(&mut writer)?;
-        vfs::checkpoint(connection).map_err(|error| self.explain(error)).map(|_| ())
+        match vfs::checkpoint(connection) {
+            Ok(_) => Ok(()),
+            Err(error) if is_failed_sync(&error) => Err(self.distrust(&self.explain(error))),
+            Err(error) => Err(self.explain(error)),
+        }
     }
 
     fn checkpoint_backlog_bytes(&self) -> u64 {
@@ -284,6 +352,10 @@ impl RangeStore for SqliteRangeStore {
             Ok(if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict)) })
         })
     }
+}
+
+fn is_failed_sync(error: &rusqlite::Error) -> bool {
+    error.sqlite_error().is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_IOERR_FSYNC)
 }
 
 fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {

@@ -174,7 +174,18 @@ pub fn sync_wal(path: &Path) -> Result<(), VfsError> {
     let state = REGISTRY.find(&path).ok_or_else(|| VfsError::NotOpen { path: path.clone() })?;
     let Some(log) = state.log.get() else { return Ok(()) };
     state.count(|counters| &counters.log_syncs);
+    if state.fail_next_sync.swap(false, Ordering::Relaxed) {
+        return Err(io(&path, "syncing the write-ahead log")(std::io::Error::other("told to fail")));
+    }
     log.sync_data().map_err(io(&path, "syncing the write-ahead log"))
+}
+
+/// The next [`sync_wal`] of this open file fails. For tests only.
+#[doc(hidden)]
+pub fn fail_next_sync(path: &Path) {
+    if let Some(state) = canonical(path).ok().and_then(|path| REGISTRY.find(&path)) {
+        state.fail_next_sync.store(true, Ordering::Relaxed);
+    }
 }
 
 /// What was done to an open file since it was opened; `None` if it is not open.

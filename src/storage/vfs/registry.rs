@@ -85,6 +85,8 @@ pub(super) struct FileState {
     /// Whether SQLite is recovering the log: then a frame that does not open ends it.
     pub(super) recovering: AtomicBool,
     pub(super) counters: CounterCells,
+    /// The next sync of the log is to fail; for tests.
+    pub(super) fail_next_sync: AtomicBool,
 }
 
 impl FileState {
@@ -241,6 +243,7 @@ impl Registry {
             log: OnceLock::new(),
             recovering: AtomicBool::new(false),
             counters: CounterCells::default(),
+            fail_next_sync: AtomicBool::new(false),
         });
         shard.open.insert(path.to_owned(), Arc::downgrade(&state));
         Ok(FileRef(Some(state)))
