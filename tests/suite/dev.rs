@@ -262,4 +262,5 @@ async fn two_hundred_kills_lose_nothing_acknowledged() {
             task.await.unwrap();
         }
     }
+    assert_eq!(crate::integrity::check_all_files(folder.path()).await, 1, "every file is sound");
 }

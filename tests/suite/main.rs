@@ -9,6 +9,7 @@ mod dev;
 mod engine;
 mod flips;
 mod full_disk;
+mod integrity;
 mod newcomer;
 mod process;
 mod quantity;
