@@ -120,7 +120,7 @@ pub(super) fn refusal(error: Error) -> Refusal {
         }
         Error::NoSpace(_) => Refusal::unavailable(
             format!(
-                "the control plane cannot store anything now, it can only read and remove: {error}. {}",
+                "the control plane can only read now, it cannot change anything: {error}. {}",
                 super::hygiene::HOW_TO_MAKE_ROOM
             ),
             60,
