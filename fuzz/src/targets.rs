@@ -19,6 +19,7 @@ const fn target(name: &'static str, reads: &'static str, run: fn(&[u8])) -> Targ
 /// Every target, by name.
 #[rustfmt::skip] // a table reads best as one
 pub const ALL: &[Target] = &[
+    target("access-copy", "the opened copy of who may come in", dstore::services::control::fuzz_access_copy),
     target("cell-path", "paths of cells", dstore::domain::cell::fuzz_path),
     target("cursor", "cursors of listings", dstore::crypto::cursor::fuzz_cursor_open),
     target("document", "documents as bytes", dstore::domain::document::fuzz_document),
@@ -28,6 +29,7 @@ pub const ALL: &[Target] = &[
     target("kept-parts", "key parts kept by a machine, opened", dstore::crypto::kept_parts::fuzz_kept_parts),
     target("key-text", "IDs and sort keys in paths", dstore::domain::key::fuzz_key_text),
     target("log-batch", "batches and records of the commit log", dstore::storage::log::fuzz_batch),
+    target("membership", "a component's membership on disk", dstore::roles::membership::fuzz_membership),
     target("names", "names of tenants and tables", names),
     target("packed-key", "packed keys", dstore::domain::key::fuzz_packed_key),
     target("path", "paths and their segments", dstore::api::path::fuzz_path),

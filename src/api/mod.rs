@@ -10,6 +10,8 @@
 //! | [`auth`] | who is asking, and whether they may: in one place, before any handler |
 //! | [`error`] | the one table from a refusal to a status and a problem |
 //! | [`calls`] | routes of JSON in and out, as data |
+//! | [`gate`] | a listener that is open before what it serves is ready |
+//! | [`health`] | `/healthz`, `/readyz`, `/metrics`: the same for every role |
 //! | [`admin`] | `/admin/v1/…`: everything that control can do |
 //! | [`inside`] | `/inside/v1/…`: what members ask of control |
 //! | [`rest`] | `/v1/…`: tenants, tables and items, at the proxy and at the node alike |
@@ -19,6 +21,8 @@ pub mod auth;
 pub mod body;
 pub mod calls;
 pub mod error;
+pub mod gate;
+pub mod health;
 pub mod inside;
 pub mod path;
 pub mod rest;

@@ -44,6 +44,11 @@ impl Listener {
         Ok(Self { socket: TcpListener::bind(address)?, tls })
     }
 
+    /// A socket that is bound already.
+    pub fn over(socket: TcpListener, tls: Option<ServerConfig>) -> Self {
+        Self { socket, tls }
+    }
+
     /// Where it listens: with the port that was taken, if 0 was asked for.
     ///
     /// # Errors

@@ -18,6 +18,15 @@ impl Timestamp {
     }
 }
 
+/// In UTC to the second, as people read it (RFC 3339).
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // RFC 3339 ends with the year 9999; later times are shown as the last there is.
+        let seconds = i64::try_from(self.0 / 1_000_000).unwrap_or(i64::MAX);
+        write!(formatter, "{:.0}", jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX))
+    }
+}
+
 /// Tells the present time.
 pub trait Clock: Send + Sync + 'static {
     /// The present time in UTC.

@@ -1,5 +1,5 @@
 //! A node and what it was given: control writes `node/{own}/id/…/hash/…`, the node follows it, makes
-//! the replicas, and says `okay` under `node/{own}/id/…/details` when a table can be used.
+//! the replicas, publishes their routes ([`super::publishing`]), and says `okay` under `node/{own}/id/…/details` when a table can be used.
 //!
 //! A replica needs three parts of its tenant's key before its file can be made. The tenant's part at
 //! this node is made here, once, and kept in the node's database; its part at the control plane is
@@ -14,11 +14,9 @@
 //! * the coordinator still shows the cluster's own record: an emptied one says nothing, and
 //! * no route says that the range is here all the same.
 //!
-//! What is given anew is made at once, whatever else the plan says: an empty replica more does no harm.
-//!
-//! A route of epoch 0 marks a range as new: nobody has served it, and it starts empty. The node publishes epoch 1
-//! as soon as its file is there, before it says that the table is ready. A range whose route has an epoch, and
-//! whose file is not here, has lost its data: it is not made again, and a notice says so.
+//! What is given anew is made at once, whatever else the plan says: an empty replica more does no harm. But a range
+//! that was served before and has no file here is not made: it would be empty, and nobody would know that its
+//! data is gone. A notice says so instead.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -27,8 +25,8 @@ use async_trait::async_trait;
 
 use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json, to_json};
 use crate::coordination::{
-    Compare, Coordinator, EventKind, Listing, OPERATIONS_PER_BATCH, Operation, Reflected, Reflector, ReflectorOptions,
-    Revision, layout,
+    Coordinator, EventKind, Listing, OPERATIONS_PER_BATCH, Operation, Reflected, Reflector, ReflectorOptions, Revision,
+    layout,
 };
 use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
@@ -40,6 +38,8 @@ use crate::storage::store::{ReplicaName, StoreError};
 
 use super::engine::Engine;
 use super::engine::keys::NodeKeys;
+use super::engine::notices::Notices;
+use super::publishing::{PublishedAddress, RoutePublisher, ServedRange, may_start_empty};
 
 /// A part of a key that the control plane hands out.
 #[derive(Debug, Clone)]
@@ -83,23 +83,47 @@ pub struct Assignments {
     database: Arc<dyn NodeDatabase>,
     parts: Arc<dyn KeyParts>,
     random: Arc<dyn Random>,
+    publisher: RoutePublisher,
+    notices: Arc<Notices>,
+    /// Ranges that were served before and have no file here: said once, and never started empty.
+    lost: HashSet<RangeId>,
     plan: Plan,
+}
+
+/// What [`Assignments`] stand on.
+pub struct AssignmentParts {
+    /// The node.
+    pub node: NodeId,
+    /// Where it is reached.
+    pub address: PublishedAddress,
+    /// Where assignments and routes are.
+    pub coordinator: Arc<dyn Coordinator>,
+    /// The node's engine.
+    pub engine: Arc<Engine>,
+    /// Its keys.
+    pub keys: Arc<NodeKeys>,
+    /// Its database.
+    pub database: Arc<dyn NodeDatabase>,
+    /// Where control's parts of keys come from.
+    pub parts: Arc<dyn KeyParts>,
+    /// Gives random bytes.
+    pub random: Arc<dyn Random>,
+    /// Takes notices.
+    pub notices: Arc<Notices>,
 }
 
 /// What the node was given, as far as it has read.
 #[derive(Default)]
 struct Plan {
     wanted: HashMap<String, AssignedRange>,
+    /// Tables of which it was said that they can be used, by the key where it was said.
+    said: HashMap<String, TableId>,
     /// Served, and missing in the reading before.
     missing: HashSet<RangeId>,
     /// The highest revision that was read.
     newest: Revision,
     /// Why the last reading was not obeyed, so that it is said once.
     distrust: Option<&'static str>,
-    /// Tables whose routes are known to say that their ranges are served.
-    announced: HashSet<TableId>,
-    /// Ranges whose files are gone, as was said in a notice.
-    lost: HashSet<RangeId>,
 }
 
 /// A tenant's parts, made ready: the one at this node and those at the control plane.
@@ -145,16 +169,21 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 impl Assignments {
     /// What a node follows its assignments with.
-    pub fn new(
-        node: NodeId,
-        coordinator: Arc<dyn Coordinator>,
-        engine: Arc<Engine>,
-        keys: Arc<NodeKeys>,
-        database: Arc<dyn NodeDatabase>,
-        parts: Arc<dyn KeyParts>,
-        random: Arc<dyn Random>,
-    ) -> Self {
-        Self { node, coordinator, engine, keys, database, parts, random, plan: Plan::default() }
+    pub fn new(parts: AssignmentParts) -> Self {
+        let publisher = RoutePublisher::new(parts.node, parts.address, Arc::clone(&parts.coordinator));
+        Self {
+            node: parts.node,
+            coordinator: parts.coordinator,
+            engine: parts.engine,
+            keys: parts.keys,
+            database: parts.database,
+            parts: parts.parts,
+            random: parts.random,
+            publisher,
+            notices: parts.notices,
+            lost: HashSet::new(),
+            plan: Plan::default(),
+        }
     }
 
     /// Follows the node's assignments until dropped. What cannot be done now is tried again.
@@ -186,11 +215,12 @@ impl Assignments {
             Reflected::Snapshot(listing) => {
                 self.plan.newest = listing.revision;
                 self.plan.wanted = read_listing(&listing);
+                self.plan.said = read_said(&listing);
             }
             Reflected::Changes(batch) => {
                 self.plan.newest = self.plan.newest.max(batch.revision);
                 for event in batch.events {
-                    take_event(&mut self.plan.wanted, event.kind);
+                    self.plan.take(event.kind);
                 }
             }
             Reflected::Lost(_) | Reflected::Resumed(_) => return,
@@ -235,6 +265,7 @@ impl Assignments {
         if let Err(refusal) = &outcome {
             tracing::error!(%range, %refusal, "a range could not be taken out of service");
         }
+        self.publisher.forget(range);
         outcome.is_ok()
     }
 
@@ -271,21 +302,18 @@ impl Assignments {
         served.filter(|range| !named.contains(range)).collect()
     }
 
-    /// Makes what is wanted and not there. Says whether everything is.
+    /// Makes what is wanted and not there, and publishes what is there. Says whether everything is done.
     pub async fn ensure(&mut self) -> bool {
-        let wanted = self.plan.wanted.clone();
         let present: HashMap<RangeId, Arc<TableDefinition>> =
             self.engine.replicas().iter().map(|replica| (replica.name.range, replica.table())).collect();
         let mut complete = true;
-        let mut made: HashMap<TableId, TableDefinition> = HashMap::new();
-        let mut found: HashMap<TableId, Arc<TableDefinition>> = HashMap::new();
-        for (key, assigned) in &wanted {
+        let mut lost = Vec::new();
+        for (key, assigned) in &self.plan.wanted {
             let Some(range) = assigned.range else { continue };
             match present.get(&range) {
-                Some(table) if is_of_table(key, table) => {
-                    if !self.plan.announced.contains(&table.id) {
-                        found.insert(table.id, Arc::clone(table));
-                    }
+                Some(table) if is_of_table(key, table) => continue,
+                None if self.lost.contains(&range) => {
+                    complete = false;
                     continue;
                 }
                 // Dropped and brought back under another name before this node had seen it gone.
@@ -296,134 +324,126 @@ impl Assignments {
                 Some(_) | None => {}
             }
             match self.make(key, assigned).await {
-                Ok(table) => drop(made.insert(table.id, table)),
+                Ok(()) => {}
+                Err(refusal) if refusal.kind == RefusalKind::Damaged => {
+                    complete = false;
+                    lost.push(range);
+                    self.notices.write(refusal.message);
+                }
                 Err(refusal) => {
                     complete = false;
                     tracing::warn!(%range, %refusal, "an assigned range cannot be made yet");
                 }
             }
         }
-        for table in made.values() {
-            if self.table_is_complete(table.id, &wanted) {
-                complete &= self.announce(table).await && self.publish(table).await;
+        self.lost.extend(lost);
+        // Before the node says that a table can be used: from then on its ranges never start empty again.
+        let is_published = self.publish_routes().await;
+        let is_said = is_published && self.say_ready().await;
+        complete && is_said
+    }
+
+    fn present(&self) -> HashSet<RangeId> {
+        self.engine.replicas().iter().map(|replica| replica.name.range).collect()
+    }
+
+    async fn publish_routes(&self) -> bool {
+        let present = self.present();
+        let served = self.plan.wanted.iter().filter_map(|(key, assigned)| served_range(key, assigned));
+        let served: Vec<ServedRange> = served.filter(|served| present.contains(&served.range)).collect();
+        match self.publisher.publish(&served).await {
+            Ok(published) => {
+                if published.written > 0 {
+                    tracing::info!(routes = published.written, "routes were published");
+                }
+                published.contended == 0
             }
-        }
-        for table in found.values().filter(|table| !made.contains_key(&table.id)) {
-            complete &= self.announce(table).await;
-        }
-        complete
-    }
-
-    fn table_is_complete(&self, table: TableId, wanted: &HashMap<String, AssignedRange>) -> bool {
-        let present: HashSet<RangeId> = self.engine.replicas().iter().map(|replica| replica.name.range).collect();
-        wanted
-            .values()
-            .filter(|assigned| assigned.table_uuid == Some(table))
-            .all(|assigned| assigned.range.is_some_and(|range| present.contains(&range)))
-    }
-
-    /// Publishes epoch 1 for those ranges of a table that are here and whose routes still mark them as new.
-    async fn announce(&mut self, table: &TableDefinition) -> bool {
-        let outcome = self.routes_announce(table).await;
-        match outcome {
-            Ok(true) => drop(self.plan.announced.insert(table.id)),
-            Ok(false) => {}
-            Err(ref error) => tracing::warn!(%error, table = %table.id, "its ranges could not be published yet"),
-        }
-        outcome.unwrap_or(false)
-    }
-
-    async fn routes_announce(&self, table: &TableDefinition) -> crate::coordination::Result<bool> {
-        let here: HashSet<RangeId> = self.engine.replicas().iter().map(|replica| replica.name.range).collect();
-        let listing = self.coordinator.list(&layout::table_routes(&table.tenant, &table.name)).await?;
-        let is_new = |route: &Route| {
-            route.epoch == 0 && route.node == self.node && route.table_uuid == table.id && here.contains(&route.range)
-        };
-        let new = listing.entries.iter().filter_map(|entry| {
-            let route = from_json::<Route>(&entry.value).ok().filter(|route| is_new(route))?;
-            Some((entry, Operation::put(&entry.key, to_json(&Route { epoch: 1, ..route }))))
-        });
-        let mut all = true;
-        for piece in new.collect::<Vec<_>>().chunks(OPERATIONS_PER_BATCH) {
-            let compares = piece.iter().map(|(entry, _)| Compare::unchanged(&entry.key, Some(entry))).collect();
-            let operations = piece.iter().map(|(_, operation)| operation.clone()).collect();
-            // Where control changed one of them meanwhile, all are read again.
-            all &= self.coordinator.transact(compares, operations).await?.succeeded;
-        }
-        Ok(all)
-    }
-
-    async fn publish(&self, table: &TableDefinition) -> bool {
-        let key = layout::node_table_details(self.node, &table.tenant, &table.name);
-        let value = TableAtNode { status: "okay".to_owned(), table_uuid: Some(table.id) };
-        match self.coordinator.put(&key, to_json(&value), None).await {
-            Ok(_) => true,
-            Err(error) => {
-                tracing::warn!(%error, "the node could not say that its table is ready");
+            Err(refusal) => {
+                tracing::warn!(%refusal, "routes could not be published yet");
                 false
             }
         }
     }
 
-    async fn make(&mut self, key: &str, assigned: &AssignedRange) -> Result<TableDefinition, Refusal> {
-        let Some(layout::NodeKey::Range(_, route)) = layout::NodeKey::parse(key) else {
-            return Err(Refusal::internal(format!("{key:?} is no assignment")));
+    /// Says `okay` of each table whose ranges are all here and of which it was not said yet.
+    async fn say_ready(&mut self) -> bool {
+        let unsaid = self.plan.unsaid(self.node, &self.present());
+        let operation = |(key, table): &(String, TableId)| {
+            let value = TableAtNode { status: "okay".to_owned(), table_uuid: Some(*table) };
+            Operation::put(key, to_json(&value))
         };
-        let (Some(range), Some(replica), Some(table_id)) = (assigned.range, assigned.replica, assigned.table_uuid)
-        else {
-            return Err(Refusal::internal("the assignment names no range, replica or table"));
+        for piece in unsaid.chunks(OPERATIONS_PER_BATCH) {
+            if let Err(error) = self.coordinator.transact(Vec::new(), piece.iter().map(operation).collect()).await {
+                tracing::warn!(%error, "the node could not say that its tables are ready");
+                return false;
+            }
+            self.plan.said.extend(piece.iter().cloned());
+        }
+        true
+    }
+
+    async fn make(&self, key: &str, assigned: &AssignedRange) -> Result<(), Refusal> {
+        let (Some(served), Some(replica)) = (served_range(key, assigned), assigned.replica) else {
+            return Err(Refusal::internal(format!("{key:?} names no range, replica or table")));
         };
-        let table = self.definition(&route, table_id).await?;
-        let is_kept = self.engine.retired().iter().any(|retired| retired.name.replica == replica);
-        if !is_kept && self.was_served_here(&route, range).await? {
-            return Err(self.lost(range, &table));
+        let (range, table_id) = (served.range, served.table_id);
+        let table = self.definition(&served).await?;
+        let name = ReplicaName { tenant: table.tenant_id, table: table_id, range, replica };
+        if !self.engine.has_replica(name) {
+            may_start_empty(&*self.coordinator, &served).await?;
         }
         ready_tenant(table.tenant_id, &self.keys, &self.database, &*self.parts, &*self.random).await?;
         let record = ReplicaRecord {
-            name: ReplicaName { tenant: table.tenant_id, table: table_id, range, replica },
+            name,
             hashes: HashRange { low: assigned.low_hash, high: assigned.high_hash },
-            table: table.clone(),
+            table,
             epoch: 1,
             durable_index: 0,
             quantity: 0,
             state: ReplicaState::Serving,
         };
         let engine = Arc::clone(&self.engine);
-        blocking(move || engine.create_replica(&record)).await?;
-        Ok(table)
+        blocking(move || engine.create_replica(&record)).await
     }
 
-    /// Whether the range was published as served by this node. Without its route nothing is made.
-    async fn was_served_here(&self, key: &layout::RouteKey, range: RangeId) -> Result<bool, Refusal> {
+    async fn definition(&self, served: &ServedRange) -> Result<TableDefinition, Refusal> {
         let unreachable = |error: crate::coordination::Error| Refusal::unavailable(error.to_string(), 1);
-        let key = layout::route(&key.tenant, &key.table, key.low_hash);
+        let key = layout::control_table(&served.tenant, &served.table);
         let entry = self.coordinator.get(&key).await.map_err(unreachable)?;
-        let route = entry.and_then(|entry| from_json::<Route>(&entry.value).ok()).filter(|route| route.range == range);
-        let route = route.ok_or_else(|| Refusal::unavailable("the range's route is not there yet", 1))?;
-        Ok(route.epoch > 0 && route.node == self.node)
-    }
-
-    /// The refusal for a range that was served and is not here; said in a notice once.
-    fn lost(&mut self, range: RangeId, table: &TableDefinition) -> Refusal {
-        let message = format!(
-            "range {range} of table {} of {} was served by this node, and its file is not here. It is not started \
-             empty: restore the node's data folder, or remove the node with --lose-data",
-            table.name, table.tenant
-        );
-        if self.plan.lost.insert(range) {
-            self.engine.notices().write(&message);
-        }
-        Refusal::new(RefusalKind::Damaged, message)
-    }
-
-    async fn definition(&self, route: &layout::RouteKey, table: TableId) -> Result<TableDefinition, Refusal> {
-        let unreachable = |error: crate::coordination::Error| Refusal::unavailable(error.to_string(), 1);
-        let entry =
-            self.coordinator.get(&layout::control_table(&route.tenant, &route.table)).await.map_err(unreachable)?;
         let definition = entry.and_then(|entry| serde_json::from_slice::<TableDefinition>(&entry.value).ok());
-        definition
-            .filter(|definition| definition.id == table)
-            .ok_or_else(|| Refusal::unavailable(format!("the definition of table {} is not there yet", route.table), 1))
+        definition.filter(|definition| definition.id == served.table_id).ok_or_else(|| {
+            Refusal::unavailable(format!("the definition of table {} is not there yet", served.table), 1)
+        })
+    }
+}
+
+impl Plan {
+    fn take(&mut self, event: EventKind) {
+        match event {
+            EventKind::Put(entry) => {
+                if let Some(assigned) = parse_range(&entry.key, &entry.value) {
+                    self.wanted.insert(entry.key, assigned);
+                } else if let Some(table) = parse_said(&entry.key, &entry.value) {
+                    self.said.insert(entry.key, table);
+                }
+            }
+            EventKind::Delete { key } => {
+                self.wanted.remove(&key);
+                self.said.remove(&key);
+            }
+        }
+    }
+
+    /// Tables all of whose ranges are `present`, and of which that was not said: the keys to say it under.
+    fn unsaid(&self, node: NodeId, present: &HashSet<RangeId>) -> Vec<(String, TableId)> {
+        let mut tables: HashMap<(String, TableId), bool> = HashMap::new();
+        for served in self.wanted.iter().filter_map(|(key, assigned)| served_range(key, assigned)) {
+            let key = layout::node_table_details(node, &served.tenant, &served.table);
+            let complete = tables.entry((key, served.table_id)).or_insert(true);
+            *complete &= present.contains(&served.range);
+        }
+        let is_news = |(key, table): &(String, TableId)| self.said.get(key) != Some(table);
+        tables.into_iter().filter(|(table, complete)| *complete && is_news(table)).map(|(table, _)| table).collect()
     }
 }
 
@@ -441,22 +461,36 @@ fn read_listing(listing: &Listing) -> HashMap<String, AssignedRange> {
     ranges.collect()
 }
 
-fn take_event(wanted: &mut HashMap<String, AssignedRange>, event: EventKind) {
-    match event {
-        EventKind::Put(entry) => {
-            if let Some(assigned) = parse_range(&entry.key, &entry.value) {
-                wanted.insert(entry.key, assigned);
-            }
-        }
-        EventKind::Delete { key } => {
-            wanted.remove(&key);
-        }
-    }
-}
-
 fn parse_range(key: &str, value: &[u8]) -> Option<AssignedRange> {
     match layout::NodeKey::parse(key)? {
         layout::NodeKey::Range(..) => serde_json::from_slice(value).ok(),
         _ => None,
     }
+}
+
+/// The range that an assignment gives; none where its key or value lacks something.
+fn served_range(key: &str, assigned: &AssignedRange) -> Option<ServedRange> {
+    let Some(layout::NodeKey::Range(_, route)) = layout::NodeKey::parse(key) else { return None };
+    Some(ServedRange {
+        tenant: route.tenant,
+        table: route.table,
+        table_id: assigned.table_uuid?,
+        range: assigned.range?,
+        low_hash: assigned.low_hash,
+    })
+}
+
+fn read_said(listing: &Listing) -> HashMap<String, TableId> {
+    let said =
+        listing.entries.iter().filter_map(|entry| Some((entry.key.clone(), parse_said(&entry.key, &entry.value)?)));
+    said.collect()
+}
+
+/// The table of which the node has said that it can be used.
+fn parse_said(key: &str, value: &[u8]) -> Option<TableId> {
+    let said = match layout::NodeKey::parse(key)? {
+        layout::NodeKey::Table(..) => from_json::<TableAtNode>(value).ok()?,
+        _ => return None,
+    };
+    said.table_uuid.filter(|_| said.status == "okay")
 }

@@ -8,8 +8,10 @@
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`access`]: bearer tokens in, callers out.
 //! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
+//! - [`sealed_copy`]: copies on disk, sealed under the component's key.
 //! - [`assignments`]: a node follows what control gives it.
 //! - [`notices`]: what a component wants a person to know, on its way into the coordinator.
+//! - [`publishing`]: and says under its routes that it serves them.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
@@ -20,7 +22,9 @@ pub mod items;
 pub mod key_rounds;
 pub mod notices;
 pub mod ports;
+pub mod publishing;
 pub mod range_reports;
 pub mod ranges;
 pub mod retirement;
 pub mod routing;
+pub mod sealed_copy;

@@ -3,7 +3,8 @@
 //!
 //! Refusals travel as problem documents (RFC 9457); their `type` names the family. A request that may have
 //! been carried out though no answer came is `OutcomeUnknown`, never `Unavailable`: only a
-//! connection that was not made at all is surely harmless to try again.
+//! connection that was not made at all is surely harmless to try again. A server that shows a certificate of another
+//! authority is `Denied`: it will show the same one next time.
 
 use std::time::Duration;
 
@@ -106,6 +107,15 @@ impl JsonClient {
         let mut text = problem.to_string();
         let mut cause = std::error::Error::source(problem);
         while let Some(inner) = cause {
+            if is_foreign_certificate(inner) {
+                return Refusal::new(
+                    RefusalKind::Denied,
+                    format!(
+                        "{} shows a certificate of another authority: this is not the control plane that is meant, or something stands in between",
+                        self.base
+                    ),
+                );
+            }
             text = format!("{text}: {inner}");
             cause = inner.source();
         }
@@ -115,6 +125,17 @@ impl JsonClient {
             Refusal::new(RefusalKind::OutcomeUnknown, format!("{} gave no answer: {text}", self.base))
         }
     }
+}
+
+/// Whether TLS ended because the other side showed a certificate of another authority, or of another role.
+fn is_foreign_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    use rustls::CertificateError::{NotValidForName, UnknownIssuer};
+    if let Some(error) = error.downcast_ref::<rustls::Error>() {
+        return matches!(error, rustls::Error::InvalidCertificate(UnknownIssuer | NotValidForName));
+    }
+    // An I/O error does not name what it wraps as its source, and several may lie around each other.
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    wrapped.is_some_and(|inner| is_foreign_certificate(inner))
 }
 
 /// The refusal in a problem document.

@@ -10,8 +10,10 @@ use dstore::coordination::{Coordinator, Listing, Reflected, WatchBatch, Writer, 
 use dstore::domain::TableName;
 use dstore::domain::table::TableDefinition;
 use dstore::roles::ambient;
-use dstore::services::assignments::Assignments;
+use dstore::services::assignments::{AssignmentParts, Assignments};
 use dstore::services::engine::Engine;
+use dstore::services::engine::notices::Notices;
+use dstore::services::publishing::PublishedAddress;
 use dstore::services::ranges::RangeAddress;
 
 use crate::engine::{NODE, Node, apply, open, put, read, record, small};
@@ -34,15 +36,17 @@ impl Fixture {
         let node = open(folders[0].path(), small());
         let store = EmbeddedStore::open(&folders[1].path().join("c.db"), EmbeddedOptions::default()).unwrap();
         let control: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
-        let assignments = Assignments::new(
-            NODE,
-            Arc::new(store.handle(Writer::Node(NODE))),
-            node.engine.clone(),
-            node.keys.clone(),
-            node.database.clone(),
-            Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
-            ambient::random(),
-        );
+        let assignments = Assignments::new(AssignmentParts {
+            node: NODE,
+            address: PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None },
+            coordinator: Arc::new(store.handle(Writer::Node(NODE))),
+            notices: node.notices.clone(),
+            engine: node.engine.clone(),
+            keys: node.keys.clone(),
+            database: node.database.clone(),
+            parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
+            random: ambient::random(),
+        });
         let record = record(1);
         let address = RangeAddress { table: record.table.id, range: record.name.range };
         let mut fixture = Self { node, control, assignments, address, store, _folders: folders };
@@ -109,16 +113,18 @@ impl Fixture {
     }
 
     /// What follows the plan over the same coordinator for another engine.
-    fn another(&self, engine: Arc<Engine>) -> Assignments {
-        Assignments::new(
-            NODE,
-            Arc::new(self.store.handle(Writer::Node(NODE))),
-            engine,
-            self.node.keys.clone(),
-            self.node.database.clone(),
-            Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
-            ambient::random(),
-        )
+    fn another(&self, engine: Arc<Engine>, notices: Arc<Notices>) -> Assignments {
+        Assignments::new(AssignmentParts {
+            node: NODE,
+            address: PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None },
+            coordinator: Arc::new(self.store.handle(Writer::Node(NODE))),
+            notices,
+            engine: engine,
+            keys: self.node.keys.clone(),
+            database: self.node.database.clone(),
+            parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
+            random: ambient::random(),
+        })
     }
 
     /// The epoch that is published for the range.
@@ -156,14 +162,16 @@ async fn a_range_is_new_until_its_file_is_there_and_never_again() {
     // A cluster of before epochs were published, or a node that was killed between the two.
     fixture.give(&record(1).table, 0).await;
     let record = record(1);
-    let mut restarted = fixture.another(fixture.node.engine.clone());
+    let mut restarted = fixture.another(fixture.node.engine.clone(), fixture.node.notices.clone());
     restarted.take(Reflected::Snapshot(fixture.listing().await));
     assert!(restarted.ensure().await);
     assert_eq!(fixture.epoch().await, 1, "found at a start, it is published as well");
+    let route = fixture.control.get(&layout::route(&record.table.tenant, &record.table.name, 0)).await.unwrap().unwrap();
+    assert_eq!(from_json::<Route>(&route.value).unwrap().uri, "http://node:8080/", "with the node's address");
     // The same node with an empty folder: its file is gone.
     let folder = tempfile::tempdir().unwrap();
     let empty = open(folder.path(), small());
-    let mut wiped = fixture.another(empty.engine.clone());
+    let mut wiped = fixture.another(empty.engine.clone(), empty.notices.clone());
     wiped.take(Reflected::Snapshot(fixture.listing().await));
     for _ in 0..3 {
         assert!(!wiped.ensure().await);

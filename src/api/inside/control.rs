@@ -74,8 +74,7 @@ async fn certificate(plane: &ControlPlane, call: InsideCall) -> Answer {
 }
 
 async fn access(plane: &ControlPlane, call: InsideCall) -> Answer {
-    plane.member_confirm(peer(&call)?).await?;
-    ok(&WireAccess::new(&plane.access_snapshot().await?))
+    ok(&WireAccess::new(&plane.access_for(peer(&call)?).await?))
 }
 
 async fn catalog(plane: &ControlPlane, call: InsideCall) -> Answer {

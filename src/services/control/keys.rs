@@ -39,7 +39,7 @@ use super::sealed::{SecretName, key_of};
 const VERSIONS_MAX: usize = 2;
 
 /// The peer that asks, as its certificate names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyOwner {
     /// Its role.
     pub role: Role,
@@ -87,11 +87,11 @@ pub struct KeyDescription {
 }
 
 impl ControlPlane {
-    /// The parts that a peer may have.
+    /// The parts that a peer may have, as the coordinator has them.
     ///
     /// # Errors
     /// `Denied` where the peer is no (longer a) member, or of a role that has none.
-    pub async fn key_parts(&self, peer: KeyOwner) -> Result<KeyParts, Refusal> {
+    pub(super) async fn key_parts_now(&self, peer: KeyOwner) -> Result<KeyParts, Refusal> {
         self.member_check(peer).await?;
         match peer.role {
             Role::Node => {
@@ -122,12 +122,12 @@ impl ControlPlane {
         }
     }
 
-    /// A tenant's part for a node, which must have ranges of the tenant.
+    /// A tenant's part for a node, which must have ranges of the tenant, as the coordinator has it.
     ///
     /// # Errors
     /// `NotFound` for a node where there is no such part (any more): it may destroy its own. `Denied` for
     /// anyone else.
-    pub async fn tenant_key_parts(&self, peer: KeyOwner, tenant: TenantId) -> Result<Vec<KeyPart>, Refusal> {
+    pub(super) async fn tenant_key_parts_now(&self, peer: KeyOwner, tenant: TenantId) -> Result<Vec<KeyPart>, Refusal> {
         self.member_check(peer).await?;
         if peer.role != Role::Node {
             return Err(not_yours());

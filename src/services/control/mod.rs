@@ -27,6 +27,8 @@
 //! | `tenants.rs`, `tables.rs`, `ranges.rs`, `range_list.rs`, `undelete.rs` | what users own, and where it lives |
 //! | `catalog.rs` | all that as [`Catalog`](crate::services::ports::Catalog) |
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
+//! | `handed.rs` | what members were given, given again while the coordinator is away |
+//! | `access_feed.rs`, `access_mirror.rs` | what whoever checks credentials has to know, here and at members |
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
 //! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
 //! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
@@ -38,8 +40,10 @@
 
 mod access_feed;
 mod access_keys;
+mod access_mirror;
 mod catalog;
 pub mod election;
+mod handed;
 mod history;
 mod hygiene;
 mod join;
@@ -69,6 +73,7 @@ mod tests;
 
 pub use access_feed::{AccessSnapshot, apply as access_apply};
 pub use access_keys::{AccessKeyCreated, AccessKeySecret, no_access_key};
+pub use access_mirror::{ACCESS_PAUSE, AccessMirror, AccessSource, AccessStatus, fuzz_access_copy};
 pub use history::{HistoryPage, no_history};
 pub use hygiene::HISTORY_SECONDS_KEPT;
 pub use join::{Invitation, JoinRequest, Joined, token_parts};

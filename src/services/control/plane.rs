@@ -20,6 +20,7 @@ use crate::services::notices::NoticeWriter;
 use crate::services::range_reports::RangeReports;
 use crate::transport::pki::Authority;
 
+use super::handed::Handed;
 use super::hygiene::Hygiene;
 use super::records::{ClusterRecord, PrincipalRecord, RECORDS_FORMAT};
 use super::sealed::{SecretName, Vault};
@@ -70,6 +71,7 @@ pub struct ControlPlane {
     pub(super) maintenance_rounds: AtomicU64,
     /// How nodes are asked what they hold.
     pub(super) range_reports: ArcSwapOption<Arc<dyn RangeReports>>,
+    pub(super) handed: Handed,
 }
 
 impl ControlPlane {
@@ -158,6 +160,7 @@ impl ControlPlane {
             hygiene: tokio::sync::Mutex::new(Hygiene::new(notices)),
             maintenance_rounds: AtomicU64::new(0),
             range_reports: ArcSwapOption::empty(),
+            handed: Handed::default(),
             cluster,
             coordinator,
             clock,

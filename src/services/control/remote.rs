@@ -1,32 +1,30 @@
 //! The control plane from another process: what a node, proxy or reporter asks over the inside listener.
 //!
-//! Looking up tenants and tables asks nobody: they are followed in the coordinator, which members may
-//! read. Only changes travel to control. So a proxy goes on serving while control is down, and says what it
-//! waits for when it is asked for a change.
+//! Looking up tenants and tables asks nobody: they stand in the routing table, which follows the coordinator and keeps
+//! a copy on disk. Only changes travel to control. So a member goes on serving while control and the
+//! coordinator are down, and says what it waits for when it is asked for a change.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
-use crate::coordination::values::from_json;
-use crate::coordination::{Coordinator, layout};
 use crate::domain::ids::{NodeId, Role, TenantId};
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::services::assignments::{HandedPart, HandedParts};
 use crate::services::ports::{Caller, Catalog, Creation};
+use crate::services::routing::{RoutingSnapshot, RoutingTable};
 use crate::transport::client::JsonClient;
 use crate::transport::pki::certificate_request;
 use crate::transport::tls::{Identity, client_config, joining_client};
 
 use super::access_feed::AccessSnapshot;
-use super::history::refusal;
 use super::join::{JoinRequest, Joined, token_parts};
 use super::keys::{KeyPart, KeyParts};
-use super::sealed::{SecretName, unreadable};
-use super::view::View;
+use super::sealed::SecretName;
 use super::wire::{
     WireAccess, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse, WireMade,
     WirePart, WireParts, parts_of,
@@ -186,33 +184,29 @@ fn handed(part: KeyPart) -> HandedPart {
     HandedPart { version: part.version, part: part.part }
 }
 
-/// [`Catalog`] for a member: looked up in the coordinator, changed by control.
+/// How long a change made by control is waited for until it shows here.
+const SHOWN_WAIT: Duration = Duration::from_secs(5);
+
+/// [`Catalog`] for a member: looked up in its routing table, which holds tenants and tables and goes on without the
+/// coordinator; changed by control.
 pub struct RemoteCatalog {
     control: RemoteControl,
-    coordinator: Arc<dyn Coordinator>,
-    view: View,
+    routing: Arc<RoutingTable>,
 }
 
 impl RemoteCatalog {
-    /// Reads tenants and tables and follows them until dropped.
-    ///
-    /// # Errors
-    /// `Unavailable` where the coordinator cannot be asked.
-    pub async fn follow(control: RemoteControl, coordinator: Arc<dyn Coordinator>) -> Result<Self, Refusal> {
-        let view = View::follow(coordinator.clone()).await?;
-        Ok(Self { control, coordinator, view })
+    /// A catalogue over this routing table.
+    pub fn new(control: RemoteControl, routing: Arc<RoutingTable>) -> Self {
+        Self { control, routing }
     }
+}
 
-    async fn page<T: DeserializeOwned>(
-        &self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<T>, Refusal> {
-        let after = after.map(|name| format!("{prefix}{name}"));
-        let page = self.coordinator.list_page(prefix, after.as_deref(), None, limit).await.map_err(refusal)?;
-        page.entries.iter().map(|entry| from_json(&entry.value).map_err(|_| unreadable(&entry.key))).collect()
-    }
+/// A page of `all` by name.
+fn page<T>(mut all: Vec<T>, name: impl Fn(&T) -> &str, after: Option<&str>, limit: usize) -> Vec<T> {
+    all.retain(|one| after.is_none_or(|after| name(one) > after));
+    all.sort_by(|one, other| name(one).cmp(name(other)));
+    all.truncate(limit);
+    all
 }
 
 fn creation(created: bool) -> Creation {
@@ -222,15 +216,16 @@ fn creation(created: bool) -> Creation {
 #[async_trait]
 impl Catalog for RemoteCatalog {
     fn table(&self, tenant: &TenantName, table: &TableName) -> Option<Arc<TableDefinition>> {
-        self.view.table(tenant, table)
+        self.routing.snapshot().table(tenant, table).cloned()
     }
 
     fn tenant(&self, tenant: &TenantName) -> Option<Arc<Tenant>> {
-        self.view.tenant(tenant)
+        self.routing.snapshot().tenant(tenant).cloned()
     }
 
     async fn list_tenants(&self, after: Option<&str>, limit: usize) -> Result<Vec<Tenant>, Refusal> {
-        self.page(layout::CONTROL_TENANTS, after, limit).await
+        let all = self.routing.snapshot().tenants().map(|tenant| (**tenant).clone()).collect();
+        Ok(page(all, |tenant: &Tenant| tenant.name.as_str(), after, limit))
     }
 
     async fn list_tables(
@@ -239,19 +234,21 @@ impl Catalog for RemoteCatalog {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<TableDefinition>, Refusal> {
-        self.page(&layout::control_tenant_tables(tenant), after, limit).await
+        let all = self.routing.snapshot().tables(tenant).map(|table| (**table).clone()).collect();
+        Ok(page(all, |table: &TableDefinition| table.name.as_str(), after, limit))
     }
 
     async fn create_tenant(&self, caller: &Caller, tenant: &TenantName) -> Result<(Tenant, Creation), Refusal> {
         let made: WireMade<Tenant> = self.control.change(caller, tenant, WireCatalogChange::CreateTenant).await?;
-        self.view.wait(|view| view.tenant(tenant).is_some_and(|there| there.id == made.made.id)).await;
+        self.routing.shows(SHOWN_WAIT, |plan| plan.tenant(tenant).is_some_and(|there| there.id == made.made.id)).await;
         Ok((made.made, creation(made.created)))
     }
 
     async fn delete_tenant(&self, caller: &Caller, tenant: &TenantName, recursive: bool) -> Result<(), Refusal> {
-        let gone = self.view.tenant(tenant).map(|tenant| tenant.id);
+        let gone = self.tenant(tenant).map(|tenant| tenant.id);
         self.control.change::<()>(caller, tenant, WireCatalogChange::DeleteTenant { recursive }).await?;
-        self.view.wait(|view| view.tenant(tenant).map(|tenant| tenant.id) != gone || gone.is_none()).await;
+        let is_gone = |plan: &RoutingSnapshot| gone.is_none() || plan.tenant(tenant).map(|tenant| tenant.id) != gone;
+        self.routing.shows(SHOWN_WAIT, is_gone).await;
         Ok(())
     }
 
@@ -264,14 +261,21 @@ impl Catalog for RemoteCatalog {
     ) -> Result<(TableDefinition, Creation), Refusal> {
         let change = WireCatalogChange::CreateTable { table: table.clone(), specification };
         let made: WireMade<TableDefinition> = self.control.change(caller, tenant, change).await?;
-        self.view.wait(|view| view.table(tenant, table).is_some_and(|there| there.id == made.made.id)).await;
+        // With all of its ranges, so that the first write through this process finds its node.
+        self.routing
+            .shows(SHOWN_WAIT, |plan| {
+                plan.table(tenant, table).is_some_and(|there| there.id == made.made.id) && plan.covers(&made.made)
+            })
+            .await;
         Ok((made.made, creation(made.created)))
     }
 
     async fn delete_table(&self, caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {
-        let gone = self.view.table(tenant, table).map(|table| table.id);
+        let gone = self.table(tenant, table).map(|table| table.id);
         self.control.change::<()>(caller, tenant, WireCatalogChange::DeleteTable { table: table.clone() }).await?;
-        self.view.wait(|view| view.table(tenant, table).map(|table| table.id) != gone || gone.is_none()).await;
+        let is_gone =
+            |plan: &RoutingSnapshot| gone.is_none() || plan.table(tenant, table).map(|table| table.id) != gone;
+        self.routing.shows(SHOWN_WAIT, is_gone).await;
         Ok(())
     }
 }

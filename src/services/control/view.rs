@@ -70,17 +70,6 @@ impl View {
         self.state.read().tables.get(tenant)?.get(table)?.value.clone()
     }
 
-    /// Waits until this view shows what another process made, five seconds at most: whoever asked for the
-    /// change then finds it here, and where the watch is behind, soon.
-    pub(super) async fn wait(&self, shown: impl Fn(&View) -> bool) {
-        let waited = async {
-            while !shown(self) {
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-            }
-        };
-        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), waited).await;
-    }
-
     /// Puts in what this instance has just committed.
     pub(super) fn committed(&self, operations: &[Operation], revision: Revision) {
         let mut state = self.state.write();

@@ -106,10 +106,15 @@ impl WireAccess {
     /// For the wire.
     pub fn new(snapshot: &AccessSnapshot) -> Self {
         let part = |key: &TokenKey| KeyPart { version: key.id().parse().unwrap_or(0), part: key.key().clone() };
+        // Sorted, so that the same content is the same JSON.
+        let mut revoked_sessions: Vec<SessionId> = snapshot.revoked_sessions.iter().copied().collect();
+        let mut principals: Vec<PrincipalId> = snapshot.principals.iter().copied().collect();
+        revoked_sessions.sort_unstable();
+        principals.sort_unstable();
         Self {
             token_keys: snapshot.token_keys.iter().map(|key| WirePart::new(&part(key))).collect(),
-            revoked_sessions: snapshot.revoked_sessions.iter().copied().collect(),
-            principals: snapshot.principals.iter().copied().collect(),
+            revoked_sessions,
+            principals,
         }
     }
 

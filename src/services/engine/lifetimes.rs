@@ -44,6 +44,12 @@ pub struct RetiredRange {
 }
 
 impl Engine {
+    /// Whether this replica's file is here, in service or retired.
+    pub fn has_replica(&self, name: ReplicaName) -> bool {
+        self.replicas.read().get(&name.range).is_some_and(|replica| replica.name == name)
+            || self.retired.read().get(&name.range).is_some_and(|retired| retired.replica.name == name)
+    }
+
     /// Starts a range on this node: an empty one, or, where the replica was retired, the one that it was.
     /// Blocks on disk. Asked again, it does nothing.
     ///

@@ -1,16 +1,6 @@
-//! The copy of a snapshot on disk, from which a proxy routes when it starts and the coordinator is away.
-//!
-//! | offset | bytes | what |
-//! |---|---|---|
-//! | 0 | 8 | `dStRoute` |
-//! | 8 | 1 | version: 1 |
-//! | 9 | 12 | nonce |
-//! | 21 | n | the body, encrypted (AES-256-GCM-SIV; associated data: label and control plane) |
-//! | 21 + n | 16 | tag |
-//! | 37 + n | 4 | CRC-32C of all before, little-endian |
-//!
-//! The checksum tells a damaged file from one under another key; nothing else rests on it. The body, all
-//! numbers little-endian, every list preceded by its count in four bytes, every text by its length in four:
+//! The copy of a snapshot on disk, from which a proxy or node routes when it starts and the coordinator is
+//! away. How the file is sealed stands in [`sealed_copy`]; its body, all numbers little-endian, every list
+//! preceded by its count in four bytes, every text by its length in four:
 //!
 //! | what | bytes |
 //! |---|---|
@@ -24,92 +14,35 @@
 //! | – – a replica: address, state (0 unknown, 1 voter, 2 learner) | 4, 1 |
 //!
 //! Leader and replicas are places in the list of addresses: a million ranges take some 70 MB, not the
-//! 700 MB of their JSON. The file is written beside, synced, and renamed over the old one, so there is
-//! always one whole copy or none.
+//! 700 MB of their JSON.
 
 use std::collections::HashMap;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::sync::Arc;
 
 use super::ranges::{RangeReplica, RangeRoute, TableRoutes};
 use super::snapshot::{Revisions, RoutingSnapshot, put};
 use crate::coordination::values::{ReplicaState, from_json, to_json};
-use crate::crypto::Key256;
-use crate::crypto::envelope::{open_secret, seal_secret};
-use crate::domain::ids::{NodeId, PlaneId, RangeId, TableId};
+use crate::domain::ids::{NodeId, RangeId, TableId};
 use crate::domain::table::{TableDefinition, Tenant};
 use crate::domain::{TableName, TenantName, Timestamp};
 use crate::services::items::NodeAddress;
-
-const MAGIC: &[u8; 9] = b"dStRoute\x01";
-const CHECKSUM_BYTES: usize = 4;
-
-/// Why a copy could not be used or made.
-#[derive(Debug, thiserror::Error)]
-pub enum DiskCopyError {
-    /// There is none.
-    #[error("there is no copy of the routing table")]
-    Missing,
-    /// The file cannot be read or written.
-    #[error("the copy of the routing table cannot be read or written")]
-    File(#[from] std::io::Error),
-    /// The file is not what was written.
-    #[error("the copy of the routing table is damaged: {0}")]
-    Damaged(&'static str),
-    /// It is whole, but this key or control plane does not open it.
-    #[error("the copy of the routing table is under another key")]
-    WrongKey,
-}
+use crate::services::sealed_copy::{self, CopyKind, DiskCopyError, DiskCopyOptions};
 
 type Result<T> = std::result::Result<T, DiskCopyError>;
 
 /// Reads and opens the copy: the snapshot, and when it was saved.
-pub(super) fn load(path: &Path, key: &Key256, plane: PlaneId) -> Result<(RoutingSnapshot, Timestamp)> {
-    let file = std::fs::read(path).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => DiskCopyError::Missing,
-        _ => DiskCopyError::File(error),
-    })?;
-    let (content, checksum) = file.split_last_chunk::<CHECKSUM_BYTES>().ok_or(DiskCopyError::Damaged("too short"))?;
-    if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {
-        return Err(DiskCopyError::Damaged("its checksum does not match"));
-    }
-    let sealed = content.strip_prefix(MAGIC).ok_or(DiskCopyError::Damaged("not a copy of this version"))?;
-    let body = open_secret(key, &label(plane), sealed).map_err(|_| DiskCopyError::WrongKey)?;
-    decode(&body)
+pub(super) fn load(options: &DiskCopyOptions) -> Result<(RoutingSnapshot, Timestamp)> {
+    decode(&sealed_copy::load(CopyKind::Routing, options)?)
 }
 
 /// Seals and writes the copy in place of the one before. `nonce` must be fresh.
 pub(super) fn save(
-    path: &Path,
-    key: &Key256,
-    plane: PlaneId,
+    options: &DiskCopyOptions,
     nonce: [u8; 12],
     snapshot: &RoutingSnapshot,
     now: Timestamp,
 ) -> Result<()> {
-    let mut file = MAGIC.to_vec();
-    file.extend(seal_secret(key, &label(plane), &encode(snapshot, now), nonce));
-    file.extend(crc32c::crc32c(&file).to_le_bytes());
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = Path::new(&beside);
-    // One left by a crash is in the way, and may have other rights.
-    match std::fs::remove_file(beside) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
-    let mut output = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
-    output.write_all(&file)?;
-    output.sync_all()?;
-    std::fs::rename(beside, path)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    Ok(std::fs::File::open(folder)?.sync_all()?)
-}
-
-fn label(plane: PlaneId) -> Vec<u8> {
-    [b"routing-copy".as_slice(), plane.as_bytes()].concat()
+    sealed_copy::save(CopyKind::Routing, options, nonce, &encode(snapshot, now))
 }
 
 /// The list of addresses in the making, and the place of each.
@@ -304,12 +237,6 @@ mod tests {
     use super::super::tests::{definition, tenant};
     use super::*;
 
-    const PLANE: PlaneId = PlaneId(uuid::Uuid::from_u128(7));
-
-    fn key() -> Key256 {
-        Key256::new([5; 32])
-    }
-
     fn snapshot(tables: u8, ranges: u32) -> RoutingSnapshot {
         let revisions = Revisions { routes: 3, tables: 2, tenants: i64::MAX };
         let mut snapshot = RoutingSnapshot { revisions, ..RoutingSnapshot::default() };
@@ -328,40 +255,13 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
+    fn a_copy_is_saved_and_loaded() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("routing");
-        let small = snapshot(1, 2);
-        save(&path, &key(), PLANE, [1; 12], &small, Timestamp(42)).unwrap();
-        assert_eq!(load(&path, &key(), PLANE).unwrap(), (small, Timestamp(42)));
-        let whole = std::fs::read(&path).unwrap();
-        for index in 0..whole.len() {
-            let mut changed = whole.clone();
-            changed[index] ^= 1 << (index % 8);
-            std::fs::write(&path, &changed).unwrap();
-            assert!(matches!(load(&path, &key(), PLANE), Err(DiskCopyError::Damaged(_))), "byte {index}");
-            std::fs::write(&path, &whole[..index]).unwrap();
-            assert!(matches!(load(&path, &key(), PLANE), Err(DiskCopyError::Damaged(_))), "cut at {index}");
-        }
-    }
-
-    #[test]
-    fn it_is_sealed_private_and_replaced_whole() {
-        use std::os::unix::fs::PermissionsExt;
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("routing");
-        assert!(matches!(load(&path, &key(), PLANE), Err(DiskCopyError::Missing)));
-        std::fs::write(folder.path().join("routing.new"), "left by a crash").unwrap();
-        save(&path, &key(), PLANE, [1; 12], &snapshot(1, 1), Timestamp(1)).unwrap();
-        save(&path, &key(), PLANE, [2; 12], &snapshot(2, 5), Timestamp(2)).unwrap();
-        assert_eq!(load(&path, &key(), PLANE).unwrap(), (snapshot(2, 5), Timestamp(2)));
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        let bytes = std::fs::read(&path).unwrap();
-        assert!(!bytes.windows(4).any(|window| window == b"acme"), "no name stands in it in clear");
-        let other = Key256::new([6; 32]);
-        assert!(matches!(load(&path, &other, PLANE), Err(DiskCopyError::WrongKey)));
-        assert!(matches!(load(&path, &key(), PlaneId(uuid::Uuid::nil())), Err(DiskCopyError::WrongKey)));
+        let options = crate::services::sealed_copy::tests::options(folder.path());
+        save(&options, [1; 12], &snapshot(2, 5), Timestamp(42)).unwrap();
+        assert_eq!(load(&options).unwrap(), (snapshot(2, 5), Timestamp(42)));
+        sealed_copy::save(CopyKind::Routing, &options, [2; 12], b"no body").unwrap();
+        assert!(matches!(load(&options), Err(DiskCopyError::Damaged(_))));
     }
 
     proptest! {

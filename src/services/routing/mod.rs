@@ -12,7 +12,7 @@
 //!   its beginning to its end and takes no lock.
 //! * `plan.rs`: how a snapshot becomes the next one, and what is not obeyed.
 //! * `feed.rs`: follows the coordinator and saves the copy.
-//! * `disk_copy.rs`: the copy's format.
+//! * `disk_copy.rs`: what the copy holds; `sealed_copy.rs` above: how it is sealed.
 //!
 //! What is not obeyed, because a coordinator may be restored from a backup or lose its data, while the
 //! nodes still have theirs:
@@ -40,8 +40,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use disk_copy::{DiskCopyError, fuzz_routing_copy};
+pub use super::sealed_copy::{DiskCopyError, DiskCopyOptions};
+pub use disk_copy::fuzz_routing_copy;
 pub use plan::Distrust;
 pub use ranges::{RangeReplica, RangeRoute, TableRoutes};
 pub use snapshot::{Revisions, RoutingSnapshot};
-pub use table::{DiskCopyOptions, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};
+pub use table::{RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};

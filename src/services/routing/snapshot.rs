@@ -44,6 +44,19 @@ impl RoutingSnapshot {
         routes.get(hash).filter(|route| route.table == definition.id)
     }
 
+    /// Whether every hash of this table has a range, so that any item of it can be asked for.
+    pub fn covers(&self, definition: &TableDefinition) -> bool {
+        let Some(routes) = self.table_routes(&definition.tenant, &definition.name) else { return false };
+        let mut next = Some(0);
+        for route in routes.iter() {
+            if route.table != definition.id || next != Some(route.low) {
+                return false;
+            }
+            next = route.high.checked_add(1);
+        }
+        next.is_none()
+    }
+
     /// All ranges of a table, in order of hash.
     pub fn table_routes(&self, tenant: &TenantName, table: &TableName) -> Option<&Arc<TableRoutes>> {
         self.routes.get(tenant)?.get(table)

@@ -1,6 +1,5 @@
 //! [`RoutingTable`]: what a role starts once and every request asks.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -8,18 +7,17 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::disk_copy::{self, DiskCopyError};
+use super::disk_copy;
 use super::feed;
 use super::plan::{Distrust, Kind, Plan};
 use super::snapshot::RoutingSnapshot;
 use crate::coordination::layout::RouteKey;
 use crate::coordination::{Coordinator, ReflectorOptions};
-use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::PlaneId;
 use crate::domain::table::TableDefinition;
 use crate::domain::{Clock, Random, Timestamp};
 use crate::services::items::{self, NodeAddress, Routes};
+use crate::services::sealed_copy::{DiskCopyError, DiskCopyOptions};
 
 /// How the table is followed and kept.
 #[derive(Clone)]
@@ -36,17 +34,6 @@ impl Default for RoutingOptions {
     fn default() -> Self {
         Self { disk_copy: None, reflector: ReflectorOptions::default(), save_pause_ms: 5_000 }
     }
-}
-
-/// Where the copy on disk is and what seals it.
-#[derive(Debug, Clone)]
-pub struct DiskCopyOptions {
-    /// The file; its folder must be there.
-    pub path: PathBuf,
-    /// The key it is sealed under.
-    pub key: Key256,
-    /// The control plane whose routes they are.
-    pub plane: PlaneId,
 }
 
 /// From what look-ups are answered.
@@ -124,6 +111,13 @@ impl RoutingTable {
         self.shared.status.subscribe()
     }
 
+    /// Waits until the plan shows what another process has made, `wait` at most. Whether it does.
+    pub async fn shows(&self, wait: std::time::Duration, shown: impl Fn(&RoutingSnapshot) -> bool) -> bool {
+        let mut status = self.subscribe();
+        let waited = status.wait_for(|_| shown(&self.snapshot()));
+        matches!(tokio::time::timeout(wait, waited).await, Ok(Ok(_)))
+    }
+
     /// Remembers who leads the range of this hash, as a node said when it was asked in vain. It holds until
     /// the leader's own publication arrives; nothing happens where no range is known.
     pub fn learn(&self, definition: &TableDefinition, hash: u32, leader: NodeAddress) {
@@ -176,7 +170,7 @@ impl Shared {
         };
         let mut snapshot = RoutingSnapshot::default();
         if let Some(options) = &disk_copy {
-            match disk_copy::load(&options.path, &options.key, options.plane) {
+            match disk_copy::load(options) {
                 Ok((copy, saved_at)) => {
                     snapshot = copy;
                     status.source = RoutingSource::DiskCopy;
@@ -252,7 +246,7 @@ impl Shared {
         let mut nonce = [0; 12];
         self.random.fill(&mut nonce);
         let now = self.clock.now();
-        let saved = disk_copy::save(&options.path, &options.key, options.plane, nonce, &snapshot, now);
+        let saved = disk_copy::save(options, nonce, &snapshot, now);
         if let Err(error) = &saved {
             tracing::error!(path = %options.path.display(), %error, "the routing table could not be saved");
         }
