@@ -18,10 +18,8 @@ fn main() -> ExitCode {
             ServeCommand::Node(flags) if flags.standalone => {
                 lifecycle::run_standalone(&serve.config, &serve.origins, flags.output == OutputFormat::Json)
             }
-            ServeCommand::Node(_) => {
-                eprintln!("error: joining a cluster is not there yet: use --standalone");
-                ExitCode::FAILURE
-            }
+            ServeCommand::Node(_) => lifecycle::run_node(&serve.config),
+            ServeCommand::Proxy(_) => lifecycle::run_proxy(&serve.config),
             ServeCommand::Control(command) => run_control(&serve.config, &command),
         },
     }

@@ -101,6 +101,9 @@ pub struct NodeFlags {
     /// Settings by flag
     #[command(flatten)]
     pub listen: ListenFlags,
+    /// Address for other roles, always with mutual TLS; port 0 takes a free one (setting inside.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub inside_listen: Option<String>,
     /// How to join
     #[command(flatten)]
     pub join: JoinFlags,
@@ -118,8 +121,27 @@ pub struct NodeFlags {
 impl NodeFlags {
     /// The same as settings, as far as they are settings.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        let admin = overrides([("admin.listen", self.admin_listen.clone())]);
-        [self.listen.overrides(), admin, self.join.overrides()].concat()
+        let more =
+            overrides([("inside.listen", self.inside_listen.clone()), ("admin.listen", self.admin_listen.clone())]);
+        [self.listen.overrides(), more, self.join.overrides()].concat()
+    }
+}
+
+/// Flags of `dstore proxy`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ProxyFlags {
+    /// Settings by flag
+    #[command(flatten)]
+    pub listen: ListenFlags,
+    /// How to join
+    #[command(flatten)]
+    pub join: JoinFlags,
+}
+
+impl ProxyFlags {
+    /// The same as settings.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        [self.listen.overrides(), self.join.overrides()].concat()
     }
 }
 

@@ -21,7 +21,7 @@ pub mod control;
 mod flags;
 mod version;
 
-pub use flags::{DevFlags, ListenFlags, NodeFlags, OutputFormat};
+pub use flags::{DevFlags, ListenFlags, NodeFlags, OutputFormat, ProxyFlags};
 
 use crate::config::{Config, Origins, Role};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -54,9 +54,12 @@ pub enum Command {
     /// Run everything in one process on this machine: for development and single-machine use
     #[command(after_help = control::examples::DEV)]
     Dev(DevFlags),
-    /// Store data; with --standalone as its own control plane
+    /// Store data as a member of a cluster, or with --standalone as its own control plane
     #[command(after_help = control::examples::SERVER_NODE)]
     Node(NodeFlags),
+    /// Be the public entry of a cluster
+    #[command(after_help = control::examples::SERVER_PROXY)]
+    Proxy(ProxyFlags),
     /// Make, serve and administer a cluster
     Control(control::ControlCommand),
     /// Measure a server with the YCSB core workloads
@@ -98,6 +101,8 @@ pub enum ServeCommand {
     Dev(DevFlags),
     /// `dstore node`
     Node(NodeFlags),
+    /// `dstore proxy`
+    Proxy(ProxyFlags),
     /// `dstore control init|serve|recovery`
     Control(control::ControlCommand),
 }
@@ -109,6 +114,7 @@ impl ServeCommand {
             ServeCommand::Dev(_) => Role::Dev,
             ServeCommand::Node(flags) if flags.standalone => Role::Standalone,
             ServeCommand::Node(_) => Role::Node,
+            ServeCommand::Proxy(_) => Role::Proxy,
             ServeCommand::Control(_) => Role::Control,
         }
     }
@@ -133,6 +139,10 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Entry {
         Command::Node(flags) => {
             let overrides = [flags.overrides(), cli.set].concat();
             serve(ServeCommand::Node(flags), cli.config, overrides)
+        }
+        Command::Proxy(flags) => {
+            let overrides = [flags.overrides(), cli.set].concat();
+            serve(ServeCommand::Proxy(flags), cli.config, overrides)
         }
         Command::Control(command) if command.is_local() => {
             let overrides = [command.overrides(), cli.set].concat();

@@ -47,8 +47,12 @@ impl Config {
                 continue;
             }
             let reason = match std::fs::File::open(text).and_then(|file| file.metadata()) {
-                // `control init` makes it there; whoever needs it later says that it is missing.
-                Err(error) if setting.key == "control.key_file" && error.kind() == std::io::ErrorKind::NotFound => {
+                // `control init` makes the key there, and a token is needed for the first start only; whoever needs one
+                // says that it is missing.
+                Err(error)
+                    if matches!(setting.key, "control.key_file" | "control.join_token_file")
+                        && error.kind() == std::io::ErrorKind::NotFound =>
+                {
                     continue;
                 }
                 Err(error) => format!("{text} cannot be read: {error}"),

@@ -56,6 +56,9 @@ pub enum ControlError {
         /// Why.
         source: std::io::Error,
     },
+    /// The process could not be set up.
+    #[error(transparent)]
+    Start(#[from] super::node_parts::StartError),
     /// A listener could not be opened, or the coordinator not be set up.
     #[error(transparent)]
     Io(#[from] std::io::Error),
@@ -120,13 +123,7 @@ pub async fn run(config: &Config, command: LocalCommand, show: impl Fn(serde_jso
             let token_key = token_key_file.as_deref().map(key_files::read_clear_key).transpose()?;
             serde_json::json!(init(config, passphrase.as_bytes(), token_key).await?)
         }
-        LocalCommand::Serve => {
-            let running = start(config).await?;
-            show(serde_json::json!({ "admin": running.admin_addresses(), "inside": running.inside_addresses() }));
-            super::lifecycle::stop_asked().await;
-            eprintln!("stopping: answering what is under way");
-            return Ok(running.stop().await?);
-        }
+        LocalCommand::Serve => return super::control_serving::serve(config, show).await,
         LocalCommand::RecoveryExport { passphrase, file } => {
             serde_json::json!(recovery_export(config, passphrase.as_bytes(), &file).await?)
         }

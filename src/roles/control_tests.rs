@@ -5,14 +5,17 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
+use super::ambient;
 use super::control::{init, recovery_restore, recovery_verify, start};
+use super::membership::Membership;
+use super::renewal::Renewal;
 use crate::config::Config;
-use crate::domain::RefusalKind;
 use crate::domain::ids::Role;
+use crate::domain::{Clock, RefusalKind, Timestamp};
 use crate::services::control::JoinRequest;
 use crate::services::control::remote::{RemoteControl, join};
 use crate::transport::client::JsonClient;
-use crate::transport::tls::{Identity, client_config};
+use crate::transport::tls::{ClientCertificates, Identity, client_config, server_config};
 
 const PASSPHRASE: &[u8] = b"correct horse battery staple";
 
@@ -79,6 +82,103 @@ async fn a_cluster_is_made_served_and_joined() {
     admin.send::<Value, Value>(Method::DELETE, &format!("/admin/v1/proxy/{}", proxy.joined.id), None).await.unwrap();
     assert_eq!(proxy_control.key_parts().await.unwrap_err().kind, RefusalKind::Denied);
     control.stop().await.unwrap();
+}
+
+/// The system's clock, some days ahead.
+struct Ahead(u64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        ambient::clock().now().plus_seconds(self.0 * 24 * 3600)
+    }
+}
+
+/// The certificate that a listener with this identity shows in a handshake.
+fn shown(identity: &std::sync::Arc<Identity>, authority: &str) -> Vec<u8> {
+    let server = server_config(identity.clone(), authority, ClientCertificates::Optional).unwrap();
+    let client = client_config(None, authority, Role::Proxy).unwrap();
+    let mut server = rustls::ServerConnection::new(server.into()).unwrap();
+    let mut client = rustls::ClientConnection::new(client.into(), "proxy".try_into().unwrap()).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        client.write_tls(&mut wire).unwrap();
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server.process_new_packets().unwrap();
+        wire.clear();
+        server.write_tls(&mut wire).unwrap();
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_exchanged_at_two_thirds_of_its_life_while_it_is_in_use() {
+    let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let config = config(folder.path());
+    let report = init(&config, PASSPHRASE, None).await.unwrap();
+    let control = start(&config).await.unwrap();
+    let root = control.plane().principal_root().await.unwrap();
+    let caller =
+        crate::services::ports::Caller { principal: root.id, name: "root".into(), tenant: None, capabilities: vec![] };
+    let invitation = control.plane().invite(&caller, Role::Proxy, None, None).await.unwrap();
+    let url = format!("https://{}", control.inside_addresses()[0]);
+    let joined = join(&url, &invitation.token, Role::Proxy, |_| {}).await.unwrap();
+    let authority = joined.joined.authority_pem.clone();
+    let membership = Membership::new(Role::Proxy, &url, joined.joined, &joined.key_pem);
+    membership.keep(data.path()).unwrap();
+    let identity = Identity::new(&membership.certificate_pem, membership.key_pem(), &authority).unwrap();
+    let remote = RemoteControl::new(&url, identity.clone(), &authority).unwrap();
+    let renewal = |days| Renewal {
+        control: remote.clone(),
+        identity: identity.clone(),
+        data: data.path().to_owned(),
+        membership: parking_lot::Mutex::new(membership.clone()),
+        clock: std::sync::Arc::new(Ahead(days)),
+    };
+    let before = shown(&identity, &authority);
+    assert!(!renewal(0).look().await.unwrap());
+    assert!(!renewal(59).look().await.unwrap(), "not yet two thirds of 90 days");
+    assert_eq!(shown(&identity, &authority), before);
+    assert!(renewal(61).look().await.unwrap());
+    let after = shown(&identity, &authority);
+    assert_ne!(after, before, "the next handshake shows the new one");
+    assert!(remote.key_parts().await.is_ok(), "and control knows it");
+    let kept = super::membership::all(data.path()).unwrap().remove(0);
+    assert_ne!(kept, membership);
+    let restarted = Identity::new(&kept.certificate_pem, kept.key_pem(), &authority).unwrap();
+    assert_eq!(shown(&restarted, &authority), after, "after a restart, too");
+
+    // Without control the old one stays in use, and it is tried again.
+    control.stop().await.unwrap();
+    assert!(renewal(61).look().await.is_err());
+    assert_eq!(shown(&identity, &authority), after);
+    assert_eq!(report.plane, kept.plane);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn joining_says_what_is_wrong() {
+    let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    init(&config(folder.path()), PASSPHRASE, None).await.unwrap();
+    init(&config(other.path()), PASSPHRASE, None).await.unwrap();
+    let (control, foreign) =
+        (start(&config(folder.path())).await.unwrap(), start(&config(other.path())).await.unwrap());
+    let root = control.plane().principal_root().await.unwrap();
+    let caller =
+        crate::services::ports::Caller { principal: root.id, name: "root".into(), tenant: None, capabilities: vec![] };
+    let invitation = control.plane().invite(&caller, Role::Node, None, None).await.unwrap();
+    let url = |control: &super::control::RunningControl| format!("https://{}", control.inside_addresses()[0]);
+    let node = |request: &mut JoinRequest| request.uri = Some("http://node:8080/".into());
+    let kind = async |url: &str, role| {
+        join(url, &invitation.token, role, node).await.map(drop).map_err(|refusal| refusal.kind)
+    };
+    assert_eq!(kind(&url(&foreign), Role::Node).await, Err(RefusalKind::Denied), "another authority");
+    assert_eq!(kind(&url(&control), Role::Proxy).await, Err(RefusalKind::Unauthenticated), "another role");
+    assert_eq!(kind("https://127.0.0.1:1", Role::Node).await, Err(RefusalKind::Unavailable), "nobody there");
+    assert_eq!(kind(&url(&control), Role::Node).await, Ok(()));
+    assert_eq!(kind(&url(&control), Role::Node).await, Err(RefusalKind::Unauthenticated), "used up");
+    control.stop().await.unwrap();
+    foreign.stop().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

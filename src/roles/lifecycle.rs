@@ -95,7 +95,7 @@ pub fn one_process_options(
     origins: &Origins,
     nodes: u16,
 ) -> Result<OneProcessOptions, StartError> {
-    let admin_origin = origins.get("admin.listen").map(|(_, origin)| origin);
+    let is_chosen = |key| origins.get(key).is_some_and(|(_, origin)| *origin != Origin::Default);
     Ok(OneProcessOptions {
         name,
         data: config.data.dir.clone(),
@@ -103,7 +103,9 @@ pub fn one_process_options(
         tls: client_tls(config)?,
         advertise: config.client.advertise.clone(),
         admin_listen: config.admin.listen,
-        is_admin_chosen: admin_origin.is_some_and(|origin| *origin != Origin::Default),
+        is_admin_chosen: is_chosen("admin.listen"),
+        metrics_listen: config.metrics.listen,
+        is_metrics_chosen: is_chosen("metrics.listen"),
         nodes,
         passphrase: Passphrase::from_settings(&config.keys)?.map(Arc::new),
         node: node_settings(config),
@@ -115,7 +117,11 @@ pub fn one_process_options(
     })
 }
 
-fn client_tls(config: &Config) -> Result<Option<rustls::ServerConfig>, StartError> {
+/// The certificate that clients are shown, where one is set.
+///
+/// # Errors
+/// Where it cannot be read or used.
+pub fn client_tls(config: &Config) -> Result<Option<rustls::ServerConfig>, StartError> {
     let (Some(chain), Some(key)) = (&config.client.tls_cert, &config.client.tls_key) else { return Ok(None) };
     let read = |path: &std::path::Path| {
         std::fs::read(path).map_err(|error| StartError(format!("{}: {error}", path.display())))
@@ -178,6 +184,18 @@ fn program() -> String {
     let called = std::env::args().next().unwrap_or_default();
     let is_plain = |text: &str| text.chars().all(|letter| letter.is_ascii_alphanumeric() || "/._-+".contains(letter));
     if !called.is_empty() && is_plain(&called) { called } else { "dstore".to_owned() }
+}
+
+/// Runs `dstore node` as a member of a cluster until it is told to stop.
+pub fn run_node(config: &Config) -> ExitCode {
+    start_logging(config);
+    run(super::node::run(config))
+}
+
+/// Runs `dstore proxy` until it is told to stop.
+pub fn run_proxy(config: &Config) -> ExitCode {
+    start_logging(config);
+    run(super::proxy::run(config))
 }
 
 /// Runs a command of control that needs the control key; `serve` until it is told to stop. What it has to tell goes to `show`.

@@ -3,6 +3,7 @@
 
 pub mod ambient;
 pub mod control;
+mod control_serving;
 #[cfg(test)]
 mod control_tests;
 pub mod coordinators;
@@ -12,8 +13,16 @@ pub mod dev;
 pub mod key_files;
 pub mod lifecycle;
 mod local_wiring;
+pub mod member;
+pub mod member_parts;
+pub mod membership;
+pub mod node;
 pub mod node_parts;
 pub mod one_process;
 pub mod own_keys;
+mod presence;
 mod private_files;
+pub mod proxy;
+mod renewal;
+mod serving;
 pub mod standalone;

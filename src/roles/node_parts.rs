@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use crate::coordination::values::{NodeDetails, NodeStatus};
-use crate::coordination::{Coordinator, layout};
+use crate::coordination::Coordinator;
+use crate::coordination::values::NodeDetails;
 use crate::crypto::cipher::NonceSource;
 use crate::domain::ids::{NodeId, PlaneId};
 use crate::domain::{Clock, Random};
-use crate::services::assignments::{Assignments, KeyParts};
+use crate::services::assignments::{AssignmentParts, Assignments, KeyParts};
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
 use crate::services::engine::keys::{NodeKeys, PartVersions};
@@ -31,6 +31,7 @@ use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
 use crate::services::key_rounds::KeyRounds;
 use crate::services::notices::NoticeWriter;
+use crate::services::publishing::PublishedAddress;
 use crate::services::retirement::Retirement;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::LogOptions;
@@ -41,6 +42,7 @@ use crate::storage::sqlite::range_store::FileOptions;
 
 use super::key_files::{KeyFileError, Passphrase};
 use super::own_keys::OwnKeys;
+use super::presence::Presence;
 
 /// Sizes and limits of a node.
 #[derive(Debug, Clone)]
@@ -109,15 +111,17 @@ pub struct RunningNode {
     pub keys: Arc<NodeKeys>,
     /// Its database.
     pub database: Arc<dyn NodeDatabase>,
+    presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl RunningNode {
-    /// Stops following, writes everything to disk and closes it.
+    /// Stops following, says that it was planned, writes everything to disk and closes it.
     pub async fn stop(self) {
         for task in &self.tasks {
             task.abort();
         }
+        self.presence.leave().await;
         let engine = self.engine;
         if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
             tracing::error!("the engine did not stop cleanly");
@@ -170,15 +174,20 @@ pub async fn start(
     let notices = Arc::new(Notices::default());
     let engine = open_engine(&identity, settings.clone(), file_keys, &database, &notices, &clock, &random).await?;
 
-    let assignments = Assignments::new(
-        identity.node,
-        Arc::clone(&coordinator),
-        Arc::clone(&engine),
-        Arc::clone(&keys),
-        Arc::clone(&database),
-        Arc::clone(&parts),
-        Arc::clone(&random),
-    );
+    let assignments = Assignments::new(AssignmentParts {
+        node: identity.node,
+        address: PublishedAddress {
+            uri: identity.details.uri.clone(),
+            inside_uri: identity.details.inside_uri.clone(),
+        },
+        coordinator: Arc::clone(&coordinator),
+        engine: Arc::clone(&engine),
+        keys: Arc::clone(&keys),
+        database: Arc::clone(&database),
+        parts: Arc::clone(&parts),
+        random: Arc::clone(&random),
+        notices: Arc::clone(&notices),
+    });
     let retirement = Retirement::new(
         identity.plane,
         Arc::clone(&coordinator),
@@ -191,15 +200,16 @@ pub async fn start(
     let (own_file, rotated) = (Arc::new(own_file), Arc::clone(&database));
     let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), rotated, own_file, random));
     let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
+    let (details, seconds) = (identity.details, settings.alive_seconds);
+    let presence = Presence::begin(identity.node, details, seconds, Arc::clone(&coordinator));
     let tasks = vec![
         tokio::spawn(assignments.follow()),
         tokio::spawn(retirement.follow()),
         tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
-        tokio::spawn(stay_alive(identity.node, identity.details, settings.alive_seconds, Arc::clone(&coordinator))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
-    Ok(RunningNode { node: identity.node, engine, keys, database, tasks })
+    Ok(RunningNode { node: identity.node, engine, keys, database, presence, tasks })
 }
 
 /// Opens the storage engine over the node's folder, on a thread of its own.
@@ -302,25 +312,5 @@ async fn look_after(engine: Arc<Engine>) {
         if tokio::task::spawn_blocking(move || engine.look_after()).await.is_err() {
             tracing::error!("looking after the disk failed");
         }
-    }
-}
-
-/// Publishes the node's details, and a sign of life under a lease, for as long as it runs.
-async fn stay_alive(node: NodeId, details: NodeDetails, seconds: u32, coordinator: Arc<dyn Coordinator>) {
-    let mut published = false;
-    loop {
-        if !published {
-            let details = NodeDetails { status: NodeStatus::Okay, ..details.clone() };
-            if let Ok(json) = serde_json::to_vec(&details) {
-                published = coordinator.put(&layout::node_details(node), json.into(), None).await.is_ok();
-            }
-        }
-        if published && let Ok(lease) = coordinator.lease_grant(seconds).await {
-            let alive = coordinator.put(&layout::node_alive(node), "{}".into(), Some(lease)).await;
-            while alive.is_ok() && coordinator.lease_keep_alive(lease).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(u64::from(seconds / 3).max(1))).await;
-            }
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }

@@ -28,6 +28,7 @@ use rustls::ServerConfig;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::body::Limits;
+use crate::api::health::{Condition, Health};
 use crate::api::rest::{Readiness, RestState, surface};
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
 use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
@@ -48,9 +49,13 @@ use super::ambient;
 use super::credentials::{Credentials, Maker, told};
 use super::key_files::{Passphrase, read_or_make_key};
 use super::local_wiring::{LocalKeyParts, LocalNodes};
+use super::member::{lock_folder, watch_routing};
 use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError};
 use super::private_files;
+use super::serving::start_health;
 
+/// What `/readyz` calls a start that is under way.
+const START: &str = "start";
 /// How long parts of this process may take to find each other.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -71,6 +76,10 @@ pub struct OneProcessOptions {
     pub admin_listen: SocketAddr,
     /// Whether a person chose that address. Where not, a free port will do if it is taken.
     pub is_admin_chosen: bool,
+    /// Where health and metrics are told.
+    pub metrics_listen: SocketAddr,
+    /// Whether a person chose that address. Where not, a free port will do if it is taken.
+    pub is_metrics_chosen: bool,
     /// Nodes in the process.
     pub nodes: u16,
     /// Seals the keys of all roles.
@@ -98,6 +107,7 @@ pub struct OneProcess {
     /// The control plane.
     pub control: Arc<ControlPlane>,
     servers: [RunningServer; 2],
+    health: RunningServer,
     nodes: Vec<RunningNode>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     routing: Arc<RoutingTable>,
@@ -128,6 +138,9 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let lock = lock_folder(&options.data)?;
     check_count(&options)?;
     let sockets = Sockets::take(&options)?;
+    let health = Health::new("dev", env!("CARGO_PKG_VERSION"));
+    health.note(START, Condition::Waiting("it is starting".to_owned()));
+    let health_server = serve_health(&options, &health)?;
     let store = EmbeddedStore::open(&control_folder.join("coordinator.db"), EmbeddedOptions::default())
         .map_err(|error| StartError(error.to_string()))?;
     let control = open_control(&store, &control_folder, &options, &clock, &random).await?;
@@ -136,6 +149,7 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let coordinator: Arc<dyn Coordinator> = Arc::new(ground.store.handle(Writer::Control));
     let (clock, random) = (Arc::clone(&ground.clock), Arc::clone(&ground.random));
     let routing = Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), clock, random));
+    watch_routing(&health, Arc::clone(&routing));
     let local = Arc::new(LocalNodes::default());
     let mut nodes = Vec::new();
     for number in 1..=ground.options.nodes {
@@ -165,17 +179,24 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let admin_url = sockets.admin_url.clone();
     let engines: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.engine)).collect();
     let readiness: Readiness = Arc::new(move || engines.iter().try_for_each(|engine| engine.readiness()));
+    let storage = Arc::clone(&readiness);
+    health.watch("storage", move || match storage() {
+        Ok(()) => Condition::Good,
+        Err(refusal) => Condition::Waiting(refusal.to_string()),
+    });
     let servers = ground.serve(sockets, Arc::new(items), authenticator, keys, readiness)?;
     let maintenance = tokio::spawn(maintain(Arc::clone(&ground.control)));
     let (control, store) = (ground.control, ground.store);
     let tasks = vec![follower, maintenance];
-    Ok(OneProcess { credentials, admin_url, control, servers, nodes, tasks, routing, store, _lock: lock })
+    health.note(START, Condition::Good);
+    let health = health_server;
+    Ok(OneProcess { credentials, admin_url, control, servers, health, nodes, tasks, routing, store, _lock: lock })
 }
 
 impl OneProcess {
     /// Stops everything: requests under way are answered, memory is written to disk.
     pub async fn stop(self) {
-        for server in self.servers {
+        for server in self.servers.into_iter().chain([self.health]) {
             if let Err(error) = server.stop().await {
                 tracing::error!(%error, "a server did not stop cleanly");
             }
@@ -192,6 +213,20 @@ impl OneProcess {
             tracing::error!("the coordinator did not close cleanly");
         }
     }
+}
+
+/// The listener for health on its usual port; on a free one where nobody chose that port and it is taken, or clients get a
+/// free port too.
+fn serve_health(options: &OneProcessOptions, health: &Arc<Health>) -> Result<RunningServer, StartError> {
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let may_move = !options.is_metrics_chosen;
+    let wanted = if may_move && options.listen.port() == 0 { any } else { options.metrics_listen };
+    let server = match start_health(wanted, health) {
+        Err(_) if may_move => start_health(any, health),
+        served => served,
+    }?;
+    tracing::info!(metrics = ?server.addresses(), "health and metrics are told");
+    Ok(server)
 }
 
 /// Both listeners, bound and not yet served.
@@ -293,21 +328,6 @@ impl Ground {
         let client = server::start(vec![sockets.client], &many, move || surface(Arc::clone(&rest)));
         Ok([client.map_err(failed)?, admin.map_err(failed)?])
     }
-}
-
-fn lock_folder(data: &Path) -> Result<std::fs::File, StartError> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let path = data.join("lock");
-    let failed = |error: std::io::Error| StartError(format!("{}: {error}", path.display()));
-    let file =
-        std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(failed)?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).map_err(|_| {
-        StartError(format!(
-            "{} is in use by another dstore: stop that one, or choose another folder with --data",
-            data.display()
-        ))
-    })?;
-    Ok(file)
 }
 
 /// Ranges of nodes that are left out would answer nothing: better said now than met request by request.

@@ -119,7 +119,7 @@ impl Fixture {
             address: PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None },
             coordinator: Arc::new(self.store.handle(Writer::Node(NODE))),
             notices,
-            engine: engine,
+            engine,
             keys: self.node.keys.clone(),
             database: self.node.database.clone(),
             parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
@@ -166,7 +166,8 @@ async fn a_range_is_new_until_its_file_is_there_and_never_again() {
     restarted.take(Reflected::Snapshot(fixture.listing().await));
     assert!(restarted.ensure().await);
     assert_eq!(fixture.epoch().await, 1, "found at a start, it is published as well");
-    let route = fixture.control.get(&layout::route(&record.table.tenant, &record.table.name, 0)).await.unwrap().unwrap();
+    let route =
+        fixture.control.get(&layout::route(&record.table.tenant, &record.table.name, 0)).await.unwrap().unwrap();
     assert_eq!(from_json::<Route>(&route.value).unwrap().uri, "http://node:8080/", "with the node's address");
     // The same node with an empty folder: its file is gone.
     let folder = tempfile::tempdir().unwrap();

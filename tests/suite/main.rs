@@ -3,6 +3,7 @@
 
 mod assignments;
 mod bounds;
+mod cluster;
 mod confidential;
 mod control_etcd;
 mod dev;
@@ -11,11 +12,14 @@ mod flips;
 mod full_disk;
 mod integrity;
 mod newcomer;
+mod outages;
 mod process;
 mod quantity;
 mod ranges;
 mod restart;
+mod restore;
 mod retirement;
 mod rotation;
 mod standalone;
 mod transcripts;
+mod walk;

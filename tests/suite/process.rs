@@ -11,7 +11,7 @@ use serde_json::Value;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A client that goes through no proxy.
-fn client() -> reqwest::Client {
+pub fn client() -> reqwest::Client {
     static PROVIDER: std::sync::Once = std::sync::Once::new();
     PROVIDER.call_once(|| {
         // Another test may have been first; any provider will do.

@@ -10,12 +10,21 @@ Examples:
 
 In the next terminal `dstore control status` works at once.";
 
+pub(crate) const SERVER_PROXY: &str = "\
+Examples:
+  dstore proxy --control https://control:8081 --join-token-file join-token --data /var/lib/dstore-proxy
+  dstore proxy --control https://control:8081 --data /var/lib/dstore-proxy --listen 127.0.0.1:0
+
+The token is needed for the first start only. The coordinator is etcd: see coordinator.kind and
+coordinator.endpoints in `dstore config example`.";
+
 pub(crate) const SERVER_NODE: &str = "\
 Examples:
+  dstore node --control https://control:8081 --join-token-file join-token --data /var/lib/dstore-node
   dstore node --standalone --data /var/lib/dstore
   dstore node --standalone --data /var/lib/dstore --passphrase-file /run/secrets/dstore
 
-Its token and access key are in DIR/credentials.json.";
+The token is needed for the first start only; a standalone node's own are in DIR/credentials.json.";
 
 pub(super) const CONTROL: &str = "\
 Which control plane is asked:
@@ -156,6 +165,7 @@ mod tests {
         let all = [
             DEV,
             SERVER_NODE,
+            SERVER_PROXY,
             CONTROL,
             INIT,
             SERVE,

@@ -1,0 +1,195 @@
+//! `dstore node` as a member of a cluster: it stores ranges, serves them to proxies over mutual TLS, and answers clients that
+//! ask it directly for what it holds.
+//!
+//! The two listeners take their ports first, because a node tells its addresses when it joins. Until its data is open they
+//! answer what it waits for.
+
+use std::sync::Arc;
+
+use super::lifecycle;
+use super::member::{Followed, Ground, Member};
+use super::node_parts::{self, NodeIdentity, RunningNode, StartError};
+use super::proxy::{START, stop_health};
+use super::serving::{ClientListener, server_options, start_health, uri};
+use crate::api::gate::{self, Gate};
+use crate::api::health::{Condition, Health};
+use crate::api::inside;
+use crate::api::server::{self, Listener, RunningServer};
+use crate::config::Config;
+use crate::coordination::values::{NodeDetails, NodeStatus};
+use crate::domain::ids::{NodeId, Role};
+use crate::services::control::JoinRequest;
+use crate::services::items::OwnNode;
+use crate::services::range_reports::{NodeReporter, OwnRanges};
+use crate::services::ranges::RangeService;
+use crate::storage::keys::{FileKeys, KeyOwner};
+use crate::transport::tls::{ClientCertificates, server_config};
+
+/// Runs a node until it is told to stop. Prints its addresses as one line of JSON as soon as it has them.
+///
+/// # Errors
+/// Where it cannot start, with what to do.
+pub async fn run(config: &Config) -> Result<(), StartError> {
+    let health = Health::new("node", env!("CARGO_PKG_VERSION"));
+    let ground = Ground::take(config, Role::Node, health.clone())?;
+    let health_server = start_health(config.metrics.listen, &health)?;
+    health.note(START, Condition::Waiting("it is starting".to_owned()));
+    crate::storage::vfs::register(ground.random.clone()).map_err(|error| StartError(error.to_string()))?;
+    let client = ClientListener::start(config, &health)?;
+    let inside = InsideSocket::take(config)?;
+    println!(
+        "{}",
+        serde_json::json!({
+            "role": "node",
+            "client": client.addresses(),
+            "inside": [inside.address],
+            "metrics": health_server.addresses(),
+        })
+    );
+    let stop = lifecycle::stop_asked();
+    tokio::pin!(stop);
+    let started = tokio::select! {
+        started = start(&ground, config, &client, inside) => Some(started?),
+        () = &mut stop => None,
+    };
+    if let Some(running) = started {
+        stop.await;
+        eprintln!("stopping: answering what is under way and writing memory to disk");
+        client.stop().await;
+        running.stop().await;
+    }
+    stop_health(health_server).await
+}
+
+/// The socket for other components, not yet served.
+struct InsideSocket {
+    listener: std::net::TcpListener,
+    address: std::net::SocketAddr,
+    uri: String,
+}
+
+impl InsideSocket {
+    fn take(config: &Config) -> Result<Self, StartError> {
+        let listen = config.inside.listen;
+        let failed = |error: std::io::Error| {
+            StartError(format!("cannot listen on {listen}: {error}. Choose another with inside.listen"))
+        };
+        let listener = std::net::TcpListener::bind(listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let uri = uri(config.inside.advertise.as_deref(), "https", &[address]);
+        Ok(Self { listener, address, uri })
+    }
+}
+
+struct Running {
+    node: RunningNode,
+    inside: RunningServer,
+    followed: Followed,
+    _member: Member,
+}
+
+impl Running {
+    async fn stop(self) {
+        if let Err(error) = self.inside.stop().await {
+            tracing::error!(%error, "the inside listener did not stop cleanly");
+        }
+        self.node.stop().await;
+        self.followed.stop().await;
+    }
+}
+
+async fn start(
+    ground: &Ground,
+    config: &Config,
+    client: &ClientListener,
+    socket: InsideSocket,
+) -> Result<Running, StartError> {
+    let zone = &config.node.zone;
+    let (uri, inside_uri) = (client.uri().to_owned(), socket.uri.clone());
+    let describe = |request: &mut JoinRequest| {
+        request.uri = Some(uri.clone());
+        request.inside_uri = Some(inside_uri.clone());
+        request.zone = Some(zone.clone());
+    };
+    let member = Member::enter(ground, config, describe).await?;
+    let (gate, inside) = start_inside(ground, config, &member, socket.listener)?;
+    let details = NodeDetails {
+        status: NodeStatus::Okay,
+        uri,
+        inside_uri: Some(inside_uri),
+        zone: Some(zone.clone()),
+        incarnation: None,
+        capacity_bytes: None,
+        free_bytes: None,
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+    };
+    let node = NodeId(member.membership.id);
+    let identity = NodeIdentity { node, plane: member.membership.plane, data: ground.data.clone(), details };
+    let settings = lifecycle::node_settings(config);
+    let (clock, random) = (ground.clock.clone(), ground.random.clone());
+    let (coordinator, parts) = (member.coordinator.clone(), member.parts.clone());
+    let passphrase = ground.passphrase.clone();
+    let running = node_parts::start(identity, settings, coordinator, parts, passphrase, clock, random).await?;
+    member.parts.started();
+    watch_node(&ground.health, &running);
+    // Proxies are served as soon as the data is open: they check credentials themselves.
+    let reporter = NodeReporter::new(running.engine.clone(), running.database.clone());
+    gate.open(Inside { service: running.engine.clone(), own: Arc::new(reporter) });
+    let key = running.keys.newest(KeyOwner::Node);
+    let key = key.map_err(|error| StartError(format!("the node's key: {error}")))?.key;
+    let followed = member.follow(ground, key).await?;
+    let own = OwnNode::new(node, running.engine.clone() as Arc<dyn RangeService>);
+    client.open(ground, &member, &followed, Arc::new(own));
+    ground.health.note(START, Condition::Good);
+    tracing::info!(plane = %member.membership.plane, id = %node, uri = client.uri(), "the node serves");
+    Ok(Running { node: running, inside, followed, _member: member })
+}
+
+/// What is served inside: to proxies, and to control.
+#[derive(Clone)]
+struct Inside {
+    service: Arc<dyn RangeService>,
+    own: Arc<dyn OwnRanges>,
+}
+
+type InsideGate = Arc<Gate<Inside>>;
+
+fn start_inside(
+    ground: &Ground,
+    config: &Config,
+    member: &Member,
+    socket: std::net::TcpListener,
+) -> Result<(InsideGate, RunningServer), StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError(format!("the inside listener: {error}"));
+    let tls = server_config(member.identity.clone(), &member.membership.authority_pem, ClientCertificates::Required)
+        .map_err(|error| failed(&error))?;
+    let (gate, plane, health): (InsideGate, _, _) = (Arc::default(), member.membership.plane, ground.health.clone());
+    let waiting: Arc<dyn Fn() -> Result<(), crate::domain::Refusal> + Send + Sync> =
+        Arc::new(move || health.readiness());
+    let behind = gate.clone();
+    let server = server::start(vec![Listener::over(socket, Some(tls))], &server_options(config), move || {
+        gate::surface(behind.clone(), waiting.clone(), move |to: Inside| {
+            inside::node_surface(to.service, to.own, plane)
+        })
+    });
+    Ok((gate, server.map_err(|error| failed(&error))?))
+}
+
+fn watch_node(health: &Health, node: &RunningNode) {
+    let engine = node.engine.clone();
+    health.watch("storage", move || match engine.readiness() {
+        Ok(()) => Condition::Good,
+        Err(refusal) => Condition::Waiting(refusal.to_string()),
+    });
+    let engine = node.engine.clone();
+    health.count(move |metrics| {
+        let replicas = engine.replicas();
+        let damaged = replicas.iter().filter(|replica| replica.damage().is_some()).count();
+        let state = |state| [("state", state)];
+        let help = "Ranges that this node holds.";
+        metrics.gauge("dstore_node_ranges", help, &state("serving"), (replicas.len() - damaged) as f64);
+        metrics.gauge("dstore_node_ranges", help, &state("damaged"), damaged as f64);
+        let log = engine.log().stats();
+        metrics.gauge("dstore_node_log_bytes", "Bytes of the commit log's segments.", &[], log.bytes_total as f64);
+    });
+}
