@@ -204,9 +204,10 @@ pub fn run_control(
     command: super::control::LocalCommand,
     show: impl Fn(serde_json::Value),
 ) -> ExitCode {
-    // What runs and ends tells its result; only who serves tells what it does meanwhile, unless more is asked for.
+    // What runs and ends tells its result; only who serves tells what it does meanwhile, unless more is asked for. What
+    // follows the coordinator may even see it close before it is told to end, and that is no reason to warn anybody.
     let is_quiet = !matches!(command, super::control::LocalCommand::Serve) && config.logging.level == "info";
-    start_logging_at(config, if is_quiet { "warn" } else { &config.logging.level });
+    start_logging_at(config, if is_quiet { "error" } else { &config.logging.level });
     run(async {
         super::control::run(config, command, show).await.map_err(|error| StartError(error.to_string()))?;
         Ok(())

@@ -278,6 +278,15 @@ impl Ground {
     async fn start_node(&self, number: u16) -> Result<RunningNode, StartError> {
         let data = self.options.data.join(format!("node-{number}"));
         let node = read_or_make_id(&data.join("node.id"), &*self.random)?;
+        let was_removed = data.join(self.control.plane().to_string()).exists()
+            && !self.control.node_is_known(node).await.map_err(told("looking for the node"))?;
+        if was_removed {
+            return Err(StartError(format!(
+                "node-{number} was removed from this control plane, and with its part of the key what it stored cannot be \
+                 opened any more: delete the folder {}, then start again",
+                data.display()
+            )));
+        }
         let name = format!("node-{number}");
         self.control.node_register_local(node, Some(name)).await.map_err(told("registering the node"))?;
         let details = NodeDetails {

@@ -139,6 +139,25 @@ async fn credentials_that_were_revoked_are_made_anew() {
 }
 
 #[test]
+fn a_node_that_was_removed_does_not_come_back_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut dev = DevProcess::start(folder.path(), &["--nodes", "2"]);
+    dev.cli_prints(&["node", "remove", "node-2"]);
+    dev.signal(Signal::TERM);
+    assert_eq!(dev.ended(), Some(0));
+    let refused = crate::process::dstore(&dev.contexts())
+        .args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"])
+        .arg(folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && told.contains("delete the folder"), "{told}");
+    std::fs::remove_dir_all(folder.path().join("node-2")).unwrap();
+    let again = DevProcess::start(folder.path(), &["--nodes", "2"]);
+    assert!(again.cli_prints(&["status"]).contains("nodes alive         2"), "a new node in its place");
+}
+
+#[test]
 fn an_admin_port_that_is_taken_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

@@ -10,7 +10,7 @@
 //!
 //! What differs from run to run is masked: `<uuid>`, `<time>`, `<age>`, `<port>`, and secrets by their kind. Masks differ
 //! in length from what they hide, so rows of two spaces or more count as two; how tables are aligned is tested
-//! beside the code. A script whose first line is `# no server` runs without one.
+//! beside the code. A script whose first line is `# no server` runs without one; what follows `# dev` there are flags for it.
 //!
 //! After a change that is meant, `DSTORE_TRANSCRIPTS=write cargo test --test suite transcripts` writes the answers
 //! anew; the difference belongs in the review.
@@ -30,7 +30,9 @@ fn check(name: &str) {
     let script = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let folder = tempfile::tempdir().unwrap();
     let served = !script.starts_with("# no server");
-    let dev = served.then(|| DevProcess::start(&folder.path().join("data"), &[]));
+    let flags = script.lines().next().and_then(|line| line.strip_prefix("# dev ")).unwrap_or_default();
+    let flags: Vec<&str> = flags.split_whitespace().collect();
+    let dev = served.then(|| DevProcess::start(&folder.path().join("data"), &flags));
     let contexts = dev.as_ref().map_or_else(|| folder.path().join("cli.toml"), DevProcess::contexts);
     let mut actual = String::new();
     for line in script.lines().filter(|line| line.starts_with("$ ") || line.starts_with('#') || line.is_empty()) {
@@ -124,8 +126,11 @@ fn mask(word: &str) -> String {
         let groups: Vec<&str> = word.split('-').collect();
         groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) && groups.iter().all(|group| is_hex(group))
     };
-    let is_time = |word: &str| word.len() >= 20 && word.starts_with("20") && word.ends_with('Z') && word.contains('T');
     // A notice's timestamp has a counter behind the time, a resource's name a UUID behind its kind.
+    let is_time = |word: &str| {
+        let time = word.split_once("Z-").map_or(word, |(time, _)| time).trim_end_matches('Z');
+        time.len() >= 19 && time.len() < word.len() && time.starts_with("20") && time.contains('T')
+    };
     let parts = |mark: char| {
         let parts: Vec<String> =
             word.split(mark).map(|part| if is_uuid(part) { "<uuid>".to_owned() } else { part.to_owned() }).collect();
@@ -205,7 +210,7 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(access, contexts, control, help, json, members, mistakes, tables, tenant_admin, tenants);
+transcripts!(access, contexts, control, help, json, members, mistakes, removal, tables, tenant_admin, tenants);
 
 #[test]
 fn masks_hide_what_differs_and_nothing_else() {

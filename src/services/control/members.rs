@@ -139,6 +139,14 @@ impl ControlPlane {
         Ok(())
     }
 
+    /// Whether this control plane knows a node.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn node_is_known(&self, node: NodeId) -> Result<bool, Refusal> {
+        Ok(self.coordinator.get(&layout::control_node(node)).await.map_err(refusal)?.is_some())
+    }
+
     /// A node's part for a node in this process (`dstore dev`).
     ///
     /// # Errors
