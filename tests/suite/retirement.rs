@@ -6,22 +6,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use dstore::config::Config;
 use dstore::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use dstore::coordination::{Coordinator, Writer, layout};
 use dstore::domain::ids::TenantId;
 use dstore::domain::refusal::RefusalKind;
-use dstore::domain::{Clock, Refusal, TableName, Timestamp};
+use dstore::domain::{Clock, Refusal, TableName, TenantName, Timestamp};
 use dstore::replication::operation::Outcome;
-use dstore::roles::ambient;
+use dstore::roles::{ambient, lifecycle, one_process};
 use dstore::services::assignments::{HandedPart, HandedParts, KeyParts};
 use dstore::services::engine::EngineOptions;
 use dstore::services::engine::flusher::FlushBudget;
-use dstore::services::ports::Consistency;
+use dstore::services::ports::{Caller, Catalog, Consistency};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::retirement::Retirement;
 
 use crate::engine::{
-    NODE, Node, PLANE, apply, create, open, packed, plane_folder, put, read, record, small, table, tenant,
+    NODE, Node, PLANE, apply, create, fixed_keys, open, packed, plane_folder, put, read, record, small, table, tenant,
+    try_open,
 };
 use crate::process::DevProcess;
 
@@ -287,4 +289,77 @@ async fn deleting_a_tenant_removes_its_files_and_its_key() {
         tokio::task::yield_now().await;
     }
     assert_eq!(dev.get("/v1/tenant/other/table/things/id/a").await.0, 200);
+}
+
+/// The whole way, by control's own calls: what was in a table is in it again after it was dropped and brought back,
+/// also under another name.
+#[tokio::test]
+async fn a_table_dropped_and_brought_back_by_control_has_its_items() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, origins) = Config::load(None, [], Vec::new()).unwrap();
+    let mut options = lifecycle::one_process_options("dstore dev", &config, &origins, 1).unwrap();
+    options.data = folder.path().to_owned();
+    options.listen = "127.0.0.1:0".parse().unwrap();
+    options.admin_listen = options.listen;
+    let dev = one_process::start(options).await.unwrap();
+    let root = dev.control.principal_root().await.unwrap();
+    let caller = Caller { principal: root.id, name: "test".into(), tenant: None, capabilities: vec![] };
+    let (default, things) = (TenantName::new("default").unwrap(), TableName::new("things").unwrap());
+    dev.control.create_table(&caller, &default, &things, table(1).specification).await.unwrap();
+    let client = crate::process::client();
+    let item = |name: &str| format!("{}/v1/tenant/default/table/{name}/id/a", dev.credentials.url);
+    let put = client.put(item("things")).bearer_auth(&dev.credentials.token);
+    let put = put.header("content-type", "application/json").body(r#"{"x":1}"#).send().await.unwrap();
+    assert_eq!(put.status(), 201);
+    dev.control.delete_table(&caller, &default, &things).await.unwrap();
+    let get = async |name: &str| client.get(item(name)).bearer_auth(&dev.credentials.token).send().await.unwrap();
+    assert_eq!(get("things").await.status(), 404);
+    let renamed = TableName::new("renamed").unwrap();
+    // The node takes the range out of service after two looks; whether it has done so by now makes no difference.
+    dev.control.table_undelete(&caller, &default, &things, None, Some(renamed)).await.unwrap();
+    let deadline = std::time::Instant::now() + crate::process::DEADLINE;
+    loop {
+        let answer = get("renamed").await;
+        if answer.status() == 200 {
+            assert_eq!(answer.text().await.unwrap(), r#"{"x":1}"#);
+            break;
+        }
+        assert!(
+            answer.status().is_server_error(),
+            "{}: an item that was there is not answered as missing",
+            answer.status()
+        );
+        assert!(std::time::Instant::now() < deadline, "{}", answer.status());
+        tokio::task::yield_now().await;
+    }
+    dev.stop().await;
+}
+
+/// A tenant whose key is not to be had is out of service by itself; everyone else's entries are replayed.
+#[tokio::test]
+async fn an_unavailable_key_hinders_nobody_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = open(folder.path(), small());
+    let (without, with) = (create(&node, 1), create(&node, 2));
+    for number in 0..10 {
+        apply(&node, without, put(&format!("k{number}"), "{}")).await;
+        apply(&node, with, put(&format!("k{number}"), "{}")).await;
+    }
+    // Nothing of it is in files yet.
+    node.engine.log().close().unwrap();
+    drop(node);
+    let keys = fixed_keys();
+    keys.forget_tenant(tenant(1));
+    let node = try_open(folder.path(), small(), keys, |_| {}).expect("the node opens all the same");
+    for number in 0..10 {
+        assert!(read(&node, with, &format!("k{number}")).await.is_some());
+    }
+    assert_eq!(refusal(&node, without).await, RefusalKind::Damaged);
+    let notices = node.notices.take();
+    assert!(notices.iter().any(|notice| notice.details.contains("out of service")), "{notices:?}");
+    node.engine.stop();
+    drop(node);
+    let node = open(folder.path(), small());
+    assert!(read(&node, without, "k9").await.is_some(), "with its key back, nothing is lost");
+    node.engine.stop();
 }
