@@ -166,7 +166,12 @@ impl Pieces<'_> {
 }
 
 fn broken(error: &PayloadError) -> Refusal {
-    Refusal::bad_input(format!("the body could not be read to its end: {error}"))
+    match error {
+        PayloadError::Incomplete(_) => {
+            Refusal::bad_input("the body ended before it was complete, or its chunks are malformed")
+        }
+        error => Refusal::bad_input(format!("the body could not be read to its end: {error}")),
+    }
 }
 
 #[cfg(test)]

@@ -60,6 +60,39 @@ async fn an_unannounced_body_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
+async fn a_body_whose_chunks_are_malformed_is_refused_as_such() {
+    let fixture = Fixture::start().await;
+    let head = head(&fixture, "PUT", &format!("{PLAIN}a"), "transfer-encoding: chunked\r\n");
+    let answer = raw(&fixture, &format!("{head}zz\r\n{{}}\r\n0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.contains("chunks are malformed"), "{answer}");
+}
+
+/// Of two ways to say how long a body is, an intermediary might believe the other.
+#[tokio::test]
+async fn a_body_of_two_lengths_is_refused() {
+    let fixture = Fixture::start().await;
+    for lengths in ["content-length: 2\r\ntransfer-encoding: chunked\r\n", "content-length: 2\r\ncontent-length: 3\r\n"]
+    {
+        let head = head(&fixture, "PUT", &format!("{PLAIN}a"), &format!("{lengths}connection: close\r\n"));
+        let answer = raw(&fixture, &format!("{head}2\r\n{{}}\r\n0\r\n\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+    }
+    assert_eq!(get(&fixture, "a").await.status, 404, "nothing was written");
+}
+
+#[tokio::test]
+async fn requests_in_a_row_are_answered_in_their_order() {
+    let fixture = Fixture::start().await;
+    let put = head(&fixture, "PUT", &format!("{PLAIN}a"), "content-type: application/json\r\ncontent-length: 7\r\n");
+    let get = |more: &str| head(&fixture, "GET", &format!("{PLAIN}a"), more);
+    let delete = head(&fixture, "DELETE", &format!("{PLAIN}a"), "");
+    let row = format!("{put}{{\"n\":1}}{}{delete}{}", get(""), get("connection: close\r\n"));
+    let answer = raw(&fixture, &row).await;
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
+    assert_eq!(statuses, ["201", "200", "204", "404"], "{answer}");
+}
+
+#[tokio::test]
 async fn a_slow_body_is_cut_off() {
     let fixture = Fixture::start().await;
     let token = fixture.root.clone();
