@@ -96,7 +96,7 @@ impl SecuredEtcd {
         let password_file = file(folder, &format!("{name}.password"), &format!("{password}\n"));
         let path = |name: &str| folder.join(name).display().to_string();
         let text = format!(
-            "[data]\ndir = '{}'\n[admin]\nlisten = '127.0.0.1:0'\n[inside]\nlisten = '127.0.0.1:0'\n\
+            "[data]\ndir = '{}'\n[admin]\nlisten = '127.0.0.1:0'\n[inside]\nlisten = '127.0.0.1:0'\n[metrics]\nlisten = '127.0.0.1:0'\n\
              [control]\nkey_file = '{}'\n[coordinator]\nkind = 'etcd'\nendpoints = ['{}']\nprefix = '{PREFIX}'\n\
              ca = '{}'\ncert = '{}'\nkey = '{}'\nuser = 'control'\npassword_file = '{}'\n",
             path(name),

@@ -172,7 +172,7 @@ async fn control_asks_a_node_over_mutual_tls_and_nobody_else_may() {
     server.stop().await.unwrap();
     let other = cluster.serve_reporting(9, node.engine.clone(), own);
     published(&store, other.addresses()[0]).await;
-    assert_eq!(control.of_table(NODE, address.table).await.unwrap_err().kind, RefusalKind::Unavailable);
+    assert_eq!(control.of_table(NODE, address.table).await.unwrap_err().kind, RefusalKind::Denied);
     other.stop().await.unwrap();
     node.engine.stop();
 }
