@@ -24,6 +24,10 @@
 //! anew. So a hit looks at one map and two numbers, and allocates nothing. The next author must keep that
 //! every change that could end a token moves the generation.
 //!
+//! A token can be newer than what is known here: its principal was made a moment ago, or its key is. Then whoever
+//! feeds the lists is asked for news ([`AccessLists::news_wanted`]), once a second at most, and the token is checked again
+//! when they are there. So nobody who has just been given a token is turned away, and garbage costs little.
+//!
 //! Rejected: looking at the revocation list on each hit (three set look-ups where a number will
 //! do); remembering refused tokens (an attacker would fill the memory).
 
@@ -36,12 +40,17 @@ use async_trait::async_trait;
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 
 use super::ports::{Authenticator, Caller, Capability};
 use crate::crypto::{Key256, cursor, token};
 use crate::domain::ids::{PrincipalId, SessionId, TenantId};
 use crate::domain::{Clock, Refusal, RefusalKind, TenantName, Timestamp};
 
+/// How long a token that may be too new waits for news.
+const NEWS_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+/// A token issued so long ago, in seconds, is not too new for what is known here.
+const NEW_SECONDS: u64 = 60;
 /// Checked tokens that are remembered, at most.
 const REMEMBERED_MAX: usize = 65_536;
 const SHARDS: usize = 16;
@@ -156,6 +165,9 @@ pub struct AccessLists {
     revoked_sessions: ArcSwap<HashSet<SessionId>>,
     principals: ArcSwap<HashSet<PrincipalId>>,
     generation: AtomicU64,
+    wanted: Notify,
+    told: Notify,
+    asked_at_seconds: AtomicU64,
 }
 
 impl AccessLists {
@@ -168,6 +180,29 @@ impl AccessLists {
     /// The principals that are there.
     pub fn principals(&self) -> Arc<HashSet<PrincipalId>> {
         self.principals.load_full()
+    }
+
+    /// Waits until a token came that may be newer than what is known here: whoever feeds the lists then asks anew.
+    pub async fn news_wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    /// Says that everything is here that was known a moment ago, whether it is new or not.
+    pub fn note_told(&self) {
+        self.told.notify_waiters();
+    }
+
+    /// Asks for news and waits for them, for [`NEWS_WAIT`] at most.
+    async fn news(&self, now_seconds: u64) {
+        let told = self.told.notified();
+        tokio::pin!(told);
+        // Before asking: what is told in between is not missed.
+        told.as_mut().enable();
+        if self.asked_at_seconds.swap(now_seconds, Ordering::AcqRel) != now_seconds {
+            self.wanted.notify_one();
+        }
+        // Where nobody tells anything, the lists stay as they are, and so does the answer.
+        let _ = tokio::time::timeout(NEWS_WAIT, told).await;
     }
 
     /// Takes the whole list of principals. A token of any other is refused.
@@ -205,26 +240,35 @@ impl TokenAuthenticator {
         self.keys.generation.load(Ordering::Acquire) + self.lists.generation.load(Ordering::Acquire)
     }
 
+    fn now_seconds(&self) -> u64 {
+        self.clock.now().0 / 1_000_000
+    }
+
     fn shard(&self, token: &str) -> &RwLock<HashMap<Box<str>, Remembered>> {
         use std::hash::BuildHasher;
         &self.shards[self.hasher.hash_one(token) as usize % SHARDS]
     }
 
-    fn check(&self, text: &str) -> Result<Arc<Caller>, Refusal> {
+    fn check(&self, text: &str) -> Result<Arc<Caller>, NotLetIn> {
         // Read before the lists: a change in between makes the entry old at once, never too young.
         let generation = self.generation();
         let keys = self.keys.load();
         let claims: Claims = token::open(text, |id| keys.iter().find(|key| key.id == id).map(|key| key.key.clone()))
-            .map_err(|error| refused(&format!("{error}; ask for a new token")))?;
+            .map_err(|error| {
+                let refusal = refused(&format!("{error}; ask for a new token"));
+                if error == token::TokenError::UnknownKey { NotLetIn::Yet(refusal) } else { NotLetIn::Ever(refusal) }
+            })?;
         let expires_at = Timestamp(claims.expires_at_seconds.saturating_mul(1_000_000));
         if expires_at <= self.clock.now() {
-            return Err(refused("this token has expired; ask for a new one"));
+            return Err(NotLetIn::Ever(refused("this token has expired; ask for a new one")));
         }
         if self.lists.revoked_sessions.load().contains(&claims.session) {
-            return Err(refused("the session of this token was revoked; log in again"));
+            return Err(NotLetIn::Ever(refused("the session of this token was revoked; log in again")));
         }
         if !self.lists.principals.load().contains(&claims.principal) {
-            return Err(refused("the principal of this token is not known here; it may have been removed"));
+            let refusal = refused("the principal of this token is not known here; it may have been removed");
+            let is_new = claims.issued_at_seconds.saturating_add(NEW_SECONDS) > self.now_seconds();
+            return Err(if is_new { NotLetIn::Yet(refusal) } else { NotLetIn::Ever(refusal) });
         }
         let caller = Arc::new(Caller {
             principal: claims.principal,
@@ -249,6 +293,22 @@ impl TokenAuthenticator {
     }
 }
 
+/// Why a token was not accepted.
+enum NotLetIn {
+    /// News would not change it.
+    Ever(Refusal),
+    /// It may be newer than what is known here.
+    Yet(Refusal),
+}
+
+impl NotLetIn {
+    fn refusal(self) -> Refusal {
+        match self {
+            NotLetIn::Ever(refusal) | NotLetIn::Yet(refusal) => refusal,
+        }
+    }
+}
+
 fn refused(message: &str) -> Refusal {
     Refusal::new(RefusalKind::Unauthenticated, message)
 }
@@ -265,7 +325,14 @@ impl Authenticator for TokenAuthenticator {
     async fn authenticate(&self, token: &str) -> Result<Arc<Caller>, Refusal> {
         match self.recall(token) {
             Some(caller) => Ok(caller),
-            None => self.check(token),
+            None => match self.check(token) {
+                Ok(caller) => Ok(caller),
+                Err(NotLetIn::Ever(refusal)) => Err(refusal),
+                Err(NotLetIn::Yet(_)) => {
+                    self.lists.news(self.now_seconds()).await;
+                    self.check(token).map_err(NotLetIn::refusal)
+                }
+            },
         }
     }
 }
@@ -314,9 +381,28 @@ mod tests {
         }
 
         fn ask(&self, token: &str) -> Result<Arc<Caller>, RefusalKind> {
-            futures_util::FutureExt::now_or_never(self.authenticator.authenticate(token))
-                .expect("authenticating never waits")
-                .map_err(|refusal| refusal.kind)
+            self.ask_with(token, || ()).0
+        }
+
+        /// Asks while someone answers the wish for news with `tell`; how often that was.
+        fn ask_with(&self, token: &str, tell: impl Fn()) -> (Result<Arc<Caller>, RefusalKind>, u32) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            let asked = std::cell::Cell::new(0);
+            let feeder = async {
+                loop {
+                    self.lists.news_wanted().await;
+                    asked.set(asked.get() + 1);
+                    tell();
+                    self.lists.note_told();
+                }
+            };
+            let answer = runtime.block_on(async {
+                tokio::select! {
+                    answer = self.authenticator.authenticate(token) => answer,
+                    () = feeder => unreachable!("the feeder never ends"),
+                }
+            });
+            (answer.map_err(|refusal| refusal.kind), asked.get())
         }
     }
 
@@ -369,6 +455,34 @@ mod tests {
         assert!(fixture.ask(&token).is_ok());
         fixture.keys.replace(vec![new]);
         assert_eq!(fixture.ask(&token), Err(RefusalKind::Unauthenticated));
+    }
+
+    #[test]
+    fn a_token_newer_than_the_lists_waits_for_the_news() {
+        let fixture = fixture();
+        let token = fixture.token();
+        let known = HashSet::from([fixture.claims.principal]);
+        fixture.lists.set_principals(HashSet::new());
+        assert_eq!(fixture.ask_with(&token, || ()), (Err(RefusalKind::Unauthenticated), 1));
+        fixture.clock.0.fetch_add(1_000_000, Ordering::Relaxed);
+        let (caller, asked) = fixture.ask_with(&token, || fixture.lists.set_principals(known.clone()));
+        assert!(caller.is_ok() && asked == 1);
+        assert_eq!(fixture.ask_with(&token, || ()).1, 0, "what is known asks for nothing");
+
+        let new = TokenKey::new("k2", Key256::new([6; 32]));
+        let under_new = issue(new.key(), "k2", &fixture.claims, [7; 12]).unwrap();
+        fixture.clock.0.fetch_add(1_000_000, Ordering::Relaxed);
+        let keys = || fixture.keys.replace(vec![new.clone()]);
+        assert!(fixture.ask_with(&under_new, keys).0.is_ok(), "a key rotated a moment ago");
+    }
+
+    #[test]
+    fn an_old_token_of_an_unknown_principal_waits_for_nothing() {
+        let fixture = fixture();
+        let token = fixture.token();
+        fixture.lists.set_principals(HashSet::new());
+        fixture.clock.0.store((fixture.claims.issued_at_seconds + NEW_SECONDS) * 1_000_000, Ordering::Relaxed);
+        assert_eq!(fixture.ask_with(&token, || ()), (Err(RefusalKind::Unauthenticated), 0));
     }
 
     #[test]

@@ -82,16 +82,16 @@ pub fn apply(snapshot: &AccessSnapshot, keys: &TokenKeys, lists: &AccessLists) {
 async fn follow(plane: Weak<ControlPlane>, sources: [Reflector; 3], keys: Arc<TokenKeys>, lists: Arc<AccessLists>) {
     let [mut sessions, mut principals, mut token_keys] = sources;
     loop {
-        let news = tokio::select! {
-            news = sessions.next() => news,
-            news = principals.next() => news,
-            news = token_keys.next() => news,
+        let is_due = tokio::select! {
+            news = sessions.next() => is_news(news),
+            news = principals.next() => is_news(news),
+            news = token_keys.next() => is_news(news),
+            () = lists.news_wanted() => Some(true),
         };
-        match news {
+        match is_due {
             None => return,
-            Some(Reflected::Changes(batch)) if batch.events.is_empty() => continue,
-            Some(Reflected::Lost(_)) => continue,
-            Some(_) => {}
+            Some(false) => continue,
+            Some(true) => {}
         }
         let Some(plane) = plane.upgrade() else { return };
         match plane.access_snapshot().await {
@@ -101,5 +101,15 @@ async fn follow(plane: Weak<ControlPlane>, sources: [Reflector; 3], keys: Arc<To
                 tracing::warn!(%problem, "principals and sessions could not be read again; the last known stay")
             }
         }
+        lists.note_told();
     }
+}
+
+/// Whether something may have changed; none where nothing is followed any more.
+fn is_news(told: Option<Reflected>) -> Option<bool> {
+    Some(match told? {
+        Reflected::Changes(batch) => !batch.events.is_empty(),
+        Reflected::Lost(_) => false,
+        Reflected::Snapshot(_) | Reflected::Resumed(_) => true,
+    })
 }

@@ -123,14 +123,18 @@ impl AccessMirror {
         }
     }
 
-    /// Asks every [`ACCESS_PAUSE`] until dropped.
+    /// Asks every [`ACCESS_PAUSE`], and when a token may be newer than what is known, until dropped.
     pub async fn follow(self: Arc<Self>, source: Arc<dyn AccessSource>) {
         let mut tick = tokio::time::interval(ACCESS_PAUSE);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            tick.tick().await;
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.lists.news_wanted() => {}
+            }
             // What is wrong is in the status, and was logged when it began.
             let _ = self.refresh(&*source).await;
+            self.lists.note_told();
         }
     }
 
