@@ -148,7 +148,7 @@ pub struct Member {
 }
 
 impl Member {
-    /// Reads the membership, or joins; then waits for key parts.
+    /// Reads the membership, or joins. Key parts are waited for by [`MemberParts::wait`].
     ///
     /// # Errors
     /// Where it can be told that waiting will not help; with what to do.
@@ -176,7 +176,6 @@ impl Member {
         let kept_at = ground.passphrase.clone();
         let kept_at = kept_at.map(|passphrase| KeptAt { path: folder.join("key-parts"), passphrase });
         let parts = MemberParts::new(control.clone(), membership.id, kept_at, ground.random.clone());
-        parts.wait(&ground.health).await?;
         let handle = coordinator.handle.clone();
         Ok(Self {
             membership,

@@ -28,6 +28,8 @@ use crate::services::control::{KeyPart, KeyParts};
 pub const WHAT: &str = "key parts";
 /// How long to wait before control is asked again for what a start needs.
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
+/// How long to wait before control is asked again after a start with kept parts.
+const TOLD_PAUSE: Duration = Duration::from_secs(3);
 /// How often parts are asked for while serving.
 const REFRESH_PAUSE: Duration = Duration::from_secs(60);
 
@@ -50,6 +52,8 @@ pub struct MemberParts {
     health: Mutex<Option<Arc<Health>>>,
     /// While the member starts, what cannot be had now is waited for.
     is_starting: AtomicBool,
+    /// The parts are those that were kept here; control has not told them since the start.
+    is_kept: AtomicBool,
 }
 
 /// Whether control gave no answer, so that what it said before still counts.
@@ -68,6 +72,7 @@ impl MemberParts {
             last: Mutex::default(),
             health: Mutex::default(),
             is_starting: AtomicBool::new(true),
+            is_kept: AtomicBool::new(false),
         }
     }
 
@@ -137,17 +142,29 @@ impl MemberParts {
             return Err(Refusal::internal("control knows no part of this member's key"));
         }
         *self.last.lock() = parts;
+        self.is_kept.store(false, Ordering::Relaxed);
         self.keep().await;
         Ok(())
     }
 
     /// Asks now and then until dropped, where nobody else does: a node makes rounds of its own.
     pub async fn follow(self: Arc<Self>) {
+        self.clone().until_told().await;
         loop {
             tokio::time::sleep(REFRESH_PAUSE).await;
             match self.all().await {
                 Ok(_) => {}
                 Err(refusal) => tracing::debug!(%refusal, "key parts were not told; the last known stay"),
+            }
+        }
+    }
+
+    /// After a start with kept parts: asks every few seconds until control has told them.
+    pub async fn until_told(self: Arc<Self>) {
+        while self.is_kept.load(Ordering::Relaxed) {
+            tokio::time::sleep(TOLD_PAUSE).await;
+            if let Err(refusal) = self.all().await {
+                tracing::debug!(%refusal, "going on with the key parts that were kept");
             }
         }
     }
@@ -196,6 +213,7 @@ impl MemberParts {
         let found = !parts.own.is_empty();
         if found {
             *self.last.lock() = parts;
+            self.is_kept.store(true, Ordering::Relaxed);
         }
         Ok(found)
     }

@@ -86,6 +86,7 @@ struct Running {
     inside: RunningServer,
     followed: Followed,
     _member: Member,
+    fresh: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -93,6 +94,7 @@ impl Running {
         if let Err(error) = self.inside.stop().await {
             tracing::error!(%error, "the inside listener did not stop cleanly");
         }
+        self.fresh.abort();
         self.node.stop().await;
         self.followed.stop().await;
     }
@@ -112,7 +114,9 @@ async fn start(
         request.zone = Some(zone.clone());
     };
     let member = Member::enter(ground, config, describe).await?;
+    // Before anything is waited for: a proxy that asks meanwhile is answered, and does not hang.
     let (gate, inside) = start_inside(ground, config, &member, socket.listener)?;
+    member.parts.wait(&ground.health).await?;
     let details = NodeDetails {
         status: NodeStatus::Okay,
         uri,
@@ -142,7 +146,8 @@ async fn start(
     client.open(ground, &member, &followed, Arc::new(own));
     ground.health.note(START, Condition::Good);
     tracing::info!(plane = %member.membership.plane, id = %node, uri = client.uri(), "the node serves");
-    Ok(Running { node: running, inside, followed, _member: member })
+    let fresh = tokio::spawn(member.parts.clone().until_told());
+    Ok(Running { node: running, inside, followed, _member: member, fresh })
 }
 
 /// What is served inside: to proxies, and to control.

@@ -60,6 +60,7 @@ impl Running {
 
 async fn start(ground: &Ground, config: &Config, client: &ClientListener) -> Result<Running, StartError> {
     let member = Member::enter(ground, config, |_| {}).await?;
+    member.parts.wait(&ground.health).await?;
     let followed = member.follow(ground, member.proxy_key(ground)?).await?;
     let (plane, authority_pem) = (member.membership.plane, &member.membership.authority_pem);
     let options = RemoteOptions::default();
