@@ -4,7 +4,8 @@
 #   scripts/bootstrap.sh [build] [test] [bench]
 #
 #   build   a C compiler (SQLite is compiled in), make, and protoc with its standard types (etcd's client)
-#   test    etcd, because the coordinator is tested against the real one, and curl, which the tutorial uses
+#   test    etcd and etcdctl, because the coordinator is tested against the real one and restored from its
+#           snapshot, and curl, which the tutorial uses
 #   bench   PostgreSQL and Redis, the peers of `make bench`
 #
 # It looks for what it needs before it asks the package manager, so that a second run takes no time and
@@ -39,6 +40,7 @@ for part in "$@"; do
         ;;
     test)
         need etcd-server has_command etcd
+        need etcd-client has_command etcdctl
         need curl has_command curl
         ;;
     bench)
