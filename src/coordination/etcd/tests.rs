@@ -177,15 +177,17 @@ async fn a_full_server_says_so_and_still_reads() {
     let coordinator = EtcdCoordinator::new(options);
     assert!(!coordinator.health().await.unwrap().no_space);
     coordinator.put("tenant/a", "1".into(), None).await.unwrap();
-    let mut full = None;
-    for _ in 0..20 {
-        let large = vec![Operation::put("tenant/large", vec![7; 1_000_000])];
-        full = coordinator.transact(vec![], large).await.err();
-        if full.is_some() {
-            break;
+    // etcd sees how large it has become when it commits, every tenth of a second: until then it takes more than it has.
+    let full = timeout(DEADLINE, async {
+        loop {
+            let large = vec![Operation::put("tenant/large", vec![7; 1_000_000])];
+            if let Err(error) = coordinator.transact(vec![], large).await {
+                return error;
+            }
         }
-    }
-    assert!(matches!(full, Some(Error::NoSpace(_))), "{full:?}");
+    });
+    let full = full.await.expect("it is full at last");
+    assert!(matches!(full, Error::NoSpace(_)), "{full:?}");
     assert!(coordinator.get("tenant/a").await.unwrap().is_some());
     let health = coordinator.health().await.unwrap();
     assert!(health.no_space && health.bytes > 7_000_000, "{health:?}");
