@@ -57,8 +57,10 @@ pub async fn stop_asked() {
     }
 }
 
-/// Settings of a node, from the configuration.
-pub fn node_settings(config: &Config) -> NodeSettings {
+/// Settings of each of so many nodes of this process, from the configuration.
+pub fn node_settings(config: &Config, nodes: u16) -> NodeSettings {
+    let nodes = usize::from(nodes.max(1));
+    let files_max = descriptors::replica_files_max(config.limits.open_files * nodes, config.limits.connections);
     let defaults = NodeSettings::default();
     let tables_bytes = (config.memory.tables_mib << 20) as usize;
     NodeSettings {
@@ -80,7 +82,8 @@ pub fn node_settings(config: &Config) -> NodeSettings {
             disk_refuse: config.limits.disk_refuse,
         },
         cache_bytes: config.memory.item_cache_mib << 20,
-        open_files_max: descriptors::replica_files_max(config.limits.open_files, config.limits.connections),
+        // The limit of open files is the process's, so its nodes share it.
+        open_files_max: (files_max / nodes).max(1),
         ..defaults
     }
 }
@@ -108,7 +111,7 @@ pub fn one_process_options(
         is_metrics_chosen: is_chosen("metrics.listen"),
         nodes,
         passphrase: Passphrase::from_settings(&config.keys)?.map(Arc::new),
-        node: node_settings(config),
+        node: node_settings(config, nodes),
         zone: config.node.zone.clone(),
         drain_seconds: config.limits.drain_seconds,
         location: Location::new(&config.node.location).map_err(|refusal| StartError(refusal.message))?,

@@ -129,7 +129,7 @@ async fn start(
     };
     let node = NodeId(member.membership.id);
     let identity = NodeIdentity { node, plane: member.membership.plane, data: ground.data.clone(), details };
-    let settings = lifecycle::node_settings(config);
+    let settings = lifecycle::node_settings(config, 1);
     let (clock, random) = (ground.clock.clone(), ground.random.clone());
     let (coordinator, parts) = (member.coordinator.clone(), member.parts.clone());
     let passphrase = ground.passphrase.clone();
