@@ -32,6 +32,9 @@ step() {
     summaries=$(sed -nE 's/^test result: .* ([0-9]+) passed; ([0-9]+) failed; ([0-9]+) ignored;.*/\1 \2 \3/p' "$log" |
         awk '{p += $1; f += $2; s += $3} END {print p + 0, f + 0, s + 0}')
     read -r step_passed step_failed step_skipped <<<"$summaries"
+    # A test that finds something missing here says so in a line of its own, and counts as passed to its harness.
+    said=$(grep -c '^SKIPPED: ' "$log")
+    step_passed=$((step_passed - said)) step_skipped=$((step_skipped + said))
     if [ "$status" -ne 0 ] && [ "$step_failed" -eq 0 ]; then
         step_failed=1
         echo "== $name FAILED (exit $status)"

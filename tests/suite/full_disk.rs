@@ -1,6 +1,7 @@
 //! A node on a disk that runs full: a file system in memory of a few megabytes, mounted by the test.
 //! Where the test may not mount (it is not root), it says so and does nothing.
 
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -29,7 +30,9 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(SmallDisk(folder)),
             _ => {
-                eprintln!("SKIPPED: a small file system cannot be mounted here, which takes root");
+                // Past the harness, which would keep what a test prints that passes.
+                let why = b"SKIPPED: a small file system cannot be mounted here, which takes root\n";
+                std::io::stderr().write_all(why).unwrap();
                 None
             }
         }
