@@ -72,6 +72,23 @@ pub struct AssignedRange {
     /// The table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_uuid: Option<TableId>,
+    /// The copies that control wants the range to have, the same list under each of their nodes. A node whose
+    /// own replica is not in it keeps its copy until the leader has taken it out of the group. Empty: only
+    /// this node's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<AssignedReplica>,
+    /// The node that is to lead where it can: a wish, obeyed when that copy is a voter and has caught up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<NodeId>,
+}
+
+/// One copy of a range as control wants it, in an [`AssignedRange`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct AssignedReplica {
+    /// The node that holds it.
+    pub node: NodeId,
+    /// The copy. A copy that was lost and is made again has another id.
+    pub replica: ReplicaId,
 }
 
 /// `node/{uuid}/id/{tenant}/{table}/details`: what a node says of a table it holds.
@@ -79,6 +96,10 @@ pub struct AssignedRange {
 pub struct TableAtNode {
     /// `okay`, or a word for what is the matter.
     pub status: String,
+    /// Copies that the node was given and had, and whose file is gone or of no use: they never vote again, and control
+    /// gives the range a new copy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<ReplicaId>,
     /// The table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub table_uuid: Option<TableId>,
@@ -121,6 +142,10 @@ pub struct RouteReplica {
     pub inside_uri: Option<String>,
     /// What it may do.
     pub state: ReplicaState,
+    /// The copy's own id, by which the group knows it; `None` where control made the route with one replica only, or an
+    /// older version did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
 }
 
 /// What a copy of a range may do.
@@ -221,18 +246,32 @@ mod tests {
         golden(all, text);
         golden(NodeStatus::Down, r#""down""#);
         golden(NodeAlive {}, "{}");
-        let least = AssignedRange { low_hash: 0, high_hash: 32767, range: None, replica: None, table_uuid: None };
+        let least = AssignedRange {
+            low_hash: 0,
+            high_hash: 32767,
+            range: None,
+            replica: None,
+            table_uuid: None,
+            replicas: Vec::new(),
+            leader: None,
+        };
         golden(least.clone(), r#"{"lowHash":0,"highHash":32767}"#);
         let all = AssignedRange {
             range: Some(RangeId::from_bytes([0x11; 16])),
             replica: Some(ReplicaId::from_bytes([0x22; 16])),
             table_uuid: Some(TableId::from_bytes([0x33; 16])),
+            replicas: vec![AssignedReplica {
+                node: NodeId::from_bytes([0x11; 16]),
+                replica: ReplicaId::from_bytes([0x22; 16]),
+            }],
+            leader: Some(NodeId::from_bytes([0x11; 16])),
             ..least
         };
+        let copies = format!(r#""replicas":[{{"node":"{UUID_1}","replica":"{UUID_2}"}}],"leader":"{UUID_1}""#);
         let ids = format!(r#""range":"{UUID_1}","replica":"{UUID_2}","table_uuid":"{UUID_3}""#);
-        golden(all, &format!(r#"{{"lowHash":0,"highHash":32767,{ids}}}"#));
-        golden(TableAtNode { status: "okay".into(), table_uuid: None }, r#"{"status":"okay"}"#);
-        let all = TableAtNode { status: "okay".into(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
+        golden(all, &format!(r#"{{"lowHash":0,"highHash":32767,{ids},{copies}}}"#));
+        golden(TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: None }, r#"{"status":"okay"}"#);
+        let all = TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
         golden(all, &format!(r#"{{"status":"okay","table_uuid":"{UUID_3}"}}"#));
     }
 
@@ -247,7 +286,7 @@ mod tests {
     #[test]
     fn the_json_of_routes_is_pinned() {
         let (node, uri) = (NodeId::from_bytes([0x11; 16]), "https://abc123:8080/".to_owned());
-        let learner = RouteReplica { node, uri: uri.clone(), inside_uri: None, state: ReplicaState::Learner };
+        let learner = RouteReplica { node, uri: uri.clone(), inside_uri: None, state: ReplicaState::Learner, replica: None };
         golden(learner, &format!(r#"{{"node":"{UUID_1}","uri":"https://abc123:8080/","state":"learner"}}"#));
         let route = Route {
             node,
@@ -257,7 +296,7 @@ mod tests {
             range: RangeId::from_bytes([0x22; 16]),
             epoch: 3,
             table_uuid: TableId::from_bytes([0x33; 16]),
-            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter }],
+            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter, replica: None }],
         };
         let text = concat!(
             r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,

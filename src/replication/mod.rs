@@ -5,12 +5,18 @@
 //!
 //! - [`operation`]: what a write asks for, and how it can end.
 //! - [`entry`]: the same as bytes, as it stands in the commit log.
+//! - [`command`]: what an entry of a range's log may be besides an operation, as bytes.
+//! - [`membership`]: which replicas vote in a range's group, and where they are.
+//! - [`machine_state`]: how far a replica's file has applied its group's log.
 //! - [`apply`]: item + operation → outcome + effect.
 //! - [`outcome`]: how a write ended, as bytes.
 //! - [`requests`]: the window in which a request id is answered as before.
 
 pub mod apply;
+pub mod command;
 pub mod entry;
+pub mod machine_state;
+pub mod membership;
 pub mod operation;
 pub mod outcome;
 pub mod requests;

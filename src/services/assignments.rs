@@ -369,7 +369,7 @@ impl Assignments {
     async fn say_ready(&mut self) -> bool {
         let unsaid = self.plan.unsaid(self.node, &self.present());
         let operation = |(key, table): &(String, TableId)| {
-            let value = TableAtNode { status: "okay".to_owned(), table_uuid: Some(*table) };
+            let value = TableAtNode { status: "okay".to_owned(), lost: Vec::new(), table_uuid: Some(*table) };
             Operation::put(key, to_json(&value))
         };
         for piece in unsaid.chunks(OPERATIONS_PER_BATCH) {

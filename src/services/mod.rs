@@ -6,6 +6,7 @@
 //! - [`range_reports`]: what a node says of the ranges that it holds.
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
+//! - [`group`]: the replicas of one range, which agree on its log.
 //! - [`access`]: bearer tokens in, callers out.
 //! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
 //! - [`sealed_copy`]: copies on disk, sealed under the component's key.
@@ -18,6 +19,7 @@ pub mod access;
 pub mod assignments;
 pub mod control;
 pub mod engine;
+pub mod group;
 pub mod items;
 pub mod key_rounds;
 pub mod notices;

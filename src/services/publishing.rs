@@ -232,7 +232,7 @@ mod tests {
             range: range.range,
             epoch,
             table_uuid: range.table_id,
-            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter }],
+            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter, replica: None }],
         }
     }
 

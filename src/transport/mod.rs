@@ -5,9 +5,11 @@
 //! |---|---|
 //! | `pki.rs` | the certificate authority; certificates that name a role and a UUID |
 //! | `tls.rs` | rustls for both sides; certificates exchanged while serving |
+//! | `links.rs` | one-way messages between nodes, in frames |
 //! | `client.rs` | JSON over HTTP, and refusals on the way back |
 
 pub mod client;
+pub mod links;
 pub mod pki;
 pub mod tls;
 

@@ -67,6 +67,8 @@ impl Fixture {
             range: Some(record.name.range),
             replica: Some(record.name.replica),
             table_uuid: Some(table.id),
+            replicas: Vec::new(),
+            leader: None,
         };
         let route = Route {
             node: NODE,
@@ -81,6 +83,7 @@ impl Fixture {
                 uri: String::new(),
                 inside_uri: None,
                 state: ReplicaState::Voter,
+                replica: None,
             }],
         };
         let (tenant, name) = (&table.tenant, &table.name);

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use crate::coordination::values::{
-    AssignedRange, NodeDetails, NodeStatus, ReplicaState, Route, RouteReplica, from_json, to_json,
+    AssignedRange, AssignedReplica, NodeDetails, NodeStatus, ReplicaState, Route, RouteReplica, from_json, to_json,
 };
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
 use crate::domain::hash::HashRange;
@@ -238,6 +238,11 @@ pub(super) fn group_of(
         Some(row) => (row.details.uri.clone(), row.details.inside_uri.clone()),
         None => Default::default(),
     };
+    let wanted: Vec<AssignedReplica> = planned
+        .replicas
+        .iter()
+        .filter_map(|(node, replica)| replica.map(|replica| AssignedReplica { node: *node, replica }))
+        .collect();
     let assigned = planned.replicas.iter().map(|(node, replica)| {
         let value = AssignedRange {
             low_hash: low,
@@ -245,15 +250,17 @@ pub(super) fn group_of(
             range: Some(planned.range),
             replica: *replica,
             table_uuid: Some(id),
+            replicas: wanted.clone(),
+            leader: None,
         };
         Operation::put(layout::node_range(*node, tenant, table, low), to_json(&value))
     });
     let mut operations: Vec<Operation> = assigned.collect();
     let route_key = layout::route(tenant, table, low);
     if let Some((leader, _)) = planned.replicas.first() {
-        let replica = |(node, _): &(NodeId, _)| {
+        let replica = |(node, replica): &(NodeId, Option<ReplicaId>)| {
             let (uri, inside_uri) = addresses(node);
-            RouteReplica { node: *node, uri, inside_uri, state: ReplicaState::Voter }
+            RouteReplica { node: *node, uri, inside_uri, state: ReplicaState::Voter, replica: *replica }
         };
         let (uri, inside_uri) = addresses(leader);
         let route = Route {

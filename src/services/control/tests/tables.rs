@@ -296,7 +296,7 @@ async fn a_new_table_is_waited_for_until_its_node_says_it_is_ready() {
             }
         }
     };
-    let ready = TableAtNode { status: "okay".to_owned(), table_uuid: Some(definition.id) };
+    let ready = TableAtNode { status: "okay".to_owned(), lost: Vec::new(), table_uuid: Some(definition.id) };
     let key = layout::node_table_details(node, &acme, &users);
     cluster.coordinator.put(&key, to_json(&ready), None).await.unwrap();
     assert_eq!(making.await.unwrap(), (definition, Creation::Created));

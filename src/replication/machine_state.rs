@@ -1,0 +1,95 @@
+//! How far a replica has applied its group's log, and the membership that held there. It is written into the
+//! replica's file in the same transaction as the items, so that it tells the truth about them.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 1 | format version, 1 |
+//! | 8 + 8 | term and index of the last applied entry |
+//! | 8 + 8 | term and index of the entry that brought the membership |
+//! | rest | the membership ([`super::membership`]) |
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use super::membership::Membership;
+
+/// The version of the format written here.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// A place in a group's log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct LogPlace {
+    /// The term of the leader that made the entry.
+    pub term: u64,
+    /// Its index.
+    pub index: u64,
+}
+
+/// See the module's essay.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct MachineState {
+    /// The last applied entry.
+    pub applied: LogPlace,
+    /// The entry that brought the membership.
+    pub membership_at: LogPlace,
+    /// The membership.
+    pub membership: Membership,
+}
+
+impl MachineState {
+    /// The state that a range's first replicas start from: nothing applied, the membership as control named it. All of
+    /// them start from the same, as if from a snapshot.
+    pub fn founding(membership: Membership) -> Self {
+        Self { membership, ..Self::default() }
+    }
+
+    /// The state as bytes.
+    pub fn encode(&self) -> Bytes {
+        let mut buffer = BytesMut::new();
+        buffer.put_u8(FORMAT_VERSION);
+        for place in [self.applied, self.membership_at] {
+            buffer.put_u64(place.term);
+            buffer.put_u64(place.index);
+        }
+        buffer.put_slice(&self.membership.encode());
+        buffer.freeze()
+    }
+
+    /// The state in these bytes; none where they are none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (head, membership) = bytes.split_first_chunk::<33>()?;
+        let number = |at: usize| head[at..at + 8].try_into().ok().map(u64::from_be_bytes);
+        let place = |at| Some(LogPlace { term: number(at)?, index: number(at + 8)? });
+        if head[0] != FORMAT_VERSION {
+            return None;
+        }
+        Some(Self { applied: place(1)?, membership_at: place(17)?, membership: Membership::decode(membership)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{NodeId, ReplicaId};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(places in any::<[u64; 4]>(), replica in any::<[u8; 16]>(), node in any::<[u8; 16]>()) {
+            let [term, index, membership_term, membership_index] = places;
+            let member = (ReplicaId::from_bytes(replica), NodeId::from_bytes(node));
+            let state = MachineState {
+                applied: LogPlace { term, index },
+                membership_at: LogPlace { term: membership_term, index: membership_index },
+                membership: Membership::founding([member]),
+            };
+            prop_assert_eq!(MachineState::decode(&state.encode()), Some(state));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            if let Some(state) = MachineState::decode(&bytes) {
+                prop_assert_eq!(MachineState::decode(&state.encode()), Some(state));
+            }
+        }
+    }
+}
