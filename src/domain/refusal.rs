@@ -2,6 +2,8 @@
 //! about it, in words fit for the person who asked; `api/error.rs` alone knows which HTTP status
 //! and problem type each kind becomes. A bug panics; a refusal returns.
 
+use super::ids::NodeId;
+
 /// The families of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -50,6 +52,10 @@ pub struct Refusal {
     /// Where to go instead (`WrongNode`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+    /// The node to ask instead (`WrongNode`), for components, which know where each node is reached; a hint, which may be
+    /// old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<NodeId>,
     /// When to try again (`Throttled`, `Unavailable`), in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
@@ -58,7 +64,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of this kind with this message.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), location: None, retry_after_seconds: None }
+        Self { kind, message: message.into(), location: None, leader: None, retry_after_seconds: None }
     }
 
     /// The request makes no sense as it stands.
@@ -74,6 +80,11 @@ impl Refusal {
     /// There already, and different.
     pub fn conflict(message: impl Into<String>) -> Self {
         Self::new(RefusalKind::Conflict, message)
+    }
+
+    /// Not at this node; `leader` is the one to ask, where it is known.
+    pub fn wrong_node(message: impl Into<String>, leader: Option<NodeId>) -> Self {
+        Self { leader, ..Self::new(RefusalKind::WrongNode, message) }
     }
 
     /// Not now; try again after so many seconds.

@@ -182,6 +182,7 @@ async fn refusals_arrive_whole() {
     for kind in wire::KINDS {
         let refusal = Refusal {
             location: Some("https://node-2:8080/ä".to_owned()),
+            leader: Some(NODE),
             retry_after_seconds: Some(17),
             ..Refusal::new(*kind, "for \"reasons\"\nof its own: ü")
         };

@@ -28,7 +28,7 @@
 //!
 //! | what | rest |
 //! |---|---|
-//! | 0 refused | 1: kind, see [`KINDS`]; 1: flags (1 retry-after, 2 location); 4: seconds, where there are; 4 + n: location, where there is one; the message |
+//! | 0 refused | 1: kind, see [`KINDS`]; 1: flags (1 retry-after, 2 location, 4 leader); 4: seconds, where there are; 4 + n: location, where there is one; 16: the node that leads, where it is known; the message |
 //! | 1 item | 8: version; the document |
 //! | 2 no item | |
 //! | 3 write applied | the [outcome](crate::replication::outcome) |
@@ -52,7 +52,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::RangeAddress;
 use crate::domain::document::Document;
-use crate::domain::ids::{RangeId, ReceiptId, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReceiptId, TableId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::{BODY_BYTES_MAX, PAGE_ITEMS_MAX};
 use crate::domain::version::ItemVersion;
@@ -77,6 +77,7 @@ const FLAG_DESCENDING: u8 = 2;
 const FLAG_END: u8 = 4;
 const FLAG_RETRY_AFTER: u8 = 1;
 const FLAG_LOCATION: u8 = 2;
+const FLAG_LEADER: u8 = 4;
 const FLAG_LAST: u8 = 1;
 
 /// The kinds of refusals in the order of their numbers, from 1. Numbers are never given a second meaning; new
@@ -235,7 +236,7 @@ impl Answer {
 pub fn encode_refusal(refusal: &Refusal) -> Bytes {
     let number = KINDS.iter().position(|kind| *kind == refusal.kind).unwrap_or(KINDS.len() - 1);
     let location = refusal.location.as_deref().unwrap_or_default();
-    let mut buffer = begin(0, 10 + location.len() + refusal.message.len());
+    let mut buffer = begin(0, 26 + location.len() + refusal.message.len());
     buffer.put_u8(number as u8 + 1);
     let mut flags = 0;
     if refusal.retry_after_seconds.is_some() {
@@ -244,12 +245,18 @@ pub fn encode_refusal(refusal: &Refusal) -> Bytes {
     if refusal.location.is_some() {
         flags |= FLAG_LOCATION;
     }
+    if refusal.leader.is_some() {
+        flags |= FLAG_LEADER;
+    }
     buffer.put_u8(flags);
     if let Some(seconds) = refusal.retry_after_seconds {
         buffer.put_u32(seconds);
     }
     if refusal.location.is_some() {
         put_counted(&mut buffer, location.as_bytes());
+    }
+    if let Some(leader) = refusal.leader {
+        buffer.put_slice(leader.as_bytes());
     }
     buffer.put_slice(refusal.message.as_bytes());
     buffer.freeze()
@@ -436,11 +443,12 @@ impl Reader {
         let number = usize::from(self.u8()?);
         let kind =
             number.checked_sub(1).and_then(|place| KINDS.get(place)).ok_or(WireError::Field("kind of refusal"))?;
-        let flags = self.flags(FLAG_RETRY_AFTER | FLAG_LOCATION)?;
+        let flags = self.flags(FLAG_RETRY_AFTER | FLAG_LOCATION | FLAG_LEADER)?;
         let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|_| WireError::Field("text"));
         let retry_after_seconds = if flags & FLAG_RETRY_AFTER == 0 { None } else { Some(self.u32()?) };
         let location = if flags & FLAG_LOCATION == 0 { None } else { Some(text(self.counted()?)?) };
-        Ok(Refusal { kind: *kind, message: text(self.rest())?, location, retry_after_seconds })
+        let leader = if flags & FLAG_LEADER == 0 { None } else { Some(NodeId::from_bytes(self.array()?)) };
+        Ok(Refusal { kind: *kind, message: text(self.rest())?, location, leader, retry_after_seconds })
     }
 }
 

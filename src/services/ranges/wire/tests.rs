@@ -65,11 +65,13 @@ fn answer() -> impl Strategy<Value = Answer> {
 
 fn refusal() -> impl Strategy<Value = Refusal> {
     let location = proptest::option::of(any::<String>());
-    (0..KINDS.len(), any::<String>(), location, proptest::option::of(any::<u32>())).prop_map(
-        |(kind, message, location, retry_after_seconds)| Refusal {
+    let leader = proptest::option::of(any::<[u8; 16]>().prop_map(NodeId::from_bytes));
+    (0..KINDS.len(), any::<String>(), location, leader, proptest::option::of(any::<u32>())).prop_map(
+        |(kind, message, location, leader, retry_after_seconds)| Refusal {
             kind: KINDS[kind],
             message,
             location,
+            leader,
             retry_after_seconds,
         },
     )
@@ -156,6 +158,8 @@ fn the_bytes_are_pinned() {
     assert_eq!(hex(&Answer::Page(page).encode()), expected);
     let refusal = Refusal { location: Some("u".into()), ..Refusal::unavailable("m", 2) };
     assert_eq!(hex(&encode_refusal(&refusal)), "01000d030000000200000001756d");
+    let refusal = Refusal::wrong_node("m", Some(NodeId::from_bytes([0x44; 16])));
+    assert_eq!(hex(&encode_refusal(&refusal)), format!("01000904{}6d", "44".repeat(16)));
 }
 
 #[test]
