@@ -401,6 +401,7 @@ impl Assignments {
             durable_index: 0,
             quantity: 0,
             state: ReplicaState::Serving,
+            group_file: None,
         };
         let engine = Arc::clone(&self.engine);
         blocking(move || engine.create_replica(&record)).await

@@ -20,6 +20,7 @@ use crate::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReceiptId, Repli
 use crate::domain::key::{KeyValue, PackedKey};
 use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
 use crate::domain::version::ItemVersion;
+use crate::replication::machine_state::{LogPlace, MachineState};
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 
@@ -99,7 +100,10 @@ fn what_is_written_is_read(fixture: &Fixture) {
     assert_eq!(store.get(&key("a")).unwrap(), Some((document(r#"{"x":2,"z":null}"#), ItemVersion(5))));
     assert_eq!(store.version(&key("a")).unwrap(), Some(ItemVersion(5)));
     assert!(store.get(&key("b")).unwrap().is_none() && store.version(&key("b")).unwrap().is_none());
-    assert_eq!(store.state().unwrap(), StoreState { applied_index: 5, item_count: 5 });
+    assert_eq!(
+        store.state().unwrap(),
+        StoreState { applied_index: 5, item_count: 5, time: Timestamp(5_000_000), machine: None }
+    );
     assert_eq!(store.make_durable().unwrap(), 5);
     store.checkpoint().unwrap();
     store.release();
@@ -154,7 +158,7 @@ fn requests_and_receipts_are_kept_for_their_time(fixture: &Fixture) {
     let known = |seconds| Remembered { digest: [4; 32], outcome: Outcome::Deleted, index: 1, at: at(seconds) };
     let write = |index, seconds: u64, id: RequestId, kept: ReceiptId| {
         let requests = vec![(principal, id, known(seconds))];
-        let receipts = vec![(kept, Outcome::NotFound)];
+        let receipts = vec![(kept, Outcome::NotFound, at(seconds))];
         store.write(&Batch { requests, receipts, now: at(seconds), ..batch(index, &[]) }).unwrap();
     };
     write(1, 1000, request, receipt);
@@ -170,6 +174,44 @@ fn requests_and_receipts_are_kept_for_their_time(fixture: &Fixture) {
     write(4, 1001 + RECEIPT_SECONDS, other.0, other.1);
     assert!(store.receipt(receipt).unwrap().is_none());
     assert!(store.receipt(other.1).unwrap().is_some());
+}
+
+/// A snapshot shows one moment, whatever is written and brought back into the file meanwhile.
+fn a_snapshot_stays_as_it_was(fixture: &Fixture) {
+    let store = fixture.keeper.create(name(1)).unwrap();
+    let machine = MachineState { applied: LogPlace { term: 2, index: 3 }, ..MachineState::default() };
+    let (principal, at) = (PrincipalId::from_bytes([1; 16]), Timestamp(3_000_000));
+    let known = Remembered { digest: [4; 32], outcome: Outcome::Deleted, index: 1, at };
+    let request = |number: u8| (principal, RequestId::from_bytes([number; 16]), known.clone());
+    let receipt = |number: u8| (ReceiptId::from_bytes([number; 16]), Outcome::NotFound, at);
+    store
+        .write(&Batch {
+            requests: vec![request(2), request(1)],
+            receipts: vec![receipt(7), receipt(6)],
+            machine: Some(machine.clone()),
+            ..batch(3, &[("a", Some("{}")), ("b", Some(r#"{"x":[1]}"#))])
+        })
+        .unwrap();
+    let before = StoreState { applied_index: 3, item_count: 3, time: at, machine: Some(machine) };
+    assert_eq!(store.state().unwrap(), before);
+    let mut snapshot = store.snapshot().unwrap();
+    store.write(&Batch { requests: vec![request(3)], ..batch(4, &[("a", None), ("c", Some("{}"))]) }).unwrap();
+    assert_eq!(store.state().unwrap().machine, before.machine, "kept where a batch says nothing of it");
+    store.make_durable().unwrap();
+    store.checkpoint().unwrap();
+    store.release();
+    assert_eq!(*snapshot.state(), before);
+    let chunk = snapshot.items(&everything(), 10, 1 << 20).unwrap();
+    let mut keys = [key("a"), key("b")];
+    keys.sort();
+    assert_eq!((ids(&chunk), chunk.complete, chunk.applied_index), (keys.to_vec(), true, 3));
+    let rest = KeyInterval { start: keys[0].successor(), end: None };
+    assert_eq!(ids(&snapshot.items(&rest, 10, 1 << 20).unwrap()), [keys[1].clone()]);
+    assert_eq!(snapshot.requests(None, 10).unwrap(), [request(1), request(2)]);
+    assert_eq!(snapshot.requests(Some((principal, request(1).1)), 10).unwrap(), [request(2)]);
+    assert_eq!(snapshot.receipts(None, 1).unwrap(), [receipt(6)]);
+    assert_eq!(snapshot.receipts(Some(receipt(6).0), 10).unwrap(), [receipt(7)]);
+    assert!(store.snapshot().unwrap().requests(Some((principal, request(2).1)), 10).unwrap() == [request(3)]);
 }
 
 fn names_are_taken_and_freed(fixture: &Fixture) {
@@ -205,6 +247,7 @@ contract! {
     a_changed_leaf_is_one_row_and_the_items_own
     scans_keep_order_and_bounds
     requests_and_receipts_are_kept_for_their_time
+    a_snapshot_stays_as_it_was
     names_are_taken_and_freed
 }
 

@@ -5,12 +5,14 @@
 //! is asked for, so the calls about keys have nothing to do.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound::{Excluded, Unbounded};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper, StoreState,
+    Batch, BatchChanges, Chunk, KeptReceipt, KeyInterval, RangeStore, RememberedRequest, ReplicaName, RewrapStep,
+    StoreError, StoreKeeper, StoreSnapshot, StoreState,
 };
 use crate::domain::Timestamp;
 use crate::domain::cell::{CellChange, diff_cells};
@@ -26,9 +28,54 @@ use crate::replication::requests::Remembered;
 #[derive(Debug, Clone, Default)]
 struct Content {
     items: BTreeMap<PackedKey, (Document, ItemVersion)>,
-    requests: HashMap<(PrincipalId, RequestId), Remembered>,
-    receipts: HashMap<ReceiptId, (Outcome, Timestamp)>,
+    requests: BTreeMap<(PrincipalId, RequestId), Remembered>,
+    receipts: BTreeMap<ReceiptId, (Outcome, Timestamp)>,
     state: StoreState,
+}
+
+impl Content {
+    fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Chunk {
+        let mut chunk = Chunk { applied_index: self.state.applied_index, ..Chunk::default() };
+        let is_in = |key: &PackedKey| *key >= interval.start && interval.end.as_ref().is_none_or(|end| key < end);
+        let mut found: Vec<_> = self.items.iter().filter(|(key, _)| is_in(key)).collect();
+        if descending {
+            found.reverse();
+        }
+        let mut bytes = 0;
+        for (key, (document, version)) in &found {
+            if chunk.items.len() == items_max || bytes >= bytes_max {
+                break;
+            }
+            bytes += key.len() + document.as_bytes().len();
+            chunk.items.push(((*key).clone(), document.clone(), *version));
+        }
+        chunk.complete = chunk.items.len() == found.len() && found.len() < items_max;
+        chunk
+    }
+}
+
+impl StoreSnapshot for Content {
+    fn state(&self) -> &StoreState {
+        &self.state
+    }
+
+    fn items(&mut self, interval: &KeyInterval, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError> {
+        Ok(self.scan(interval, false, items_max, bytes_max))
+    }
+
+    fn requests(
+        &mut self,
+        after: Option<(PrincipalId, RequestId)>,
+        max: usize,
+    ) -> Result<Vec<RememberedRequest>, StoreError> {
+        let rest = self.requests.range((after.map_or(Unbounded, Excluded), Unbounded)).take(max);
+        Ok(rest.map(|((principal, id), known)| (*principal, *id, known.clone())).collect())
+    }
+
+    fn receipts(&mut self, after: Option<ReceiptId>, max: usize) -> Result<Vec<KeptReceipt>, StoreError> {
+        let rest = self.receipts.range((after.map_or(Unbounded, Excluded), Unbounded)).take(max);
+        Ok(rest.map(|(id, (outcome, at))| (*id, outcome.clone(), *at)).collect())
+    }
 }
 
 /// One range's store in memory.
@@ -95,7 +142,7 @@ impl StoreKeeper for MemoryKeeper {
 
 impl RangeStore for MemoryStore {
     fn state(&self) -> Result<StoreState, StoreError> {
-        Ok(self.now.lock().state)
+        Ok(self.now.lock().state.clone())
     }
 
     fn get(&self, key: &PackedKey) -> Result<Option<(Document, ItemVersion)>, StoreError> {
@@ -113,23 +160,7 @@ impl RangeStore for MemoryStore {
         items_max: usize,
         bytes_max: usize,
     ) -> Result<Chunk, StoreError> {
-        let now = self.now.lock();
-        let mut chunk = Chunk { applied_index: now.state.applied_index, ..Chunk::default() };
-        let is_in = |key: &PackedKey| *key >= interval.start && interval.end.as_ref().is_none_or(|end| key < end);
-        let mut found: Vec<_> = now.items.iter().filter(|(key, _)| is_in(key)).collect();
-        if descending {
-            found.reverse();
-        }
-        let mut bytes = 0;
-        for (key, (document, version)) in &found {
-            if chunk.items.len() == items_max || bytes >= bytes_max {
-                break;
-            }
-            bytes += key.len() + document.as_bytes().len();
-            chunk.items.push(((*key).clone(), document.clone(), *version));
-        }
-        chunk.complete = chunk.items.len() == found.len() && found.len() < items_max;
-        Ok(chunk)
+        Ok(self.now.lock().scan(interval, descending, items_max, bytes_max))
     }
 
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
@@ -138,6 +169,10 @@ impl RangeStore for MemoryStore {
 
     fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError> {
         Ok(self.now.lock().receipts.get(&id).map(|(outcome, _)| outcome.clone()))
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, StoreError> {
+        Ok(Box::new(self.now.lock().clone()))
     }
 
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
@@ -156,10 +191,15 @@ impl RangeStore for MemoryStore {
             now.requests.retain(|_, known| known.at >= oldest(REQUEST_WINDOW_SECONDS));
         }
         if !batch.receipts.is_empty() {
-            now.receipts.extend(batch.receipts.iter().map(|(id, outcome)| (*id, (outcome.clone(), batch.now))));
+            now.receipts.extend(batch.receipts.iter().map(|(id, outcome, at)| (*id, (outcome.clone(), *at))));
             now.receipts.retain(|_, (_, at)| *at >= oldest(RECEIPT_SECONDS));
         }
-        now.state = StoreState { applied_index: batch.applied_index, item_count: batch.item_count };
+        now.state = StoreState {
+            applied_index: batch.applied_index,
+            item_count: batch.item_count,
+            time: now.state.time.max(batch.now),
+            machine: batch.machine.clone().or(now.state.machine.take()),
+        };
         Ok(changes)
     }
 
@@ -244,6 +284,9 @@ impl RangeStore for Missing {
         self.error()
     }
     fn receipt(&self, _id: ReceiptId) -> Result<Option<Outcome>, StoreError> {
+        self.error()
+    }
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, StoreError> {
         self.error()
     }
     fn write(&self, _batch: &Batch) -> Result<BatchChanges, StoreError> {

@@ -54,6 +54,16 @@ pub struct ReplicaRecord {
     pub quantity: u64,
     /// Whether it serves.
     pub state: ReplicaState,
+    /// None: the range has this replica alone and no group. Else it is a member of its range's group, and this is the
+    /// number of the file it is in: each snapshot that is taken in comes in a new one.
+    pub group_file: Option<u64>,
+}
+
+impl ReplicaRecord {
+    /// The name that the replica's file goes by.
+    pub fn file(&self) -> ReplicaName {
+        self.name.file(self.group_file.unwrap_or(0))
+    }
 }
 
 /// The node's part of a tenant's key.

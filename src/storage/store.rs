@@ -13,6 +13,7 @@ use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
 use crate::domain::key::PackedKey;
 use crate::domain::version::ItemVersion;
+use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 
@@ -50,6 +51,15 @@ pub struct ReplicaName {
     pub replica: ReplicaId,
 }
 
+impl ReplicaName {
+    /// The name that the replica's file number so and so goes by. The first is called after the replica; a later one
+    /// by an id of its own, made from the two, that is never used again either.
+    pub fn file(self, number: u64) -> ReplicaName {
+        let number = ReplicaId::from_bytes((self.replica.0.as_u128() ^ u128::from(number)).to_be_bytes());
+        ReplicaName { replica: number, ..self }
+    }
+}
+
 /// An item to be written.
 #[derive(Debug, Clone)]
 pub struct ItemWrite {
@@ -69,14 +79,17 @@ pub struct Batch {
     pub items: Vec<ItemWrite>,
     /// Request ids to remember.
     pub requests: Vec<(PrincipalId, RequestId, Remembered)>,
-    /// Receipts to keep.
-    pub receipts: Vec<(ReceiptId, Outcome)>,
+    /// Receipts to keep, with the leader's time in their entries.
+    pub receipts: Vec<(ReceiptId, Outcome, Timestamp)>,
     /// The index of the last entry that is in this batch or before it.
     pub applied_index: u64,
     /// How many items the range has after it.
     pub item_count: u64,
     /// The leader's time in the last entry: what is older than its window is forgotten.
     pub now: Timestamp,
+    /// Where the replica stands in its group's log after it; none where it is no member of a group, and what was
+    /// written before stays.
+    pub machine: Option<MachineState>,
 }
 
 /// What a flush changed, in rows.
@@ -89,12 +102,39 @@ pub struct BatchChanges {
 }
 
 /// What a store knows of itself.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StoreState {
     /// The last entry applied.
     pub applied_index: u64,
     /// Items in the range.
     pub item_count: u64,
+    /// The leader's time in the last entry.
+    pub time: Timestamp,
+    /// Where the replica stands in its group's log; none where nothing of a group was ever written.
+    pub machine: Option<MachineState>,
+}
+
+/// A remembered request with what it is remembered under.
+pub type RememberedRequest = (PrincipalId, RequestId, Remembered);
+/// A kept receipt: its id, how the write ended, and the leader's time in its entry.
+pub type KeptReceipt = (ReceiptId, Outcome, Timestamp);
+
+/// A store as it was at one moment, however long it is read and whatever is written meanwhile. All calls block. It costs
+/// the store room in its write-ahead log, and ends with an error where the store is removed or its content is
+/// no longer believed.
+pub trait StoreSnapshot: Send {
+    /// What the store knew of itself at that moment.
+    fn state(&self) -> &StoreState;
+    /// Items of an interval in order: at most `items_max`, and about `bytes_max` bytes of them, but at least one.
+    fn items(&mut self, interval: &KeyInterval, items_max: usize, bytes_max: usize) -> Result<Chunk, StoreError>;
+    /// Remembered requests in the order of principal and id, from behind `after` on, at most `max`.
+    fn requests(
+        &mut self,
+        after: Option<(PrincipalId, RequestId)>,
+        max: usize,
+    ) -> Result<Vec<RememberedRequest>, StoreError>;
+    /// Kept receipts in the order of their ids, from behind `after` on, at most `max`.
+    fn receipts(&mut self, after: Option<ReceiptId>, max: usize) -> Result<Vec<KeptReceipt>, StoreError>;
 }
 
 /// A piece of a scan.
@@ -137,6 +177,8 @@ pub trait RangeStore: Send + Sync + 'static {
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError>;
     /// A kept receipt.
     fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError>;
+    /// The store as it is now, to be read at leisure.
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, StoreError>;
     /// Writes a batch in one transaction.
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError>;
     /// Forces what has been written to the disk and returns the applied index that is then safe.

@@ -171,6 +171,7 @@ pub fn record(number: u8) -> ReplicaRecord {
         durable_index: 0,
         quantity: 0,
         state: ReplicaState::Serving,
+        group_file: None,
     }
 }
 

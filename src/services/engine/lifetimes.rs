@@ -168,5 +168,6 @@ fn record_of(replica: &Replica) -> ReplicaRecord {
         durable_index: replica.durable_index(),
         quantity: replica.item_count().unwrap_or_default(),
         state: ReplicaState::Serving,
+        group_file: None,
     }
 }

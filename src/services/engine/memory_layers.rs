@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
+use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 
@@ -30,6 +31,8 @@ pub struct MemoryLayers {
     pub flushes: u64,
     /// Items in the range, where it is known.
     pub item_count: Option<u64>,
+    /// Where the group's state stands, where the range has a group: it goes to the file with the entries it tells of.
+    pub machine: Option<MachineState>,
     /// On their way to the file, oldest first.
     frozen: VecDeque<Arc<MemoryTable>>,
 }
@@ -93,6 +96,7 @@ impl MemoryLayers {
     /// Freezes what there is; how many layers are now on their way to the file.
     pub fn freeze(&mut self) -> usize {
         if !self.active.is_empty() {
+            self.active.close(self.machine.clone());
             self.frozen.push_back(Arc::new(std::mem::take(&mut self.active)));
         }
         self.frozen.len()
@@ -101,6 +105,11 @@ impl MemoryLayers {
     /// The layer that goes to the file next.
     pub fn oldest(&self) -> Option<Arc<MemoryTable>> {
         self.frozen.front().cloned()
+    }
+
+    /// Drops everything: another file stands for the range, and `machine` for its group's state.
+    pub fn replace(&mut self, machine: Option<MachineState>) {
+        *self = MemoryLayers { machine, flushes: self.flushes + 1, ..MemoryLayers::default() };
     }
 
     /// Drops the oldest layer: it is in the file.

@@ -11,6 +11,7 @@ use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
 use crate::domain::version::ItemVersion;
+use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::store::{Batch, ItemWrite};
@@ -32,15 +33,26 @@ pub struct MemoryItem {
 pub struct MemoryTable {
     items: BTreeMap<PackedKey, MemoryItem>,
     requests: HashMap<(PrincipalId, RequestId), Remembered>,
-    receipts: HashMap<ReceiptId, Outcome>,
+    receipts: HashMap<ReceiptId, (Outcome, Timestamp)>,
     bytes: usize,
     first_index: Option<u64>,
     last_index: u64,
     last_time: Timestamp,
     item_count: u64,
+    machine: Option<MachineState>,
 }
 
 impl MemoryTable {
+    /// Says where the group's state stands after the last entry in here; the table takes in no more.
+    pub fn close(&mut self, machine: Option<MachineState>) {
+        self.machine = machine;
+    }
+
+    /// Where the group's state stands after the last entry in here, of a table that was closed.
+    pub fn machine(&self) -> Option<&MachineState> {
+        self.machine.as_ref()
+    }
+
     /// The newest state of `key`, where it was written since the last flush.
     pub fn get(&self, key: &PackedKey) -> Option<&MemoryItem> {
         self.items.get(key)
@@ -53,7 +65,7 @@ impl MemoryTable {
 
     /// A kept receipt.
     pub fn receipt(&self, id: ReceiptId) -> Option<&Outcome> {
-        self.receipts.get(&id)
+        self.receipts.get(&id).map(|(outcome, _)| outcome)
     }
 
     /// The states of an interval in order.
@@ -89,10 +101,10 @@ impl MemoryTable {
         self.requests.insert((principal, id), remembered);
     }
 
-    /// Keeps a receipt.
-    pub fn keep_receipt(&mut self, id: ReceiptId, outcome: Outcome) {
+    /// Keeps a receipt of an entry with this leader's time.
+    pub fn keep_receipt(&mut self, id: ReceiptId, outcome: Outcome, at: Timestamp) {
         self.bytes += ENTRY_BYTES;
-        self.receipts.insert(id, outcome);
+        self.receipts.insert(id, (outcome, at));
     }
 
     /// Notes that the entry at `index` is in here, whether it changed anything or not.
@@ -135,10 +147,11 @@ impl MemoryTable {
                 .iter()
                 .map(|((principal, id), remembered)| (*principal, *id, remembered.clone()))
                 .collect(),
-            receipts: self.receipts.iter().map(|(id, outcome)| (*id, outcome.clone())).collect(),
+            receipts: self.receipts.iter().map(|(id, (outcome, at))| (*id, outcome.clone(), *at)).collect(),
             applied_index: self.last_index,
             item_count: self.item_count,
             now: self.last_time,
+            machine: self.machine.clone(),
         }
     }
 }

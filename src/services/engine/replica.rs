@@ -208,7 +208,7 @@ impl Replica {
         }
         if let Some(receipt) = operation.receipt {
             memory.pending_receipts.remove(&receipt);
-            memory.active.keep_receipt(receipt, outcome.clone());
+            memory.active.keep_receipt(receipt, outcome.clone(), time);
         }
         memory.item_count = Some(count);
         memory.active.note_applied(index, time, count);

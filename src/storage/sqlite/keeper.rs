@@ -22,7 +22,8 @@ use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper, StoreState,
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper,
+    StoreSnapshot, StoreState,
 };
 use crate::storage::vfs;
 
@@ -302,6 +303,9 @@ impl RangeStore for Tracked {
     }
     fn receipt(&self, id: ReceiptId) -> Result<Option<Outcome>, StoreError> {
         self.used().receipt(id)
+    }
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, StoreError> {
+        self.used().snapshot()
     }
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
         self.used().write(batch)

@@ -14,6 +14,7 @@ pub const RANGE: &[&str] = &[include_str!("../../../migrations/range/0001_cells.
 pub const NODE: &[&str] = &[
     include_str!("../../../migrations/node/0001_node.sql"),
     include_str!("../../../migrations/node/0002_dropped_at.sql"),
+    include_str!("../../../migrations/node/0003_group_file.sql"),
 ];
 
 /// Brings the schema of an open file up to date.

@@ -14,6 +14,7 @@
 //! - [`node_database`]: the node's own database.
 //! - [`migrate`]: numbered schema changes.
 //! - [`rewrap`]: a file's key, wrapped anew.
+//! - `snapshot`: one replica's file as it was at one moment.
 
 pub mod cells;
 pub mod keeper;
@@ -21,6 +22,7 @@ pub mod migrate;
 pub mod node_database;
 pub mod range_store;
 pub mod rewrap;
+mod snapshot;
 
 use crate::storage::store::StoreError;
 

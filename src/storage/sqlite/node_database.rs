@@ -96,7 +96,7 @@ impl NodeDatabase for SqliteNodeDatabase {
     fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(
-                "SELECT replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at FROM replicas",
+                "SELECT replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at, group_file FROM replicas",
             )?;
             statement.query_map([], replica_record)?.collect()
         })
@@ -113,8 +113,8 @@ impl NodeDatabase for SqliteNodeDatabase {
         self.change(|connection| {
             connection
                 .prepare_cached(
-                    "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                    "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at, group_file)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
                 )?
                 .execute(params![
                     record.name.replica.as_bytes(),
@@ -129,6 +129,7 @@ impl NodeDatabase for SqliteNodeDatabase {
                     state_name(record.state),
                     definition,
                     dropped_at(record.state),
+                    record.group_file.map(|number| number as i64),
                 ])
                 .map(|_| ())
         })
@@ -269,6 +270,7 @@ fn replica_record(row: &Row<'_>) -> rusqlite::Result<ReplicaRecord> {
             "dropped" => ReplicaState::Dropped(Timestamp(row.get::<_, Option<i64>>(11)?.unwrap_or(0) as u64)),
             _ => ReplicaState::Damaged,
         },
+        group_file: row.get::<_, Option<i64>>(12)?.map(|number| number as u64),
     })
 }
 
@@ -291,7 +293,7 @@ mod tests {
         let insert = |number: u8, table: u8, name: &str, low: u32, state: &str| {
             connection
                 .execute(
-                    "INSERT INTO replicas VALUES (?1, ?1, ?2, ?3, ?4, ?5, 1, 0, ?6, ?7, ?8, NULL)",
+                    "INSERT INTO replicas VALUES (?1, ?1, ?2, ?3, ?4, ?5, 1, 0, ?6, ?7, ?8, NULL, NULL)",
                     params![[number; 16], [1u8; 16], [table; 16], low, low + 9, number, state, definition(table, name)],
                 )
                 .unwrap();

@@ -20,13 +20,17 @@ use crate::domain::ids::{FileId, PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
 use crate::domain::version::ItemVersion;
+use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
-use crate::storage::store::{Batch, BatchChanges, Chunk, KeyInterval, RangeStore, StoreError, StoreState};
+use crate::storage::store::{
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, StoreError, StoreSnapshot, StoreState,
+};
 use crate::storage::vfs;
 
 use super::cells::{self, CellWriter};
 use super::migrate::{RANGE, migrate};
+use super::snapshot::{OpenSnapshots, SqliteSnapshot};
 
 /// How a file is opened; shared by all files of a node.
 #[derive(Debug, Clone, Copy)]
@@ -78,15 +82,16 @@ pub struct SqliteRangeStore {
     /// A sync of the write-ahead log failed: what the kernel shows of it may not be on the disk.
     is_distrusted: AtomicBool,
     cut: Mutex<Option<String>>,
+    snapshots: OpenSnapshots,
 }
 
 impl SqliteRangeStore {
     /// A store over a file that is there.
     pub fn new(path: PathBuf, key: KeySource, options: FileOptions, spare: SpareConnections) -> Self {
         let (writer, readers) = (Mutex::default(), Mutex::default());
-        let (in_use, cut) = (RwLock::default(), Mutex::default());
+        let (in_use, cut, snapshots) = (RwLock::default(), Mutex::default(), OpenSnapshots::default());
         let (applied_at_least, is_distrusted) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { path, key, options, writer, readers, spare, in_use, applied_at_least, is_distrusted, cut }
+        Self { path, key, options, writer, readers, spare, in_use, applied_at_least, is_distrusted, cut, snapshots }
     }
 
     fn connect(&self) -> Result<Connection, StoreError> {
@@ -210,10 +215,7 @@ impl Drop for SqliteRangeStore {
 
 impl RangeStore for SqliteRangeStore {
     fn state(&self) -> Result<StoreState, StoreError> {
-        self.read(|connection| {
-            let value = |name| meta(connection, name);
-            Ok(Ok(StoreState { applied_index: value("applied_index")?, item_count: value("item_count")? }))
-        })
+        self.read(read_state)
     }
 
     fn get(&self, key: &PackedKey) -> Result<Option<(Document, ItemVersion)>, StoreError> {
@@ -246,21 +248,10 @@ impl RangeStore for SqliteRangeStore {
             )?;
             let row = statement
                 .query_row(params![principal.as_bytes(), id.as_bytes()], |row| {
-                    Ok((
-                        row.get::<_, [u8; 32]>(0)?,
-                        row.get::<_, Vec<u8>>(1)?,
-                        row.get::<_, i64>(2)?,
-                        row.get::<_, i64>(3)?,
-                    ))
+                    Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?, row.get(2)?, row.get(3)?))
                 })
                 .optional()?;
-            Ok(row
-                .map(|(digest, outcome, index, at)| {
-                    let outcome = Outcome::decode(&outcome)
-                        .ok_or_else(|| StoreError::Damaged("a remembered outcome makes no sense".to_owned()))?;
-                    Ok(Remembered { digest, outcome, index: index as u64, at: Timestamp(at as u64) })
-                })
-                .transpose())
+            Ok(row.map(|(digest, outcome, index, at)| remembered(digest, &outcome, index, at)).transpose())
         })
     }
 
@@ -268,13 +259,16 @@ impl RangeStore for SqliteRangeStore {
         self.read(|connection| {
             let mut statement = connection.prepare_cached("SELECT outcome FROM receipts WHERE id = ?1")?;
             let row = statement.query_row([id.as_bytes()], |row| row.get::<_, Vec<u8>>(0)).optional()?;
-            Ok(row
-                .map(|outcome| {
-                    Outcome::decode(&outcome)
-                        .ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned()))
-                })
-                .transpose())
+            Ok(row.map(|outcome| kept_outcome(&outcome)).transpose())
         })
+    }
+
+    fn snapshot(&self) -> Result<Box<dyn StoreSnapshot>, StoreError> {
+        let _in_use = self.in_use.read();
+        self.ready()?;
+        let path = self.path.clone();
+        let explain = move |error| cells::vfs_failure(&vfs::explain(&path, error));
+        Ok(Box::new(SqliteSnapshot::begin(self.connect()?, &self.snapshots, Box::new(explain))?))
     }
 
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
@@ -309,6 +303,7 @@ impl RangeStore for SqliteRangeStore {
 
     fn discard_unsynced(&self) -> Result<(), StoreError> {
         self.release();
+        self.snapshots.end();
         if !self.is_distrusted.load(Ordering::Acquire) {
             return Ok(());
         }
@@ -364,6 +359,37 @@ fn meta(connection: &Connection, name: &str) -> rusqlite::Result<u64> {
     Ok(value.unwrap_or(0) as u64)
 }
 
+/// What the file knows of itself, all from one statement.
+pub(super) fn read_state(connection: &Connection) -> rusqlite::Result<Result<StoreState, StoreError>> {
+    let mut state = StoreState::default();
+    let mut statement = connection.prepare_cached("SELECT name, value FROM meta")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match row.get_ref(0)?.as_str()? {
+            "applied_index" => state.applied_index = row.get::<_, i64>(1)? as u64,
+            "item_count" => state.item_count = row.get::<_, i64>(1)? as u64,
+            "time" => state.time = Timestamp(row.get::<_, i64>(1)? as u64),
+            "machine" => match MachineState::decode(row.get_ref(1)?.as_blob()?) {
+                Some(machine) => state.machine = Some(machine),
+                None => return Ok(Err(StoreError::Damaged("the state of the group makes no sense".to_owned()))),
+            },
+            _ => {}
+        }
+    }
+    Ok(Ok(state))
+}
+
+/// A row of `requests`.
+pub(super) fn remembered(digest: [u8; 32], outcome: &[u8], index: i64, at: i64) -> Result<Remembered, StoreError> {
+    let outcome = kept_outcome(outcome)?;
+    Ok(Remembered { digest, outcome, index: index as u64, at: Timestamp(at as u64) })
+}
+
+/// How a write ended, as it is kept.
+pub(super) fn kept_outcome(outcome: &[u8]) -> Result<Outcome, StoreError> {
+    Outcome::decode(outcome).ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned()))
+}
+
 fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<BatchChanges> {
     let mut writer = CellWriter::new(connection)?;
     for item in &batch.items {
@@ -377,6 +403,11 @@ fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<Batch
     )?;
     statement.execute(params!["applied_index", batch.applied_index as i64])?;
     statement.execute(params!["item_count", batch.item_count as i64])?;
+    if let Some(machine) = &batch.machine {
+        statement.execute(params!["machine", &machine.encode()[..]])?;
+    }
+    let later = "INSERT INTO meta (name, value) VALUES ('time', ?1) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
+    connection.prepare_cached(later)?.execute([batch.now.0 as i64])?;
     Ok(changes)
 }
 
@@ -403,8 +434,8 @@ fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<
     if !batch.receipts.is_empty() {
         let mut statement =
             connection.prepare_cached("INSERT OR REPLACE INTO receipts (id, outcome, at) VALUES (?1, ?2, ?3)")?;
-        for (id, outcome) in &batch.receipts {
-            statement.execute(params![id.as_bytes(), outcome.encode(), batch.now.0 as i64])?;
+        for (id, outcome, at) in &batch.receipts {
+            statement.execute(params![id.as_bytes(), outcome.encode(), at.0 as i64])?;
         }
         forget(connection, "DELETE FROM receipts WHERE at < ?1", batch.now, RECEIPT_SECONDS)?;
     }
