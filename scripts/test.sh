@@ -90,21 +90,22 @@ build_log="$logs/build"
 build() { cargo test --locked --workspace --no-run 2>&1 | tee "$build_log"; }
 step build build || finish
 
-# binary SOURCE: the test binary that cargo built from it.
-binary() { sed -nE "s#^ *Executable (unittests )?$1 \((.*)\)\$#\2#p" "$build_log" | head -1; }
+# binary NAME SOURCE: the test binary of this name that cargo built from it; several packages have a src/lib.rs.
+binary() { sed -nE "s#^ *Executable (unittests )?$2 \((.*/$1-[0-9a-f]+)\)\$#\2#p" "$build_log" | head -1; }
 # Times per test are behind an unstable flag of the test harness, which RUSTC_BOOTSTRAP opens; cargo and
 # rustc do not see it, because the binaries are started directly.
 run() {
     local program
-    program=$(binary "$1")
-    [ -x "$program" ] || { echo "no test binary for $1"; return 1; }
-    shift
+    program=$(binary "$1" "$2")
+    [ -x "$program" ] || { echo "no test binary for $2"; return 1; }
+    shift 2
     CARGO_MANIFEST_DIR=$PWD RUSTC_BOOTSTRAP=1 "$program" -Zunstable-options --report-time "$@"
 }
 
-step tidy run tests/tidy.rs
-step unit run src/lib.rs
-step command run src/main.rs
-step suite run tests/suite/main.rs
+step tidy run tidy tests/tidy.rs
+step unit run dstore src/lib.rs
+step command run dstore src/main.rs
+step checkers run dstore_checkers src/lib.rs
+step suite run suite tests/suite/main.rs
 step fuzz target/debug/dstore-fuzz all --seconds "$fuzz_seconds" --jobs "$fuzz_jobs"
 finish
