@@ -4,6 +4,7 @@
 //! - [`ports`]: what `api` calls: items, the catalogue of tenants and tables, who is asking.
 //! - [`ranges`]: the operations of one range, by ids: what a proxy asks of a node.
 //! - [`range_reports`]: what a node says of the ranges that it holds.
+//! - [`wire_reader`]: messages of other processes, taken apart.
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`group`]: the replicas of one range, which agree on its log.
@@ -30,3 +31,4 @@ pub mod ranges;
 pub mod retirement;
 pub mod routing;
 pub mod sealed_copy;
+pub mod wire_reader;

@@ -5,11 +5,15 @@
 //! |---|---|
 //! | `pki.rs` | the certificate authority; certificates that name a role and a UUID |
 //! | `tls.rs` | rustls for both sides; certificates exchanged while serving |
-//! | `links.rs` | one-way messages between nodes, in frames |
+//! | `links.rs` | one-way messages between nodes: queues, and the tasks that empty them |
+//! | `frames.rs` | many messages as one piece |
+//! | `memory.rs` | a network within one process, with faults where a test wants them |
 //! | `client.rs` | JSON over HTTP, and refusals on the way back |
 
 pub mod client;
+pub mod frames;
 pub mod links;
+pub mod memory;
 pub mod pki;
 pub mod tls;
 

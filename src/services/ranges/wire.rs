@@ -60,6 +60,8 @@ use crate::domain::{Refusal, RefusalKind, Timestamp};
 use crate::replication::entry;
 use crate::replication::operation::{Operation, Outcome};
 use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::wire_reader::Reader;
+pub use crate::services::wire_reader::WireError;
 
 /// The version of both formats.
 pub const FORMAT_VERSION: u8 = 1;
@@ -100,20 +102,6 @@ pub const KINDS: &[RefusalKind] = &[
     RefusalKind::Damaged,
     RefusalKind::Internal,
 ];
-
-/// Why bytes are no question or no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum WireError {
-    /// The bytes end early.
-    #[error("the message is cut short")]
-    Short,
-    /// Made by a later release.
-    #[error("the message has format {0}, which this release does not know")]
-    Format(u8),
-    /// A field holds what it cannot.
-    #[error("the message's {0} makes no sense")]
-    Field(&'static str),
-}
 
 /// What is asked of a range.
 #[derive(Debug, Clone, PartialEq)]
@@ -185,7 +173,7 @@ impl Question {
     /// # Errors
     /// Where the bytes are no question of a format this release knows.
     pub fn decode(bytes: &Bytes) -> Result<(RangeAddress, Question), WireError> {
-        let mut reader = Reader::new(bytes)?;
+        let mut reader = Reader::new(bytes, FORMAT_VERSION)?;
         let operation = reader.u8()?;
         let address =
             RangeAddress { table: TableId::from_bytes(reader.array()?), range: RangeId::from_bytes(reader.array()?) };
@@ -267,7 +255,7 @@ pub fn encode_refusal(refusal: &Refusal) -> Bytes {
 /// # Errors
 /// Where the bytes are neither, in a format this release knows.
 pub fn decode_answer(bytes: &Bytes) -> Result<Result<Answer, Refusal>, WireError> {
-    let mut reader = Reader::new(bytes)?;
+    let mut reader = Reader::new(bytes, FORMAT_VERSION)?;
     let answer = match reader.u8()? {
         0 => return reader.refusal().map(Err),
         1 => {
@@ -355,62 +343,7 @@ fn document(bytes: Bytes) -> Result<Document, WireError> {
     Document::from_bytes(bytes).map_err(|_| WireError::Field("document"))
 }
 
-/// Takes a message apart from the front; what it gives are slices of it. Everything may be wrong.
-struct Reader {
-    rest: Bytes,
-}
-
 impl Reader {
-    /// Behind the version, which must be ours.
-    fn new(message: &Bytes) -> Result<Self, WireError> {
-        let mut reader = Self { rest: message.clone() };
-        match reader.u8()? {
-            FORMAT_VERSION => Ok(reader),
-            other => Err(WireError::Format(other)),
-        }
-    }
-
-    fn take(&mut self, length: usize) -> Result<Bytes, WireError> {
-        if length > self.rest.len() { Err(WireError::Short) } else { Ok(self.rest.split_to(length)) }
-    }
-
-    fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], WireError> {
-        let array = *self.rest.first_chunk().ok_or(WireError::Short)?;
-        let _ = self.rest.split_to(LENGTH);
-        Ok(array)
-    }
-
-    fn u8(&mut self) -> Result<u8, WireError> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32, WireError> {
-        Ok(u32::from_be_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, WireError> {
-        Ok(u64::from_be_bytes(self.array()?))
-    }
-
-    fn counted(&mut self) -> Result<Bytes, WireError> {
-        let length = self.u32()?;
-        self.take(length as usize)
-    }
-
-    fn rest(&mut self) -> Bytes {
-        std::mem::take(&mut self.rest)
-    }
-
-    fn end(&self) -> Result<(), WireError> {
-        if self.rest.is_empty() { Ok(()) } else { Err(WireError::Field("end")) }
-    }
-
-    /// One byte of which only the bits of `known` may be set.
-    fn flags(&mut self, known: u8) -> Result<u8, WireError> {
-        let flags = self.u8()?;
-        if flags & !known == 0 { Ok(flags) } else { Err(WireError::Field("flags")) }
-    }
-
     fn list(&mut self) -> Result<ListRequest, WireError> {
         let flags = self.flags(FLAG_EVENTUAL | FLAG_DESCENDING | FLAG_END)?;
         let limit = self.u32()? as usize;
