@@ -185,14 +185,14 @@ impl RangeStore for MemoryStore {
                 now.items.insert(item.key.clone(), (document.clone(), item.version));
             }
         }
-        let oldest = |seconds: u64| Timestamp(batch.now.0.saturating_sub(seconds * 1_000_000));
+        let is_kept = |at: Timestamp, seconds: u64| batch.now.seconds_since(at) <= seconds;
         if !batch.requests.is_empty() {
             now.requests.extend(batch.requests.iter().map(|(principal, id, known)| ((*principal, *id), known.clone())));
-            now.requests.retain(|_, known| known.at >= oldest(REQUEST_WINDOW_SECONDS));
+            now.requests.retain(|_, known| is_kept(known.at, REQUEST_WINDOW_SECONDS));
         }
         if !batch.receipts.is_empty() {
             now.receipts.extend(batch.receipts.iter().map(|(id, outcome, at)| (*id, (outcome.clone(), *at))));
-            now.receipts.retain(|_, (_, at)| *at >= oldest(RECEIPT_SECONDS));
+            now.receipts.retain(|_, (_, at)| is_kept(*at, RECEIPT_SECONDS));
         }
         now.state = StoreState {
             applied_index: batch.applied_index,

@@ -1,16 +1,20 @@
-//! The apply stage: committed entries come in groups from the commit log's thread and are applied by
-//! a few threads of their own, so that a slow read of one range's file neither holds up the log nor
-//! an async worker. A range always goes to the same thread, which keeps its entries in order.
+//! The apply stage: committed entries are applied by a few threads of their own, so that a slow read of one range's file
+//! neither holds up the log nor an async worker. A range always goes to the same thread, which keeps its entries
+//! in order. They come from the commit log's thread, in groups, where a range has one replica and durable is committed;
+//! and from a range's group, in batches, once a majority has them.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
+use openraft::storage::EntryResponder;
 use tokio::sync::oneshot;
 
 use crate::domain::refusal::RefusalKind;
 use crate::domain::{Refusal, Timestamp};
 use crate::replication::operation::Operation;
+use crate::services::group::types::Types;
 use crate::services::ports::WriteAnswer;
 
 use super::flusher::Flusher;
@@ -38,9 +42,24 @@ pub struct Reply {
     pub when_durable: bool,
 }
 
+/// Committed entries of a range's group, with who waits for each.
+pub struct GroupBatch {
+    /// The replica they are applied to.
+    pub replica: Arc<Replica>,
+    /// The entries, in order.
+    pub entries: Vec<EntryResponder<Types>>,
+    /// Told when all are applied, or why one could not be: then none after it was.
+    pub done: oneshot::Sender<io::Result<()>>,
+}
+
+enum Work {
+    Proposals(Vec<Proposal>),
+    Group(GroupBatch),
+}
+
 /// See the module's essay.
 pub struct ApplyStage {
-    lanes: Vec<Sender<Vec<Proposal>>>,
+    lanes: Vec<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -69,7 +88,7 @@ impl ApplyStage {
         }
         if self.lanes.len() == 1 {
             // A closed lane means that the process is ending: whoever waits sees the reply dropped.
-            let _ = self.lanes[0].send(group);
+            let _ = self.lanes[0].send(Work::Proposals(group));
             return;
         }
         let mut split: Vec<Vec<Proposal>> = self.lanes.iter().map(|_| Vec::new()).collect();
@@ -78,8 +97,15 @@ impl ApplyStage {
             split[lane].push(proposal);
         }
         for (lane, part) in self.lanes.iter().zip(split).filter(|(_, part)| !part.is_empty()) {
-            let _ = lane.send(part);
+            let _ = lane.send(Work::Proposals(part));
         }
+    }
+
+    /// Takes entries of a group that a majority has.
+    pub fn submit_group(&self, batch: GroupBatch) {
+        let lane = batch.replica.number as usize % self.lanes.len();
+        // As above: who waits for a closed lane sees that it is gone.
+        let _ = self.lanes[lane].send(Work::Group(batch));
     }
 
     /// Lets the threads finish what they have and waits for them.
@@ -93,12 +119,35 @@ impl ApplyStage {
     }
 }
 
-fn run(receiver: &Receiver<Vec<Proposal>>, flusher: &Flusher) {
-    while let Ok(group) = receiver.recv() {
-        for proposal in group {
-            apply(proposal, flusher);
+fn run(receiver: &Receiver<Work>, flusher: &Flusher) {
+    while let Ok(work) = receiver.recv() {
+        match work {
+            Work::Proposals(group) => group.into_iter().for_each(|proposal| apply(proposal, flusher)),
+            Work::Group(batch) => {
+                let applied = apply_batch(&batch.replica, batch.entries);
+                flusher.note_dirty(&batch.replica);
+                let _ = batch.done.send(applied);
+            }
         }
     }
+}
+
+fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
+    for (entry, responder) in entries {
+        if let Some(reason) = replica.damage() {
+            return Err(io::Error::other(reason));
+        }
+        let applied = replica.apply_in_group(&entry).map_err(|error| {
+            let reason = format!("entry {} of range {} cannot be applied: {error}", entry.log_id, replica.name.range);
+            tracing::error!(range = %replica.name.range, replica = %replica.name.replica, "{reason}");
+            replica.mark_damaged(reason.clone());
+            io::Error::other(reason)
+        })?;
+        if let Some(responder) = responder {
+            responder.send(applied);
+        }
+    }
+    Ok(())
 }
 
 fn apply(proposal: Proposal, flusher: &Flusher) {
@@ -122,6 +171,7 @@ fn apply(proposal: Proposal, flusher: &Flusher) {
         }),
     };
     flusher.note_dirty(&replica);
+    replica.settle();
     if let Some(sender) = waiting {
         // The client may have gone; the write stands all the same.
         let _ = sender.send(answer);

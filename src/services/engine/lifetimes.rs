@@ -32,6 +32,12 @@ pub struct RetiredReplica {
     pub(super) at: Timestamp,
 }
 
+impl RetiredReplica {
+    pub(super) fn name(&self) -> ReplicaName {
+        self.replica.name
+    }
+}
+
 /// What the role is told of a retired replica.
 #[derive(Debug, Clone)]
 pub struct RetiredRange {
@@ -126,7 +132,7 @@ impl Engine {
             LogError::Full => StoreError::Full,
             error => StoreError::Failed(error.to_string()),
         })?;
-        self.finish_purge(replica.name)?;
+        self.finish_purge(&record_of(&replica))?;
         self.retired.write().remove(&range);
         // What flushed it meanwhile may have noted it again.
         self.flusher().forget(&replica);
@@ -137,9 +143,12 @@ impl Engine {
     }
 
     /// The rest of a purge, once the log says that the range is gone.
-    pub(super) fn finish_purge(&self, name: ReplicaName) -> Result<(), StoreError> {
-        self.parts.keeper.remove(name)?;
-        self.parts.database.remove_replica(name.replica)
+    pub(super) fn finish_purge(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
+        if let Some(file) = record.group_file {
+            self.remove_other_files(record.name, file)?;
+        }
+        self.parts.keeper.remove(record.file())?;
+        self.parts.database.remove_replica(record.name.replica)
     }
 
     /// Takes every replica of a tenant out of service and removes it; its keys are gone already.
@@ -159,7 +168,7 @@ impl Engine {
     }
 }
 
-fn record_of(replica: &Replica) -> ReplicaRecord {
+pub(super) fn record_of(replica: &Replica) -> ReplicaRecord {
     ReplicaRecord {
         name: replica.name,
         hashes: replica.hashes,
@@ -168,6 +177,6 @@ fn record_of(replica: &Replica) -> ReplicaRecord {
         durable_index: replica.durable_index(),
         quantity: replica.item_count().unwrap_or_default(),
         state: ReplicaState::Serving,
-        group_file: None,
+        group_file: replica.group_file(),
     }
 }

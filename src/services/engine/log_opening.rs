@@ -1,17 +1,19 @@
 //! Opening the commit log: what it has to say of each range, and who takes what it makes durable.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::RwLock;
 
 use crate::domain::Refusal;
 use crate::domain::ids::RangeId;
 use crate::domain::refusal::RefusalKind;
+use crate::replication::machine_state::LogPlace;
+use crate::services::group::kept_log::ReplayedGroup;
 use crate::storage::log::{CommitLog, Committed, GroupSink, LogEnd, LogError, Outcome, RecordKind, ReplayEvent};
 
-use super::apply_stage::{ApplyStage, Proposal};
+use super::apply_stage::{ApplyStage, GroupBatch, Proposal};
+use super::companion::Companion;
 use super::flusher::Flusher;
 use super::opening::{EngineOptions, EngineParts};
 
@@ -37,23 +39,26 @@ impl Sink {
     }
 }
 
-impl GroupSink<Proposal> for Sink {
-    fn group_committed(&self, group: Vec<Committed<Proposal>>) {
+impl Sink {
+    /// Has entries of a group applied. Where the stage is ended, who waits sees that it is gone.
+    pub(super) fn apply_group(&self, batch: GroupBatch) {
+        if let Some(stage) = self.stage.read().as_ref() {
+            stage.submit_group(batch);
+        }
+    }
+}
+
+impl GroupSink<Companion> for Sink {
+    fn group_committed(&self, group: Vec<Committed<Companion>>) {
         let mut durable = Vec::with_capacity(group.len());
         for committed in group {
-            match committed.outcome {
-                Outcome::Durable => durable.push(committed.companion),
-                Outcome::Refused(reason) => {
-                    let refusal = Refusal::unavailable(format!("the write was not taken: {reason}"), 1);
-                    let _ = committed.companion.reply.sender.send(Err(refusal));
-                }
-                Outcome::Unknown => {
-                    let refusal = Refusal::new(
-                        RefusalKind::OutcomeUnknown,
-                        "the disk failed while the write was under way: ask again under the same Idempotency-Key",
-                    );
-                    let _ = committed.companion.reply.sender.send(Err(refusal));
-                }
+            match committed.companion {
+                Companion::Proposal(proposal) => match committed.outcome {
+                    Outcome::Durable => durable.push(proposal),
+                    outcome => refuse(proposal, outcome),
+                },
+                Companion::Group { log, attempt } => log.settled(committed.record.index, attempt, committed.outcome),
+                Companion::Answer(answer) => answer(committed.outcome),
             }
         }
         if let Some(stage) = self.stage.read().as_ref()
@@ -64,12 +69,24 @@ impl GroupSink<Proposal> for Sink {
     }
 }
 
+fn refuse(proposal: Proposal, outcome: Outcome) {
+    let refusal = match outcome {
+        Outcome::Refused(reason) => Refusal::unavailable(format!("the write was not taken: {reason}"), 1),
+        Outcome::Durable | Outcome::Unknown => Refusal::new(
+            RefusalKind::OutcomeUnknown,
+            "the disk failed while the write was under way: ask again under the same Idempotency-Key",
+        ),
+    };
+    proposal.replica.settle();
+    let _ = proposal.reply.sender.send(Err(refusal));
+}
+
 /// What the log holds of each range.
 #[derive(Default)]
 pub(super) struct Replayed {
-    /// The entries, by index.
-    pub(super) entries: HashMap<RangeId, BTreeMap<u64, Bytes>>,
-    /// The last entry whose key is not to be had.
+    /// Entries, and what only groups write.
+    pub(super) ranges: HashMap<RangeId, ReplayedGroup>,
+    /// The last record whose key is not to be had.
     pub(super) unreadable: HashMap<RangeId, u64>,
     /// Ranges that left this node.
     pub(super) removed: Vec<RangeId>,
@@ -78,10 +95,17 @@ pub(super) struct Replayed {
 impl Replayed {
     fn take(&mut self, event: ReplayEvent) {
         match event {
-            ReplayEvent::Record(record) if record.kind == RecordKind::Entry => {
-                self.entries.entry(record.range).or_default().insert(record.index, record.payload);
+            ReplayEvent::Record(record) => {
+                let range = self.ranges.entry(record.range).or_default();
+                match record.kind {
+                    RecordKind::Entry => {
+                        range.entries.insert(record.index, (record.term, record.payload));
+                    }
+                    RecordKind::Vote => range.vote = Some((record.term, record.payload)),
+                    RecordKind::Purge => range.purge = Some(LogPlace { term: record.term, index: record.index }),
+                    RecordKind::Truncate | RecordKind::Committed | RecordKind::RangeRemoved => {}
+                }
             }
-            ReplayEvent::Record(_) => {}
             ReplayEvent::Unreadable { range, index, .. } => {
                 let last = self.unreadable.entry(range).or_default();
                 *last = index.max(*last);
@@ -98,7 +122,7 @@ impl Replayed {
 pub(super) fn open_log(
     parts: &EngineParts,
     options: &EngineOptions,
-) -> Result<(Arc<CommitLog<Proposal>>, Arc<Sink>, Replayed), LogError> {
+) -> Result<(Arc<CommitLog<Companion>>, Arc<Sink>, Replayed), LogError> {
     let mut replayed = Replayed::default();
     let sink = Arc::new(Sink::default());
     let (log, summary) = CommitLog::open(
@@ -107,7 +131,7 @@ pub(super) fn open_log(
         Arc::clone(&parts.log_keys),
         Arc::clone(&parts.disk),
         Arc::clone(&parts.random),
-        Arc::clone(&sink) as Arc<dyn GroupSink<Proposal>>,
+        Arc::clone(&sink) as Arc<dyn GroupSink<Companion>>,
         &mut |event| replayed.take(event),
     )?;
     if let LogEnd::Torn { segment, offset, lost } = &summary.end {

@@ -9,6 +9,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use crate::domain::Timestamp;
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
 use crate::replication::machine_state::MachineState;
@@ -31,6 +32,8 @@ pub struct MemoryLayers {
     pub flushes: u64,
     /// Items in the range, where it is known.
     pub item_count: Option<u64>,
+    /// The latest leader's time in an entry, where it is known: time does not go back, whatever a leader's clock says.
+    pub time: Option<Timestamp>,
     /// Where the group's state stands, where the range has a group: it goes to the file with the entries it tells of.
     pub machine: Option<MachineState>,
     /// On their way to the file, oldest first.
@@ -164,7 +167,6 @@ fn merge_slices(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Timestamp;
     use crate::domain::key::KeyValue;
     use crate::domain::version::ItemVersion;
     use proptest::prelude::*;

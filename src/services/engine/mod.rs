@@ -15,21 +15,28 @@
 //! of service, brought back and removed for good in [`lifetimes`]. The keys of all that is sealed are
 //! put together in [`keys`], and rotated in [`rotation`].
 //!
-//! With one replica a range's group has one member: an entry is committed when it is durable. The
-//! records, their order and the apply path are those of a replicated range.
+//! A range with one replica has no group: an entry is committed when it is durable. The records, their order and the apply
+//! path are those of a replicated range, so it can become a group of one and grow (`members`). A replica that is a
+//! member of a group is written and asked through its group (`services::group`); what it is besides its items
+//! stands in `group_side`, and what goes along with its records in [`companion`].
 
 pub mod admission;
 pub mod apply_stage;
+pub mod companion;
 pub mod flusher;
+mod flushing;
+mod group_side;
 pub mod item_cache;
 pub mod keys;
 pub mod lifetimes;
 pub mod log_keys;
 mod log_opening;
+mod members;
 pub mod memory_layers;
 pub mod memory_table;
 pub mod notices;
 pub mod opening;
+mod pausing;
 pub mod readers;
 pub mod replica;
 mod restart;
@@ -37,4 +44,6 @@ pub mod rotation;
 pub mod scan;
 pub mod service;
 
+pub use group_side::StateDigest;
+pub use members::{GroupParts, MemberStart};
 pub use opening::{Engine, EngineOptions, EngineParts};

@@ -26,7 +26,8 @@ use crate::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, Re
 use crate::storage::store::{RangeStore, StoreError, StoreKeeper};
 
 use super::admission::{Admission, AdmissionLimits};
-use super::apply_stage::Proposal;
+use super::apply_stage::GroupBatch;
+use super::companion::Companion;
 use super::flusher::{FlushBudget, Flusher};
 use super::item_cache::ItemCache;
 use super::lifetimes::RetiredReplica;
@@ -93,12 +94,16 @@ pub enum EngineError {
 pub struct Engine {
     pub(super) parts: EngineParts,
     pub(super) options: EngineOptions,
-    pub(super) log: ArcSwap<CommitLog<Proposal>>,
+    pub(super) log: ArcSwap<CommitLog<Companion>>,
+    /// Where entries of groups are applied.
+    pub(super) sink: ArcSwap<Sink>,
     pub(super) replicas: RwLock<HashMap<RangeId, Arc<Replica>>>,
     pub(super) retired: RwLock<HashMap<RangeId, RetiredReplica>>,
     /// Held shared by whoever makes a file, alone by whoever counts what they are wrapped by.
     pub(super) making_files: RwLock<()>,
     cache: Arc<ItemCache>,
+    /// Held while a range becomes a group.
+    pub(super) beginning: tokio::sync::Mutex<()>,
     flusher: Arc<Flusher>,
     admission: Admission,
     pub(super) readers: ReadPool,
@@ -127,11 +132,13 @@ impl Engine {
         let thread = flusher.start()?;
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
+            beginning: tokio::sync::Mutex::default(),
             readers: ReadPool::start(options.read_threads, options.reads_waiting_max)?,
             admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
             parts,
             options,
             log: ArcSwap::from(log),
+            sink: ArcSwap::from(Arc::clone(&sink)),
             replicas: RwLock::default(),
             retired: RwLock::default(),
             making_files: RwLock::default(),
@@ -155,7 +162,7 @@ impl Engine {
     }
 
     /// Tells the log what is in files, and lets its segments go.
-    fn release_log(&self, marks: &[DurableMark]) {
+    pub(super) fn release_log(&self, marks: &[DurableMark]) {
         let log = self.log();
         for mark in marks {
             log.set_durable(mark.range, mark.durable_index);
@@ -171,14 +178,20 @@ impl Engine {
         for record in records {
             let is_dropped = matches!(record.state, ReplicaState::Dropped(_));
             let is_removed = replayed.removed.contains(&record.name.range);
-            if is_dropped && is_removed && !replayed.entries.contains_key(&record.name.range) {
-                self.finish_purge(record.name)?;
+            if is_dropped && is_removed && !replayed.ranges.contains_key(&record.name.range) {
+                self.finish_purge(&record)?;
                 continue;
             }
-            let entries = replayed.entries.remove(&record.name.range).unwrap_or_default();
+            let found = replayed.ranges.remove(&record.name.range).unwrap_or_default();
             let unreadable = replayed.unreadable.get(&record.name.range).copied();
             self.log().set_durable(record.name.range, record.durable_index);
-            let replica = self.restore(&record, entries, unreadable)?;
+            let replica = match record.group_file {
+                Some(file) => self.restore_member(&record, file, found, unreadable)?,
+                None => {
+                    let entries = found.entries.into_iter().map(|(index, (_, payload))| (index, payload));
+                    self.restore(&record, entries.collect(), unreadable)?
+                }
+            };
             match record.state {
                 ReplicaState::Serving => {
                     self.replicas.write().insert(record.name.range, replica);
@@ -189,7 +202,11 @@ impl Engine {
                 ReplicaState::Damaged => {}
             }
         }
-        for (range, entries) in replayed.entries {
+        for (range, found) in replayed.ranges {
+            let entries = found.entries;
+            if entries.is_empty() {
+                continue;
+            }
             self.parts.notices.write(format!(
                 "the commit log holds {} entries of range {range}, which this node's database does not know",
                 entries.len()
@@ -296,7 +313,7 @@ impl Engine {
         replica
     }
 
-    fn put_out_of_service(&self, replica: &Replica, reason: &str) {
+    pub(super) fn put_out_of_service(&self, replica: &Replica, reason: &str) {
         self.parts.notices.write(format!("{reason}; the range is out of service, all others are served"));
         replica.mark_damaged(reason.to_owned());
     }
@@ -307,7 +324,7 @@ impl Engine {
         store: Arc<dyn RangeStore>,
         start: StartingPoint,
     ) -> Arc<Replica> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_number();
         let table = Arc::new(record.table.clone());
         Arc::new(Replica::new(
             record.name,
@@ -319,6 +336,11 @@ impl Engine {
             Arc::clone(&self.cache),
             start,
         ))
+    }
+
+    /// A number that was not given out before within this process.
+    pub(super) fn next_number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The replicas that serve.
@@ -341,6 +363,12 @@ impl Engine {
             None => Ok(replica),
             Some(reason) => Err(Refusal::new(RefusalKind::Damaged, reason)),
         }
+    }
+
+    /// Has entries of a group applied.
+    pub(super) fn apply_on_lanes(&self, batch: GroupBatch) {
+        let sink = self.sink.load_full();
+        sink.apply_group(batch);
     }
 
     /// Writes everything to files, makes it durable, and closes the log with a mark. Blocks.
@@ -380,7 +408,7 @@ impl Engine {
     }
 
     /// The commit log, the one that is open now: not to be held for long.
-    pub fn log(&self) -> Guard<Arc<CommitLog<Proposal>>> {
+    pub fn log(&self) -> Guard<Arc<CommitLog<Companion>>> {
         self.log.load()
     }
 

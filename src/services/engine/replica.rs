@@ -16,7 +16,7 @@
 //! memory lock and only if no flush ended since the file was read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
@@ -28,14 +28,16 @@ use crate::domain::key::PackedKey;
 use crate::domain::table::TableDefinition;
 use crate::domain::version::ItemVersion;
 use crate::replication::apply::{Effect, Needs, Present, evaluate, needs};
+use crate::replication::machine_state::LogPlace;
 use crate::replication::operation::{Operation, Outcome};
 use crate::replication::requests::{Remembered, Verdict, judge};
 use crate::services::ports::{ReceiptState, StoredItem};
-use crate::storage::store::{BatchChanges, RangeStore, ReplicaName, StoreError};
+use crate::storage::store::{RangeStore, ReplicaName, StoreError};
 
+use super::group_side::GroupSide;
 use super::item_cache::ItemCache;
 use super::memory_layers::MemoryLayers;
-use super::memory_table::{MemoryItem, MemoryTable};
+use super::memory_table::MemoryItem;
 
 /// See the module's essay.
 pub struct Replica {
@@ -48,22 +50,38 @@ pub struct Replica {
     definition: RwLock<Arc<TableDefinition>>,
     /// The epoch of its configuration.
     pub epoch: u64,
-    store: Arc<dyn RangeStore>,
-    cache: Arc<ItemCache>,
-    sequencer: Mutex<Sequencer>,
-    memory: RwLock<MemoryLayers>,
-    flushing: Mutex<()>,
-    bytes_reported: AtomicU64,
-    committed: AtomicU64,
-    applied: AtomicU64,
-    durable: AtomicU64,
-    applied_changed: Notify,
+    /// Its file; another one after a snapshot was taken in.
+    pub(super) store: RwLock<Arc<dyn RangeStore>>,
+    pub(super) cache: Arc<ItemCache>,
+    /// What its items go by in the cache; another one with each file.
+    pub(super) cache_key: AtomicU64,
+    pub(super) sequencer: Mutex<Sequencer>,
+    pub(super) memory: RwLock<MemoryLayers>,
+    pub(super) flushing: Mutex<()>,
+    pub(super) bytes_reported: AtomicU64,
+    pub(super) committed: AtomicU64,
+    pub(super) applied: AtomicU64,
+    pub(super) durable: AtomicU64,
+    pub(super) applied_changed: Notify,
     damage: RwLock<Option<String>>,
+    /// Entries that were sequenced and not settled.
+    pub(super) outstanding: AtomicU64,
+    pub(super) is_closed: AtomicBool,
+    pub(super) side: GroupSide,
 }
 
-struct Sequencer {
-    next_index: u64,
-    is_closed: bool,
+pub(super) struct Sequencer {
+    pub(super) next_index: u64,
+    pub(super) state: Sequencing,
+}
+
+#[derive(PartialEq, Eq)]
+pub(super) enum Sequencing {
+    Open,
+    /// The range is becoming a group: what was sequenced is applied, and nothing comes after.
+    Pausing,
+    /// Another object stands for the replica.
+    Closed,
 }
 
 /// What a look without touching the file found.
@@ -105,9 +123,10 @@ impl Replica {
             hashes,
             definition: RwLock::new(table),
             epoch,
-            store,
+            store: RwLock::new(store),
             cache,
-            sequencer: Mutex::new(Sequencer { next_index: start.last_index + 1, is_closed: false }),
+            cache_key: AtomicU64::new(number),
+            sequencer: Mutex::new(Sequencer { next_index: start.last_index + 1, state: Sequencing::Open }),
             memory: RwLock::default(),
             flushing: Mutex::new(()),
             bytes_reported: AtomicU64::new(0),
@@ -116,19 +135,22 @@ impl Replica {
             durable: AtomicU64::new(start.durable_index),
             applied_changed: Notify::new(),
             damage: RwLock::new(None),
+            outstanding: AtomicU64::new(0),
+            is_closed: AtomicBool::new(false),
+            side: GroupSide::default(),
         }
     }
 
     /// Takes the next index and passes it to `submit` while no one else can take one, so that the
     /// log holds this range's entries in the order of their indexes. A refused submission uses no index.
-    /// `None`: the replica was closed, another object stands for it now.
+    /// `None`: the replica was closed, another object or its group stands for it now.
     pub fn sequence<E>(
         &self,
         receipt: Option<ReceiptId>,
         submit: impl FnOnce(u64) -> Result<(), E>,
     ) -> Option<Result<u64, E>> {
         let mut sequencer = self.sequencer.lock();
-        if sequencer.is_closed {
+        if sequencer.state != Sequencing::Open {
             return None;
         }
         if let Some(receipt) = receipt {
@@ -142,12 +164,25 @@ impl Replica {
             return Some(Err(error));
         }
         sequencer.next_index = index + 1;
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
         Some(Ok(index))
     }
 
-    /// Gives out no index any more: what is known of the range is read from disk anew.
-    pub fn close(&self) {
-        self.sequencer.lock().is_closed = true;
+    /// Waits until everything up to this index has been applied, or the replica is damaged or closed: look which.
+    pub async fn applied_through(&self, index: u64) {
+        self.wait_until(|replica| replica.applied.load(Ordering::Acquire) >= index).await;
+    }
+
+    pub(super) async fn wait_until(&self, is_reached: impl Fn(&Replica) -> bool) {
+        loop {
+            let changed = self.applied_changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if is_reached(self) || self.damage.read().is_some() || self.is_closed() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Notes that entries up to `index` are durable and will be applied.
@@ -162,6 +197,19 @@ impl Replica {
     /// Where the present item could not be read: nothing was changed and nothing after this entry
     /// may be applied.
     pub fn apply(&self, index: u64, time: Timestamp, operation: &Operation) -> Result<Outcome, StoreError> {
+        self.apply_at(LogPlace { term: 1, index }, time, operation)
+    }
+
+    /// The same at a place of the group's log. The term is of interest where the range has a group.
+    pub(super) fn apply_at(
+        &self,
+        place: LogPlace,
+        time: Timestamp,
+        operation: &Operation,
+    ) -> Result<Outcome, StoreError> {
+        let index = place.index;
+        // So that what one replica has forgotten none can remember, though another leader's clock be behind.
+        let time = time.max(self.leader_time()?);
         let verdict = match &operation.request {
             None => Verdict::Fresh,
             Some(request) => judge(request, self.remembered(request.principal, request.request_id)?.as_ref(), time),
@@ -176,21 +224,26 @@ impl Replica {
             Outcome::Deleted if effect == Effect::Remove => count_before.saturating_sub(1),
             _ => count_before,
         };
-        self.take_in(index, time, operation, &outcome, effect, count);
+        self.take_in(place, time, operation, &outcome, effect, count);
+        self.note_applied(index);
+        Ok(outcome)
+    }
+
+    pub(super) fn note_applied(&self, index: u64) {
         self.applied.store(index, Ordering::Release);
         self.applied_changed.notify_waiters();
-        Ok(outcome)
     }
 
     fn take_in(
         &self,
-        index: u64,
+        place: LogPlace,
         time: Timestamp,
         operation: &Operation,
         outcome: &Outcome,
         effect: Effect,
         count: u64,
     ) {
+        let index = place.index;
         let mut memory = self.memory.write();
         let version = ItemVersion(index);
         match effect {
@@ -210,7 +263,10 @@ impl Replica {
             memory.pending_receipts.remove(&receipt);
             memory.active.keep_receipt(receipt, outcome.clone(), time);
         }
-        memory.item_count = Some(count);
+        (memory.item_count, memory.time) = (Some(count), Some(time));
+        if let Some(machine) = &mut memory.machine {
+            machine.applied = place;
+        }
         memory.active.note_applied(index, time, count);
         memory.close_layer();
     }
@@ -220,9 +276,12 @@ impl Replica {
             return Ok(item.map(|item| Present { version: item.version, document: Some(item.document) }));
         }
         Ok(match needs(operation) {
-            Needs::Version => self.store.version(&operation.key)?.map(|version| Present { version, document: None }),
+            Needs::Version => self
+                .read_with(|store| store.version(&operation.key))?
+                .map(|version| Present { version, document: None }),
             Needs::Document => {
-                self.store.get(&operation.key)?.map(|(document, version)| Present { version, document: Some(document) })
+                let found = self.read_with(|store| store.get(&operation.key))?;
+                found.map(|(document, version)| Present { version, document: Some(document) })
             }
         })
     }
@@ -238,7 +297,7 @@ impl Replica {
         };
         match known {
             Some(known) => Ok(Some(known)),
-            None => self.store.request(principal, id),
+            None => self.read_with(|store| store.request(principal, id)),
         }
     }
 
@@ -247,8 +306,17 @@ impl Replica {
         if let Some(count) = self.memory.read().item_count {
             return Ok(count);
         }
-        let count = self.store.state()?.item_count;
+        let count = self.read_with(|store| store.state())?.item_count;
         Ok(*self.memory.write().item_count.get_or_insert(count))
+    }
+
+    /// The latest leader's time in an entry that was applied.
+    fn leader_time(&self) -> Result<Timestamp, StoreError> {
+        if let Some(time) = self.memory.read().time {
+            return Ok(time);
+        }
+        let time = self.read_with(|store| store.state())?.time;
+        Ok(*self.memory.write().time.get_or_insert(time))
     }
 
     /// Looks for an item without touching the file.
@@ -259,7 +327,7 @@ impl Replica {
                 item.document.as_ref().map(|document| StoredItem { document: document.clone(), version: item.version });
             return Peek::Known(stored);
         }
-        match self.cache.get(self.number, key) {
+        match self.cache.get(self.cache_key(), key) {
             Some((document, version)) => Peek::Known(Some(StoredItem { document, version })),
             None => Peek::AskStore(memory.flushes),
         }
@@ -267,7 +335,7 @@ impl Replica {
 
     /// Reads an item from the file, after [`Replica::peek`] said so, and fills the cache. Blocks.
     pub fn read_store(&self, key: &PackedKey, flushes_before: u64) -> Result<Option<StoredItem>, StoreError> {
-        let found = self.store.get(key)?;
+        let found = self.read_with(|store| store.get(key))?;
         let memory = self.memory.read();
         if let Some(item) = memory.get(key) {
             return Ok(item
@@ -278,7 +346,7 @@ impl Replica {
         if memory.flushes == flushes_before
             && let Some((document, version)) = &found
         {
-            self.cache.insert(self.number, key.clone(), document.clone(), *version);
+            self.cache.insert(self.cache_key(), key.clone(), document.clone(), *version);
         }
         Ok(found.map(|(document, version)| StoredItem { document, version }))
     }
@@ -290,16 +358,7 @@ impl Replica {
 
     /// Waits until everything that is committed now has been applied, or the replica is damaged.
     pub async fn caught_up(&self) {
-        let target = self.committed.load(Ordering::Acquire);
-        loop {
-            let changed = self.applied_changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.applied.load(Ordering::Acquire) >= target || self.damage.read().is_some() {
-                return;
-            }
-            changed.await;
-        }
+        self.applied_through(self.committed.load(Ordering::Acquire)).await;
     }
 
     /// What is known of a receipt. Blocks where memory does not know.
@@ -313,7 +372,7 @@ impl Replica {
                 return Ok(Some(ReceiptState::Ended(outcome.clone())));
             }
         }
-        Ok(self.store.receipt(id)?.map(ReceiptState::Ended))
+        Ok(self.read_with(|store| store.receipt(id))?.map(ReceiptState::Ended))
     }
 
     /// The states of an interval that are in memory, in key order, at most `limit`; and whether these are all.
@@ -327,62 +386,29 @@ impl Replica {
         self.memory.read().slice(start, end, descending, limit)
     }
 
-    /// The store, for scans.
-    pub(super) fn store(&self) -> &Arc<dyn RangeStore> {
-        &self.store
+    /// The file as it is now.
+    pub(super) fn store(&self) -> Arc<dyn RangeStore> {
+        Arc::clone(&self.store.read())
     }
 
-    /// Freezes what is in memory: how many layers are to be flushed so that everything applied by now is in the file.
-    pub fn freeze(&self) -> usize {
-        self.memory.write().freeze()
-    }
-
-    /// Writes the oldest frozen layer to the file; none where there is none. Blocks. Nothing is lost where it fails: the
-    /// layer stays readable, and the next flush tries it again first.
-    pub fn flush_layer(&self) -> Result<Option<BatchChanges>, StoreError> {
-        let _one_at_a_time = self.flushing.lock();
-        let Some(oldest) = self.memory.read().oldest() else { return Ok(None) };
-        let written = self.store.write(&oldest.to_batch())?;
-        self.drop_layer(&oldest);
-        Ok(Some(written))
-    }
-
-    /// Writes to the file what has been applied by now, and not what comes meanwhile: a flush under load ends.
-    pub fn flush(&self) -> Result<BatchChanges, StoreError> {
-        let mut changes = BatchChanges::default();
-        for _ in 0..self.freeze() {
-            let Some(written) = self.flush_layer()? else { break };
-            changes.cells_written += written.cells_written;
-            changes.cells_removed += written.cells_removed;
-        }
-        Ok(changes)
-    }
-
-    fn drop_layer(&self, layer: &MemoryTable) {
-        let mut memory = self.memory.write();
-        for (key, item) in layer.items() {
-            match &item.document {
-                Some(document) => self.cache.insert(self.number, key.clone(), document.clone(), item.version),
-                None => self.cache.remove(self.number, key),
+    /// Reads the file. Where it failed since another file took its place meanwhile, reads that one.
+    pub(super) fn read_with<T>(
+        &self,
+        read: impl Fn(&dyn RangeStore) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut store = self.store();
+        loop {
+            let result = read(&*store);
+            let now = self.store();
+            if result.is_ok() || Arc::ptr_eq(&now, &store) {
+                return result;
             }
+            store = now;
         }
-        memory.drop_oldest();
     }
 
-    /// Bytes in memory, about.
-    pub fn memory_bytes(&self) -> usize {
-        self.memory.read().bytes()
-    }
-
-    /// Bytes by which memory has grown since the last call.
-    pub fn take_growth(&self) -> u64 {
-        let now = self.memory_bytes() as u64;
-        now.saturating_sub(self.bytes_reported.swap(now, Ordering::Relaxed))
-    }
-
-    /// Whether memory holds anything that is not in the file.
-    pub fn is_dirty(&self) -> bool {
-        !self.memory.read().is_empty()
+    pub(super) fn cache_key(&self) -> u64 {
+        self.cache_key.load(Ordering::Relaxed)
     }
 
     /// The table it belongs to; a table that was brought back may have another name, never another id.

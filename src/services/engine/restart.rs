@@ -89,6 +89,7 @@ impl Engine {
         let (log, sink, replayed) = open_log(&self.parts, &self.options)?;
         sink.start(self.options.apply_lanes, self.flusher())?;
         self.log.store(log);
+        self.sink.store(Arc::clone(&sink));
         threads.sink = Arc::clone(&sink);
         self.bring_up(records, replayed)
     }

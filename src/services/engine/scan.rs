@@ -52,7 +52,7 @@ fn step(replica: &Replica, rest: &KeyInterval, descending: bool, limit: usize) -
     let (mut memory, memory_complete) = replica.memory_slice(&rest.start, rest.end.as_ref(), descending, limit);
     let mut covered = if memory_complete { None } else { memory.last().map(|(key, _)| key.clone()) };
     let interval = narrowed(rest, covered.as_ref(), descending);
-    let chunk = replica.store().scan(&interval, descending, limit, PAGE_BYTES_MAX)?;
+    let chunk = replica.read_with(|store| store.scan(&interval, descending, limit, PAGE_BYTES_MAX))?;
     if !chunk.complete {
         covered = chunk.items.last().map(|(key, ..)| key.clone());
         if let Some(end) = &covered {

@@ -20,7 +20,9 @@ use crate::storage::log::KeyOwner;
 use crate::storage::log::{Append, AppendRefused, Record, RecordKind};
 use crate::storage::store::StoreError;
 
+use super::admission::Place;
 use super::apply_stage::{Proposal, Reply};
+use super::companion::Companion;
 use super::opening::Engine;
 use super::replica::{Peek, Replica};
 use super::scan;
@@ -36,15 +38,12 @@ impl RangeService for Engine {
         key: PackedKey,
         consistency: Consistency,
     ) -> Result<Option<StoredItem>, Refusal> {
-        let replica = self.replica(address, Some(key.hash()))?;
+        let replica = self.lone_replica(address, Some(key.hash()))?;
         if consistency == Consistency::Strong && !replica.is_caught_up() {
             replica.caught_up().await;
             check_health(&replica)?;
         }
-        match replica.peek(&key) {
-            Peek::Known(item) => Ok(item),
-            Peek::AskStore(flushes) => self.blocking(replica, move |replica| replica.read_store(&key, flushes)).await,
-        }
+        self.read_applied(replica, key).await
     }
 
     async fn write(
@@ -53,7 +52,7 @@ impl RangeService for Engine {
         operation: Operation,
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
-        let replica = self.replica(address, Some(operation.key.hash()))?;
+        let replica = self.lone_replica(address, Some(operation.key.hash()))?;
         let frees_space = matches!(operation.change, Change::Delete);
         check_size(&operation)?;
         let _place = self.admission().admit(frees_space)?;
@@ -66,6 +65,7 @@ impl RangeService for Engine {
                 Ok(answer) => break answer,
                 Err(AppendRefused::Busy) => self.wait_for_log(deadline).await?,
                 Err(AppendRefused::OverBudget) => self.wait_for_flush(deadline).await?,
+                Err(_) if replica.is_pausing() => return Err(becoming_a_group()),
                 Err(refused) => return Err(refusal_of(refused)),
             }
         };
@@ -78,18 +78,85 @@ impl RangeService for Engine {
     }
 
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
-        let replica = self.replica(address, None)?;
+        let replica = self.lone_replica(address, None)?;
         if request.consistency == Consistency::Strong && !replica.is_caught_up() {
             replica.caught_up().await;
             check_health(&replica)?;
         }
-        self.blocking(replica, move |replica| scan::page(replica, &request)).await
+        self.list_applied(replica, request).await
     }
 
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
-        let replica = self.replica(address, None)?;
+        let replica = self.lone_replica(address, None)?;
+        self.receipt_applied(replica, receipt).await
+    }
+}
+
+/// What a group's replica is asked for, once its group has said that it may answer.
+impl Engine {
+    /// The replica of a range, alone or a member of a group.
+    ///
+    /// # Errors
+    /// `WrongNode` where it is not here or does not hold this hash; `Damaged` where it is out of service.
+    pub fn replica_at(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
+        self.replica(address, hash)
+    }
+
+    /// An item as this replica has applied it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn read_applied(&self, replica: Arc<Replica>, key: PackedKey) -> Result<Option<StoredItem>, Refusal> {
+        match replica.peek(&key) {
+            Peek::Known(item) => Ok(item),
+            Peek::AskStore(flushes) => self.blocking(replica, move |replica| replica.read_store(&key, flushes)).await,
+        }
+    }
+
+    /// A page as this replica has applied it.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn list_applied(&self, replica: Arc<Replica>, request: ListRequest) -> Result<Page, Refusal> {
+        self.blocking(replica, move |replica| scan::page(replica, &request)).await
+    }
+
+    /// What this replica knows of a receipt.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub async fn receipt_applied(
+        &self,
+        replica: Arc<Replica>,
+        receipt: ReceiptId,
+    ) -> Result<Option<ReceiptState>, Refusal> {
         self.blocking(replica, move |replica| replica.receipt(receipt)).await
     }
+
+    /// Takes a place for a write that is to be proposed to a group, and waits for memory to have room. The place is
+    /// kept until the write is answered.
+    ///
+    /// # Errors
+    /// `TooLarge` where the item is; `Unavailable` where queue, memory or disk are full. Deletes pass a full disk.
+    pub async fn admit_write(&self, operation: &Operation) -> Result<Place<'_>, Refusal> {
+        let frees_space = matches!(operation.change, Change::Delete);
+        check_size(operation)?;
+        let place = self.admission().admit(frees_space)?;
+        if self.flusher().is_over_hard_budget() && !frees_space {
+            self.wait_for_memory(Instant::now() + ROOM_WAIT).await?;
+        }
+        Ok(place)
+    }
+
+    /// The replica of a range that has no other. A member of a group is asked through its group.
+    fn lone_replica(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
+        let replica = self.replica(address, hash)?;
+        if replica.is_grouped() { Err(becoming_a_group()) } else { Ok(replica) }
+    }
+}
+
+fn becoming_a_group() -> Refusal {
+    Refusal::unavailable("the range is about to get more replicas; try again in a moment", 1)
 }
 
 impl Engine {
@@ -121,7 +188,9 @@ impl Engine {
                 operation,
                 reply: Reply { sender, when_durable },
             };
-            self.log().append_one(Append { record, urgent, companion: proposal }).map_err(|refused| refused.reason)
+            self.log()
+                .append_one(Append { record, urgent, companion: Companion::Proposal(proposal) })
+                .map_err(|refused| refused.reason)
         });
         sequenced.unwrap_or(Err(AppendRefused::Failed))?;
         Ok(receiver)

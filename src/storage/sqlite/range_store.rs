@@ -429,7 +429,7 @@ fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<
                 known.at.0 as i64
             ])?;
         }
-        forget(connection, "DELETE FROM requests WHERE at < ?1", batch.now, REQUEST_WINDOW_SECONDS)?;
+        forget(connection, "DELETE FROM requests WHERE at <= ?1", batch.now, REQUEST_WINDOW_SECONDS)?;
     }
     if !batch.receipts.is_empty() {
         let mut statement =
@@ -437,12 +437,13 @@ fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<
         for (id, outcome, at) in &batch.receipts {
             statement.execute(params![id.as_bytes(), outcome.encode(), at.0 as i64])?;
         }
-        forget(connection, "DELETE FROM receipts WHERE at < ?1", batch.now, RECEIPT_SECONDS)?;
+        forget(connection, "DELETE FROM receipts WHERE at <= ?1", batch.now, RECEIPT_SECONDS)?;
     }
     Ok(())
 }
 
+/// Only what has expired for good, to the second: a replica that flushes late must not know what another has forgotten.
 fn forget(connection: &Connection, statement: &str, now: Timestamp, seconds: u64) -> rusqlite::Result<()> {
-    let before = now.0.saturating_sub(seconds * 1_000_000);
-    connection.prepare_cached(statement)?.execute([before as i64]).map(|_| ())
+    let Some(last) = now.0.checked_sub((seconds + 1) * 1_000_000) else { return Ok(()) };
+    connection.prepare_cached(statement)?.execute([last as i64]).map(|_| ())
 }

@@ -1,0 +1,66 @@
+//! A replica's way to its file: memory is frozen, written a layer a transaction, and dropped.
+
+use std::sync::atomic::Ordering;
+
+use crate::storage::store::{BatchChanges, StoreError};
+
+use super::memory_table::MemoryTable;
+use super::replica::Replica;
+
+impl Replica {
+    /// Freezes what is in memory: how many layers are to be flushed so that everything applied by now is in the file.
+    pub fn freeze(&self) -> usize {
+        self.memory.write().freeze()
+    }
+
+    /// Writes the oldest frozen layer to the file; none where there is none. Blocks. Nothing is lost where it fails: the
+    /// layer stays readable, and the next flush tries it again first.
+    pub fn flush_layer(&self) -> Result<Option<BatchChanges>, StoreError> {
+        let _one_at_a_time = self.flushing.lock();
+        let Some(oldest) = self.memory.read().oldest() else { return Ok(None) };
+        let written = self.store().write(&oldest.to_batch())?;
+        self.drop_layer(&oldest);
+        Ok(Some(written))
+    }
+
+    /// Writes to the file what has been applied by now, and not what comes meanwhile: a flush under load ends.
+    pub fn flush(&self) -> Result<BatchChanges, StoreError> {
+        let mut changes = BatchChanges::default();
+        for _ in 0..self.freeze() {
+            let Some(written) = self.flush_layer()? else { break };
+            changes.cells_written += written.cells_written;
+            changes.cells_removed += written.cells_removed;
+        }
+        Ok(changes)
+    }
+
+    fn drop_layer(&self, layer: &MemoryTable) {
+        let mut memory = self.memory.write();
+        for (key, item) in layer.items() {
+            match &item.document {
+                Some(document) => self.cache.insert(self.cache_key(), key.clone(), document.clone(), item.version),
+                None => self.cache.remove(self.cache_key(), key),
+            }
+        }
+        memory.drop_oldest();
+        if let Some(machine) = layer.machine() {
+            self.side.note_in_file(machine);
+        }
+    }
+
+    /// Bytes in memory, about.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory.read().bytes()
+    }
+
+    /// Bytes by which memory has grown since the last call.
+    pub fn take_growth(&self) -> u64 {
+        let now = self.memory_bytes() as u64;
+        now.saturating_sub(self.bytes_reported.swap(now, Ordering::Relaxed))
+    }
+
+    /// Whether memory holds anything that is not in the file.
+    pub fn is_dirty(&self) -> bool {
+        !self.memory.read().is_empty()
+    }
+}

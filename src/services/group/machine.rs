@@ -1,0 +1,146 @@
+//! A group's state machine as openraft wants to have it: the engine's replica.
+//!
+//! Entries are applied by the engine's apply threads, in batches, since a read of the present item may wait for the disk.
+//! What was applied is in memory and goes to the file with the next flush, together with where the group stands; so
+//! after a start the machine stands where its file does, and openraft has what follows applied again.
+//!
+//! The snapshot is what is in the file ([`super::snapshot`]). Building one is flushing memory. Taking one in is
+//! making the received file the replica's own.
+
+use std::io;
+use std::sync::Arc;
+
+use futures_util::{Stream, StreamExt};
+use openraft::OptionalSend;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
+
+use crate::services::engine::Engine;
+use crate::services::engine::replica::Replica;
+use crate::storage::store::StoreError;
+
+use super::convert::{log_id, stored_membership};
+use super::pieces::{PieceTarget, Wanted};
+use super::snapshot::{GroupSnapshot, GroupSnapshotMeta, ReceivedSnapshot, SnapshotData, StoredSnapshot, meta_of};
+use super::types::{LogId, StoredMembership, Types};
+
+/// Entries applied in one go: between two batches other ranges of the same thread get their turn.
+const BATCH_ENTRIES: usize = 256;
+
+/// See the module's essay.
+pub struct GroupMachine {
+    engine: Arc<Engine>,
+    replica: Arc<Replica>,
+}
+
+/// Makes a snapshot.
+pub struct GroupSnapshotBuilder {
+    replica: Arc<Replica>,
+}
+
+impl GroupMachine {
+    /// The machine of a replica whose log was put together.
+    pub(crate) fn new(engine: Arc<Engine>, replica: Arc<Replica>) -> Self {
+        Self { engine, replica }
+    }
+
+    async fn apply_batch(&self, entries: &mut Vec<EntryResponder<Types>>) -> io::Result<()> {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        self.engine.apply_group(Arc::clone(&self.replica), std::mem::take(entries)).await
+    }
+}
+
+impl RaftStateMachine<Types> for GroupMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = GroupSnapshotBuilder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        let machine = self.replica.machine_state().map_err(broken)?;
+        let membership = stored_membership(machine.as_ref()).ok_or_else(senseless)?;
+        Ok((machine.map(|machine| log_id(machine.applied)), membership))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> io::Result<()>
+    where
+        Strm: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut batch = Vec::new();
+        while let Some(entry) = entries.next().await {
+            batch.push(entry?);
+            if batch.len() == BATCH_ENTRIES {
+                self.apply_batch(&mut batch).await?;
+            }
+        }
+        self.apply_batch(&mut batch).await
+    }
+
+    async fn get_snapshot_builder(&mut self) -> GroupSnapshotBuilder {
+        GroupSnapshotBuilder { replica: Arc::clone(&self.replica) }
+    }
+
+    async fn install_snapshot(&mut self, meta: &GroupSnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let received = match snapshot {
+            SnapshotData::Received(received) => received,
+            SnapshotData::Here(_) => {
+                let target = self.engine.snapshot_target(&self.replica);
+                off_worker(move || copy(&snapshot, Box::new(target))).await?
+            }
+        };
+        if meta.last_log_id != Some(log_id(received.machine.applied)) {
+            return Err(io::Error::other("the snapshot does not stand where it is said to"));
+        }
+        let (engine, replica) = (Arc::clone(&self.engine), Arc::clone(&self.replica));
+        off_worker(move || engine.install(&replica, received).map_err(broken)).await
+    }
+
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
+        current(&self.replica)
+    }
+}
+
+impl RaftSnapshotBuilder<Types> for GroupSnapshotBuilder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
+        let replica = Arc::clone(&self.replica);
+        off_worker(move || replica.flush().map(|_| ()).map_err(broken)).await?;
+        current(&self.replica)?.ok_or_else(|| io::Error::other("nothing was applied yet"))
+    }
+}
+
+fn current(replica: &Replica) -> io::Result<Option<GroupSnapshot>> {
+    let Some(machine) = replica.machine_in_file() else { return Ok(None) };
+    let meta = meta_of(&machine).ok_or_else(senseless)?;
+    let stored = StoredSnapshot { replica: replica.name.replica, store: replica.file() };
+    Ok(Some(GroupSnapshot { meta, snapshot: SnapshotData::Here(stored) }))
+}
+
+/// A snapshot of another replica on this node, taken in piece by piece like any other.
+fn copy(snapshot: &SnapshotData, mut target: Box<dyn PieceTarget>) -> io::Result<ReceivedSnapshot> {
+    let mut source = snapshot.open().map_err(broken)?;
+    let mut wanted = Wanted::Piece(0);
+    while let Wanted::Piece(number) = wanted {
+        let piece = source.piece(number).map_err(broken)?;
+        wanted = target
+            .take(&piece.ok_or_else(|| io::Error::other("the snapshot ends early"))?)
+            .map_err(io::Error::other)?;
+    }
+    match target.finish().map_err(io::Error::other)?.snapshot {
+        SnapshotData::Received(received) => Ok(received),
+        SnapshotData::Here(_) => Err(io::Error::other("the snapshot was not taken in")),
+    }
+}
+
+/// Runs what waits for the disk where it holds up no async worker.
+async fn off_worker<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn broken(error: StoreError) -> io::Error {
+    io::Error::other(error)
+}
+
+fn senseless() -> io::Error {
+    io::Error::other("the group's membership makes no sense")
+}
