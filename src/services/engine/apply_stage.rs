@@ -125,7 +125,9 @@ fn run(receiver: &Receiver<Work>, flusher: &Flusher) {
             Work::Proposals(group) => group.into_iter().for_each(|proposal| apply(proposal, flusher)),
             Work::Group(batch) => {
                 let applied = apply_batch(&batch.replica, batch.entries);
-                flusher.note_dirty(&batch.replica);
+                if !batch.replica.is_closed() {
+                    flusher.note_dirty(&batch.replica);
+                }
                 let _ = batch.done.send(applied);
             }
         }
@@ -134,7 +136,9 @@ fn run(receiver: &Receiver<Work>, flusher: &Flusher) {
 
 fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
     for (entry, responder) in entries {
-        if let Some(reason) = replica.damage() {
+        // One that was closed is not to be believed: the range was read from disk anew, into another object.
+        let reason = replica.damage().or_else(|| replica.is_closed().then(|| "the replica was closed".to_owned()));
+        if let Some(reason) = reason {
             return Err(io::Error::other(reason));
         }
         let applied = replica.apply_in_group(&entry).map_err(|error| {

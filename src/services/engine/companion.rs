@@ -11,6 +11,7 @@ use crate::storage::log::Outcome;
 use super::apply_stage::Proposal;
 
 /// See the module's essay.
+#[allow(clippy::large_enum_variant, reason = "a box for each write would cost more than the room does")]
 pub enum Companion {
     /// A write of a range with one replica: it is applied when it is durable.
     Proposal(Proposal),

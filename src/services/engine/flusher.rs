@@ -300,7 +300,7 @@ impl Flusher {
         let mut marks = Vec::with_capacity(due.len());
         let mut synced = Vec::with_capacity(due.len());
         for replica in &due {
-            match replica.store().make_durable() {
+            match replica.make_durable() {
                 Ok(index) => {
                     let quantity = replica.item_count().unwrap_or_default();
                     marks.push(DurableMark {

@@ -17,6 +17,9 @@ impl Replica {
     /// layer stays readable, and the next flush tries it again first.
     pub fn flush_layer(&self) -> Result<Option<BatchChanges>, StoreError> {
         let _one_at_a_time = self.flushing.lock();
+        if self.is_closed() {
+            return Err(closed());
+        }
         let Some(oldest) = self.memory.read().oldest() else { return Ok(None) };
         let written = self.store().write(&oldest.to_batch())?;
         self.drop_layer(&oldest);
@@ -48,6 +51,16 @@ impl Replica {
         }
     }
 
+    /// Forces what is in the file to the disk, and returns the applied index that is then safe. Blocks.
+    pub(super) fn make_durable(&self) -> Result<u64, StoreError> {
+        // So that no snapshot takes the file's place meanwhile.
+        let _one_at_a_time = self.flushing.lock();
+        if self.is_closed() {
+            return Err(closed());
+        }
+        self.store().make_durable()
+    }
+
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.memory.read().bytes()
@@ -63,4 +76,8 @@ impl Replica {
     pub fn is_dirty(&self) -> bool {
         !self.memory.read().is_empty()
     }
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("the replica was closed: another object stands for it".to_owned())
 }

@@ -23,6 +23,7 @@ use crate::replication::requests::expired;
 use crate::services::group::convert::{membership_of, place_of};
 use crate::services::group::kept_log::{KeptLog, ReplayedGroup};
 use crate::services::group::rebuild::rebuild;
+use crate::services::group::snapshot::FileClaim;
 use crate::services::group::types::{Applied, Entry, Proposed};
 use crate::storage::store::{KeyInterval, RangeStore, StoreError, StoreSnapshot};
 
@@ -40,6 +41,8 @@ pub struct GroupSide {
     file: AtomicU64,
     log: Mutex<LogSide>,
     in_file: Mutex<Option<MachineState>>,
+    /// Who may write the file that is to be the next one.
+    claims: Arc<Mutex<u64>>,
 }
 
 #[derive(Default)]
@@ -86,6 +89,11 @@ impl Replica {
     /// The number of the file it is in, where it is a member of a group.
     pub fn group_file(&self) -> Option<u64> {
         self.is_grouped().then(|| self.side.file.load(Ordering::Acquire))
+    }
+
+    /// The right to write the file that is to be the next one; whoever had it has it no more.
+    pub(super) fn claim(&self) -> FileClaim {
+        FileClaim::take(&self.side.claims)
     }
 
     /// It is a member of a group, as the commit log shows it.

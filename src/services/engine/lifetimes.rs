@@ -127,6 +127,7 @@ impl Engine {
         let retired = self.retired.read().get(&range).map(|retired| Arc::clone(&retired.replica));
         let Some(replica) = retired else { return Ok(()) };
         replica.mark_damaged("the range was removed from this node".to_owned());
+        replica.close();
         self.flusher().forget(&replica);
         self.log().remove_range(range).map_err(|error| match error {
             LogError::Full => StoreError::Full,

@@ -156,6 +156,7 @@ impl Engine {
         log: Arc<KeptLog>,
         machine: MachineState,
     ) -> Result<(), StoreError> {
+        let _alone = self.changing_files.lock();
         replica.flush()?;
         let (name, index) = (replica.name, machine.applied.index);
         let store = replica.file();
@@ -222,12 +223,14 @@ impl Engine {
         applied.await.unwrap_or_else(|_| Err(io::Error::other("this node is stopping or starting again")))
     }
 
-    /// Takes a snapshot for a replica, into a new file.
+    /// Takes a snapshot for a replica, into a new file. What was being taken in before comes to nothing. Waits for a
+    /// piece that is being written.
     pub fn snapshot_target(self: &Arc<Self>, replica: &Replica) -> StoreTarget {
         let file = replica.group_file().unwrap_or(0) + 1;
         let (engine, name) = (Arc::clone(self), replica.name.file(file));
         StoreTarget::new(
             file,
+            replica.claim(),
             Box::new(move || {
                 let _a_file_is_made = engine.making_files.read();
                 engine.parts.keeper.remove(name)?;
@@ -241,10 +244,13 @@ impl Engine {
     /// # Errors
     /// Where the node's database cannot be written, or another snapshot was taken in meanwhile: nothing has changed.
     pub(crate) fn install(&self, replica: &Replica, received: ReceivedSnapshot) -> Result<(), StoreError> {
-        let ReceivedSnapshot { store, file, machine, .. } = received;
+        let _alone = self.changing_files.lock();
+        let ReceivedSnapshot { store, file, machine, claim, .. } = received;
         let before = replica.group_file().unwrap_or(0);
-        if file != before + 1 {
-            return Err(StoreError::Failed("another snapshot was taken in meanwhile".to_owned()));
+        if replica.is_closed() || file != before + 1 || !claim.holds() {
+            return Err(StoreError::Failed(
+                "another snapshot was taken in meanwhile, or the node started again".to_owned(),
+            ));
         }
         let (name, index) = (replica.name, machine.applied.index);
         let quantity = store.state()?.item_count;

@@ -104,6 +104,8 @@ pub struct Engine {
     cache: Arc<ItemCache>,
     /// Held while a range becomes a group.
     pub(super) beginning: tokio::sync::Mutex<()>,
+    /// Held by who changes in which file a replica is, and while everything is opened from disk anew.
+    pub(super) changing_files: Mutex<()>,
     flusher: Arc<Flusher>,
     admission: Admission,
     pub(super) readers: ReadPool,
@@ -133,6 +135,7 @@ impl Engine {
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
             beginning: tokio::sync::Mutex::default(),
+            changing_files: Mutex::default(),
             readers: ReadPool::start(options.read_threads, options.reads_waiting_max)?,
             admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
             parts,

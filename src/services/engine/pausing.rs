@@ -12,6 +12,8 @@ impl Replica {
         self.is_closed.store(true, Ordering::Release);
         self.side.close();
         self.applied_changed.notify_waiters();
+        // What is being flushed now is waited for; nothing is after.
+        drop(self.flushing.lock());
     }
 
     /// Gives out no index until [`Replica::resume`]; the last one that was given out.

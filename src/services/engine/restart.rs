@@ -71,6 +71,7 @@ impl Engine {
     }
 
     fn open_again(&self, threads: &mut Threads) -> Result<(), EngineError> {
+        let _files_stay = self.changing_files.lock();
         // From here on nobody finds a replica, and who has found one cannot write through it any more.
         let mut old: Vec<_> = self.replicas.write().drain().map(|(_, replica)| replica).collect();
         old.extend(self.retired.write().drain().map(|(_, retired)| retired.replica));

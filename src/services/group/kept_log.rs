@@ -55,6 +55,7 @@ pub struct KeptLog {
     tenant: TenantId,
     state: Mutex<State>,
     refused: Notify,
+    progress: Notify,
 }
 
 struct Kept {
@@ -72,6 +73,8 @@ struct State {
     bytes: usize,
     /// See [`Companion::Group`].
     attempt: u64,
+    /// The last entry known to be synced.
+    synced: Option<u64>,
     /// Entries from here on are not handed to the commit log.
     unsent_from: Option<u64>,
     /// They were refused: they are handed over again in a while, and not before.
@@ -92,7 +95,8 @@ impl KeptLog {
             ..State::default()
         };
         found.entries.into_iter().for_each(|entry| state.push(entry));
-        Arc::new(Self { range, tenant, state: Mutex::new(state), refused: Notify::new() })
+        state.synced = state.last().map(|last| last.index);
+        Arc::new(Self { range, tenant, state: Mutex::new(state), refused: Notify::new(), progress: Notify::new() })
     }
 
     /// A new handle's number; the handles before stop working.
@@ -118,6 +122,7 @@ impl KeptLog {
             std::mem::take(&mut state.waiting)
         };
         self.refused.notify_waiters();
+        self.progress.notify_waiters();
         for (_, flushed) in waiting {
             flushed.io_completed(Err(io::Error::other(reason.to_owned())));
         }
@@ -205,12 +210,36 @@ impl KeptLog {
             if state.attempt != attempt {
                 return;
             }
+            state.synced = state.synced.max(Some(index));
             while state.waiting.front().is_some_and(|(last, _)| *last <= index) {
                 done.extend(state.waiting.pop_front());
             }
         }
+        self.progress.notify_waiters();
         for (_, flushed) in done {
             flushed.io_completed(Ok(()));
+        }
+    }
+
+    /// Waits until all entries are synced.
+    ///
+    /// # Errors
+    /// Where the log has failed.
+    pub(super) async fn all_synced(&self) -> io::Result<()> {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            progress.as_mut().enable();
+            {
+                let state = self.state.lock();
+                if let Some(failure) = &state.failure {
+                    return Err(io::Error::other(failure.clone()));
+                }
+                if state.synced >= state.last().map(|last| last.index) {
+                    return Ok(());
+                }
+            }
+            progress.await;
         }
     }
 
@@ -275,6 +304,7 @@ impl KeptLog {
             state.pop_back();
         }
         state.waiting.retain(|(last, _)| *last < index);
+        state.synced = state.synced.min(index.checked_sub(1));
         if state.unsent_from.is_some_and(|from| from >= index) {
             (state.unsent_from, state.is_held) = (None, false);
         }
@@ -380,6 +410,7 @@ impl State {
             self.purged = Some(upto);
         }
         // A snapshot stands for what it covers, also for what never got to disk.
+        self.synced = self.synced.max(Some(upto.index));
         self.waiting.retain(|(last, _)| *last > upto.index);
         if self.unsent_from.is_some_and(|from| from <= upto.index) {
             self.unsent_from = self.entries.front().map(|kept| kept.entry.index());

@@ -58,16 +58,19 @@ pub struct GroupLogReader {
 }
 
 impl GroupLog {
-    /// A new handle; the one before stops working. Writes down what is void since a snapshot was taken in.
+    /// A new handle; the one before stops working. Writes down what is void since a snapshot was taken in, and waits for
+    /// what the handle before has appended to be synced: openraft takes what it finds in a log for that.
     ///
     /// # Errors
     /// Where the log has failed.
     pub async fn open(kept: Arc<KeptLog>, disk: Arc<CommitLog<Companion>>) -> io::Result<Self> {
         let generation = kept.take_over()?;
-        let log = Self { kept, disk, generation, again: None };
+        let mut log = Self { kept, disk, generation, again: None };
         if let Some(index) = log.kept.void_from() {
             log.write_truncation(index).await?;
         }
+        log.send().await?;
+        log.kept.all_synced().await?;
         Ok(log)
     }
 

@@ -105,15 +105,20 @@ impl RaftSnapshotBuilder<Types> for GroupSnapshotBuilder {
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let replica = Arc::clone(&self.replica);
         off_worker(move || replica.flush().map(|_| ()).map_err(broken)).await?;
-        current(&self.replica)?.ok_or_else(|| io::Error::other("nothing was applied yet"))
+        // A log that was purged before anything was applied: a replica never does that, but openraft may ask.
+        let nothing = || GroupSnapshot { meta: GroupSnapshotMeta::default(), snapshot: stored(&self.replica) };
+        Ok(current(&self.replica)?.unwrap_or_else(nothing))
     }
 }
 
 fn current(replica: &Replica) -> io::Result<Option<GroupSnapshot>> {
     let Some(machine) = replica.machine_in_file() else { return Ok(None) };
     let meta = meta_of(&machine).ok_or_else(senseless)?;
-    let stored = StoredSnapshot { replica: replica.name.replica, store: replica.file() };
-    Ok(Some(GroupSnapshot { meta, snapshot: SnapshotData::Here(stored) }))
+    Ok(Some(GroupSnapshot { meta, snapshot: stored(replica) }))
+}
+
+fn stored(replica: &Replica) -> SnapshotData {
+    SnapshotData::Here(StoredSnapshot { replica: replica.name.replica, store: replica.file() })
 }
 
 /// A snapshot of another replica on this node, taken in piece by piece like any other.

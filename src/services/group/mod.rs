@@ -16,3 +16,5 @@ pub mod rebuild;
 pub mod snapshot;
 pub mod types;
 
+#[cfg(test)]
+mod tests;

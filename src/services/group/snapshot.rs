@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::storage::SnapshotMeta;
+use parking_lot::Mutex;
 
 use crate::domain::Timestamp;
 use crate::domain::ids::{PrincipalId, ReceiptId, ReplicaId, RequestId};
@@ -81,6 +82,8 @@ pub struct ReceivedSnapshot {
     pub file: u64,
     /// Where the group stands in it.
     pub machine: MachineState,
+    /// The right to that file.
+    pub claim: FileClaim,
 }
 
 /// What openraft knows of a snapshot of this state; none where its membership makes no sense.
@@ -201,9 +204,40 @@ impl PieceSource for StorePieces {
 /// Makes an empty file for a snapshot, in place of what an earlier attempt left.
 pub type MakeStore = Box<dyn Fn() -> Result<Arc<dyn RangeStore>, StoreError> + Send>;
 
+/// The right to write one file, which only the last who asked has: two transfers must not write into one file.
+#[derive(Debug)]
+pub struct FileClaim {
+    newest: Arc<Mutex<u64>>,
+    mine: u64,
+}
+
+impl FileClaim {
+    /// Takes the right away from whoever has it.
+    pub fn take(newest: &Arc<Mutex<u64>>) -> Self {
+        let mut number = newest.lock();
+        *number += 1;
+        Self { newest: Arc::clone(newest), mine: *number }
+    }
+
+    /// Whether the right is still there.
+    pub fn holds(&self) -> bool {
+        *self.newest.lock() == self.mine
+    }
+
+    /// Does something with the file while nobody can take the right away.
+    fn with<T>(&self, work: impl FnOnce() -> Result<T, PieceError>) -> Result<T, PieceError> {
+        let newest = self.newest.lock();
+        if *newest != self.mine {
+            return Err(StoreError::Failed("another snapshot is being taken in".to_owned()).into());
+        }
+        work()
+    }
+}
+
 /// Takes pieces into a new file.
 pub struct StoreTarget {
     file: u64,
+    claim: FileClaim,
     make: MakeStore,
     progress: Option<Progress>,
 }
@@ -220,8 +254,8 @@ struct Progress {
 
 impl StoreTarget {
     /// A target that makes its file, of this number, when the first piece comes.
-    pub fn new(file: u64, make: MakeStore) -> Self {
-        Self { file, make, progress: None }
+    pub fn new(file: u64, claim: FileClaim, make: MakeStore) -> Self {
+        Self { file, claim, make, progress: None }
     }
 }
 
@@ -234,12 +268,16 @@ impl PieceTarget for StoreTarget {
         let progress = match &mut self.progress {
             Some(progress) => progress,
             None if header.number > 0 => return Ok(Wanted::Piece(0)),
-            progress => progress.insert(Progress::begin(header.identity, (self.make)()?)),
+            progress => {
+                let store = self.claim.with(|| Ok((self.make)()?))?;
+                progress.insert(Progress::begin(header.identity, store))
+            }
         };
         if header.number != progress.next || progress.is_whole {
             return Ok(progress.wanted());
         }
-        let taken = progress.take(&header, read_records(piece)?);
+        let records = read_records(piece)?;
+        let taken = self.claim.with(|| progress.take(&header, records));
         if taken.is_err() {
             // What is in the file is not known any more.
             self.progress = None;
@@ -250,11 +288,16 @@ impl PieceTarget for StoreTarget {
     fn finish(self: Box<Self>) -> Result<GroupSnapshot, PieceError> {
         let progress = self.progress.filter(|progress| progress.is_whole).ok_or(PieceError::Incomplete)?;
         let (_, _, machine) = progress.state.ok_or(PieceError::Incomplete)?;
-        progress.store.make_durable()?;
-        progress.store.checkpoint()?;
+        self.claim.with(|| {
+            progress.store.make_durable()?;
+            Ok(progress.store.checkpoint()?)
+        })?;
         let meta = meta_of(&machine).ok_or(PieceError::Damaged("its membership makes no sense"))?;
-        let (replica, store, file) = (progress.identity.replica, progress.store, self.file);
-        Ok(GroupSnapshot { meta, snapshot: SnapshotData::Received(ReceivedSnapshot { replica, store, file, machine }) })
+        let (replica, store, file, claim) = (progress.identity.replica, progress.store, self.file, self.claim);
+        Ok(GroupSnapshot {
+            meta,
+            snapshot: SnapshotData::Received(ReceivedSnapshot { replica, store, file, machine, claim }),
+        })
     }
 }
 
