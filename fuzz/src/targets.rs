@@ -26,6 +26,7 @@ pub const ALL: &[Target] = &[
     target("entity-tags", "If-Match and If-None-Match", dstore::domain::version::fuzz_entity_tags),
     target("entry", "payloads of log entries", dstore::replication::entry::fuzz_entry),
     target("frame", "frames of messages between nodes", dstore::transport::frames::fuzz_frame),
+    target("group-message", "messages between nodes about groups", dstore::services::group::wire::fuzz_group_message),
     target("group-record", "entries and votes of a range's group", dstore::services::group::convert::fuzz_group_record),
     target("json", "bodies of items", dstore::domain::document::fuzz_json),
     target("kept-parts", "key parts kept by a machine, opened", dstore::crypto::kept_parts::fuzz_kept_parts),

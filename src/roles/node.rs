@@ -174,7 +174,7 @@ fn start_inside(
     let behind = gate.clone();
     let server = server::start(vec![Listener::over(socket, Some(tls))], &server_options(config), move || {
         gate::surface(behind.clone(), waiting.clone(), move |to: Inside| {
-            inside::node_surface(to.service, to.own, plane)
+            inside::node_surface(to.service, to.own, None, plane)
         })
     });
     Ok((gate, server.map_err(|error| failed(&error))?))

@@ -2,7 +2,7 @@
 //! ranges together. An answer is a message of its own on the way back. A frame may be lost, come twice, late or out of
 //! order: who sends expects nothing, and asks again.
 //!
-//! [`Carrier`] is the network: HTTP over mutual TLS between processes, a call within one
+//! [`Carrier`] is the network: HTTP over mutual TLS between processes ([`super::frame_client`]), a call within one
 //! process and a simulated network in tests ([`super::memory`]). [`Links`] is the queue before it: one for each peer and
 //! [`Lane`], emptied by a task that lives only while something is in it. While a frame is under way the next one
 //! gathers, so that a busy pair of nodes shares frames and an idle pair costs nothing, without a timer that would hold a

@@ -7,10 +7,14 @@
 //! | `tls.rs` | rustls for both sides; certificates exchanged while serving |
 //! | `links.rs` | one-way messages between nodes: queues, and the tasks that empty them |
 //! | `frames.rs` | many messages as one piece |
+//! | `frame_client.rs` | brings frames to other nodes over HTTP |
+//! | `dialing.rs` | TLS and clients that reach one node and no other |
 //! | `memory.rs` | a network within one process, with faults where a test wants them |
 //! | `client.rs` | JSON over HTTP, and refusals on the way back |
 
 pub mod client;
+pub mod dialing;
+pub mod frame_client;
 pub mod frames;
 pub mod links;
 pub mod memory;

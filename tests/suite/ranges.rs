@@ -74,7 +74,7 @@ impl Cluster {
         // One test asks a range that never answers, and does not wait for it to stop.
         let stop_timeout = Duration::from_secs(1);
         let options = ServerOptions { workers: 1, stop_timeout, ..ServerOptions::default() };
-        start(vec![listener], &options, move || node_surface(service.clone(), own.clone(), PLANE)).unwrap()
+        start(vec![listener], &options, move || node_surface(service.clone(), own.clone(), None, PLANE)).unwrap()
     }
 
     /// How a proxy with this identity reaches nodes.

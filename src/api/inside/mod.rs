@@ -6,6 +6,7 @@
 //! without a certificate: it needs an invitation.
 
 mod control;
+mod frames;
 mod node;
 
 use std::future::Future;
@@ -23,6 +24,7 @@ use crate::services::control::{ControlPlane, KeyOwner};
 use crate::transport::pki::PeerIdentity;
 
 pub use control::CONTROL_ROUTES;
+pub use frames::FRAMES_NEED;
 pub use node::{NODE_ROUTES, RANGE_NEED, node_surface};
 
 /// Who may ask a route.
@@ -84,6 +86,7 @@ pub fn control_surface(
 mod tests {
     use super::*;
     use crate::services::ranges::wire::RANGE_PATH;
+    use crate::transport::frame_client::FRAMES_PATH;
     use uuid::Uuid;
 
     const ROLES: [Role; 4] = [Role::Control, Role::Node, Role::Proxy, Role::Reporting];
@@ -92,9 +95,9 @@ mod tests {
     #[test]
     fn the_permissions_are_pinned() {
         let mut table = String::new();
-        let node = ("POST", RANGE_PATH, RANGE_NEED);
+        let bodies = [("POST", RANGE_PATH, RANGE_NEED), ("POST", FRAMES_PATH, FRAMES_NEED)];
         let control = CONTROL_ROUTES.iter().map(|route| (route.method, route.path, route.need));
-        let node = NODE_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain([node]);
+        let node = NODE_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain(bodies);
         let routes = control.chain(node);
         for (method, path, need) in routes {
             let let_in = |role: Role| {
@@ -116,7 +119,8 @@ mod tests {
             GET /inside/v1/access: node proxy\n\
             POST /inside/v1/catalog: node proxy\n\
             GET /inside/v1/table/{table}/range: control\n\
-            POST /inside/v1/range: node proxy\n";
+            POST /inside/v1/range: node proxy\n\
+            POST /inside/v1/frames: node\n";
         assert_eq!(table, expected);
     }
 }

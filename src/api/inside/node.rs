@@ -5,7 +5,7 @@
 //! bytes of [`crate::services::ranges::wire`]. Refusals travel in the same bytes, whole; the HTTP status
 //! only repeats them for those who look at the traffic.
 //!
-//! Beside it stands what control asks ([`NODE_ROUTES`]), as JSON, because it is asked now and then by people.
+//! Messages of other nodes come in frames ([`super::frames`]). Beside it stands what control asks ([`NODE_ROUTES`]), as JSON, because it is asked now and then by people.
 //!
 //! The body of a question is read into memory of its own, because a node keeps the document in it for
 //! as long as it is the item.
@@ -19,7 +19,7 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
 
-use super::{InsideNeed, admit, peer_of};
+use super::{InsideNeed, admit, frames, peer_of};
 use crate::api::calls::{self, Route, ok};
 use crate::api::{body, error};
 use crate::domain::ids::{PlaneId, Role};
@@ -28,6 +28,8 @@ use crate::services::control::KeyOwner;
 use crate::services::range_reports::OwnRanges;
 use crate::services::ranges::wire::{Answer, QUESTION_BYTES_MAX, Question, RANGE_PATH, encode_refusal};
 use crate::services::ranges::{RangeAddress, RangeService};
+use crate::transport::frame_client::FRAMES_PATH;
+use crate::transport::links::Inbox;
 
 type NodeRoute = Route<Arc<dyn OwnRanges>, Option<KeyOwner>, InsideNeed>;
 
@@ -45,15 +47,20 @@ pub const RANGE_NEED: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy])
 /// What a question may take.
 const LIMITS: body::Limits = body::Limits { bytes_max: QUESTION_BYTES_MAX, time_max: Duration::from_secs(30) };
 
-/// The function that answers a node's inside requests: `service` has its ranges, `own` says what they are. For [`crate::api::server::start`].
+/// The function that answers a node's inside requests: `service` has its ranges, `own` says what they are, `inbox` takes
+/// the messages of other nodes where this one has groups. For [`crate::api::server::start`].
 pub fn node_surface(
     service: Arc<dyn RangeService>,
     own: Arc<dyn OwnRanges>,
+    inbox: Option<Arc<dyn Inbox>>,
     plane: PlaneId,
 ) -> impl Fn(HttpRequest, Payload) -> Pin<Box<dyn Future<Output = HttpResponse>>> + Clone {
     move |request: HttpRequest, payload| -> Pin<Box<dyn Future<Output = HttpResponse>>> {
         if request.uri().path() == RANGE_PATH {
             return Box::pin(respond(service.clone(), plane, request, payload));
+        }
+        if request.uri().path() == FRAMES_PATH {
+            return Box::pin(frames::take(inbox.clone(), plane, request, payload));
         }
         let own = own.clone();
         Box::pin(async move {

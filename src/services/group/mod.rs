@@ -5,16 +5,24 @@
 //! openraft stands on: the log is kept in memory by [`kept_log`] and on disk by the node's commit log, and put together
 //! by [`rebuild`] after a start; the machine is the engine's replica. [`pieces`] and [`snapshot`] bring a
 //! replica's state from one node to another.
+//!
+//! Between nodes: [`wire`] is what replicas say to each other, as bytes; [`network`] is how openraft says it, with its
+//! [`questions`] that wait for answers; [`incoming`] sorts what comes in, and an [`intake`] collects a snapshot.
 
 pub mod convert;
+pub mod incoming;
+pub mod intake;
 pub mod kept_log;
 pub mod log;
 pub mod machine;
+pub mod network;
 pub mod pieces;
 pub mod ports;
+pub mod questions;
 pub mod rebuild;
 pub mod snapshot;
 pub mod types;
+pub mod wire;
 
 #[cfg(test)]
 mod tests;

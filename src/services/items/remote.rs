@@ -1,11 +1,8 @@
 //! Nodes across the network: what a proxy asks, over mutual TLS, in the bytes of
 //! [`crate::services::ranges::wire`].
 //!
-//! Each node has a client of its own, whose TLS accepts the certificate of that very node and no
-//! other: where another node listens at an old address, the handshake fails and nothing is asked of
-//! it. A client keeps its connections while they are used. It speaks HTTP/1.1, a request at a time on
-//! each connection: a node serves each connection on one thread, so that many connections spread over its threads where the
-//! streams of one HTTP/2 connection would not, and a lost packet holds up one request.
+//! Each node has a client of its own, which reaches that very node and no other ([`crate::transport::dialing`]). A client
+//! keeps its connections while they are used.
 //!
 //! A connection is driven by the runtime it was made in, and each thread that serves has a runtime of its own. So each
 //! thread has its own connections to a node: one that is handed from thread to thread costs two wake-ups of
@@ -17,9 +14,6 @@
 //! |---|---|---|
 //! | no connection could be made | `Unavailable` | `Unavailable`: nothing was written |
 //! | anything after that | `Unavailable` | `OutcomeUnknown` |
-//!
-//! Nothing is asked twice here. A connection that turns out to be closed before a byte of the request was
-//! written to it is replaced by another one; that is no second try.
 //!
 //! Connections are closed some time before the node would close them ([`RemoteOptions::idle_timeout`]), or a
 //! write might meet the node's goodbye half-way and nobody would know whether it happened.
@@ -41,15 +35,15 @@ use rustls::ClientConfig;
 
 use super::address::NodeAddress;
 use super::routed::{Nodes, RangeRoute};
-use crate::domain::ids::{NodeId, PlaneId, ReceiptId, Role};
+use crate::domain::ids::{NodeId, PlaneId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::{Clock, Refusal, RefusalKind, Timestamp};
 use crate::replication::operation::Operation;
 use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
 use crate::services::ranges::wire::{ANSWER_BYTES_MAX, Answer, Question, RANGE_PATH, decode_answer};
 use crate::services::ranges::{RangeAddress, RangeService};
-use crate::transport::pki::PeerIdentity;
-use crate::transport::tls::{Identity, client_config_of};
+use crate::transport::dialing::{ConnectionOptions, NodeDialer, client_over};
+use crate::transport::tls::Identity;
 
 /// How nodes are asked.
 #[derive(Debug, Clone)]
@@ -89,9 +83,7 @@ impl Default for RemoteOptions {
 
 /// See the module's essay.
 pub struct RemoteNodes {
-    plane: PlaneId,
-    identity: Arc<Identity>,
-    authority_pem: String,
+    dialer: NodeDialer,
     options: RemoteOptions,
     clock: Arc<dyn Clock>,
     known: ArcSwap<HashMap<NodeId, Arc<RemoteNode>>>,
@@ -108,9 +100,9 @@ impl RemoteNodes {
         clock: Arc<dyn Clock>,
         options: RemoteOptions,
     ) -> Self {
-        let authority_pem = authority_pem.to_owned();
+        let dialer = NodeDialer::new(plane, identity, authority_pem);
         let known = ArcSwap::from_pointee(HashMap::new());
-        Self { plane, identity, authority_pem, options, clock, known, changing: Mutex::new(()) }
+        Self { dialer, options, clock, known, changing: Mutex::new(()) }
     }
 
     /// How many clients there are.
@@ -145,9 +137,7 @@ impl RemoteNodes {
         };
         let url = format!("{}{RANGE_PATH}", address.inside().trim_end_matches('/'));
         let url = Url::parse(&url).map_err(|problem| unusable(problem.to_string()))?;
-        let peer = PeerIdentity { plane: self.plane, role: Role::Node, id: address.node.0 };
-        let tls = client_config_of(self.identity.clone(), &self.authority_pem, peer)
-            .map_err(|problem| unusable(problem.to_string()))?;
+        let tls = self.dialer.tls(address.node).map_err(|problem| unusable(problem.to_string()))?;
         Ok(RemoteNode {
             node: address.node,
             inside_uri: address.inside().to_owned(),
@@ -209,23 +199,15 @@ impl RemoteNode {
         if let Some(client) = place.get() {
             return Ok(client);
         }
-        let client = Client::builder()
-            .tls_backend_preconfigured(self.tls.clone())
-            .https_only(true)
-            .http1_only()
-            .no_proxy()
-            .referer(false)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .tcp_nodelay(true)
-            .connect_timeout(self.options.connect_timeout)
-            .pool_idle_timeout(self.options.idle_timeout)
-            .pool_max_idle_per_host(self.options.idle_connections_max)
-            .build()
-            .map_err(|problem| {
-                tracing::error!(node = %self.node, %problem, "no client for a node can be made");
-                Refusal::unavailable("the node that holds this key cannot be asked at present", 1)
-            })?;
+        let connections = ConnectionOptions {
+            connect_timeout: self.options.connect_timeout,
+            idle_timeout: self.options.idle_timeout,
+            idle_connections_max: self.options.idle_connections_max,
+        };
+        let client = client_over(self.tls.clone(), &connections).map_err(|problem| {
+            tracing::error!(node = %self.node, %problem, "no client for a node can be made");
+            Refusal::unavailable("the node that holds this key cannot be asked at present", 1)
+        })?;
         // Where another thread shares this place and was first, its client serves both.
         Ok(place.get_or_init(|| client))
     }
