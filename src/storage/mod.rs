@@ -1,5 +1,6 @@
 //! Floor 2: what rests on disk. [`log`] is the node's commit log, [`vfs`] encrypts SQLite files a
-//! page at a time, [`sqlite`] keeps one range's items in one such file, [`memory`] in memory for tests.
+//! page at a time, [`sqlite`] keeps one range's items in one such file, [`memory`] in memory for tests. [`workers`] says
+//! whether the lasting work runs on threads or, in simulations, as tasks.
 
 #[cfg(test)]
 mod contract;
@@ -10,3 +11,4 @@ pub mod node_database;
 pub mod sqlite;
 pub mod store;
 pub mod vfs;
+pub mod workers;

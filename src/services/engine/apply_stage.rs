@@ -5,8 +5,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 
 use openraft::storage::EntryResponder;
 use tokio::sync::oneshot;
@@ -16,6 +15,7 @@ use crate::domain::{Refusal, Timestamp};
 use crate::replication::operation::Operation;
 use crate::services::group::types::Types;
 use crate::services::ports::WriteAnswer;
+use crate::storage::workers::{Bell, Patience, Running, Step, Worker, Workers};
 
 use super::flusher::Flusher;
 use super::replica::Replica;
@@ -59,8 +59,8 @@ enum Work {
 
 /// See the module's essay.
 pub struct ApplyStage {
-    lanes: Vec<Sender<Work>>,
-    threads: Vec<JoinHandle<()>>,
+    lanes: Vec<(Sender<Work>, Bell)>,
+    running: Vec<Running>,
 }
 
 impl ApplyStage {
@@ -68,15 +68,14 @@ impl ApplyStage {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start(lanes: usize, flusher: &Arc<Flusher>) -> std::io::Result<Self> {
-        let mut stage = Self { lanes: Vec::new(), threads: Vec::new() };
+    pub fn start(lanes: usize, flusher: &Arc<Flusher>, workers: &Workers) -> std::io::Result<Self> {
+        let mut stage = Self { lanes: Vec::new(), running: Vec::new() };
         for lane in 0..lanes.max(1) {
             let (sender, receiver) = channel();
-            let flusher = Arc::clone(flusher);
-            let thread =
-                std::thread::Builder::new().name(format!("apply-{lane}")).spawn(move || run(&receiver, &flusher))?;
-            stage.lanes.push(sender);
-            stage.threads.push(thread);
+            let bell = workers.bell();
+            let worker = Lane { work: receiver, flusher: Arc::clone(flusher) };
+            stage.running.push(workers.start(&format!("apply-{lane}"), &bell, worker)?);
+            stage.lanes.push((sender, bell));
         }
         Ok(stage)
     }
@@ -87,8 +86,7 @@ impl ApplyStage {
             proposal.replica.note_committed(proposal.index);
         }
         if self.lanes.len() == 1 {
-            // A closed lane means that the process is ending: whoever waits sees the reply dropped.
-            let _ = self.lanes[0].send(Work::Proposals(group));
+            send(&self.lanes[0], Work::Proposals(group));
             return;
         }
         let mut split: Vec<Vec<Proposal>> = self.lanes.iter().map(|_| Vec::new()).collect();
@@ -97,40 +95,57 @@ impl ApplyStage {
             split[lane].push(proposal);
         }
         for (lane, part) in self.lanes.iter().zip(split).filter(|(_, part)| !part.is_empty()) {
-            let _ = lane.send(Work::Proposals(part));
+            send(lane, Work::Proposals(part));
         }
     }
 
     /// Takes entries of a group that a majority has.
     pub fn submit_group(&self, batch: GroupBatch) {
         let lane = batch.replica.number as usize % self.lanes.len();
-        // As above: who waits for a closed lane sees that it is gone.
-        let _ = self.lanes[lane].send(Work::Group(batch));
+        send(&self.lanes[lane], Work::Group(batch));
     }
 
     /// Lets the threads finish what they have and waits for them.
     pub fn stop(self) {
         drop(self.lanes);
-        for thread in self.threads {
-            if thread.join().is_err() {
+        for lane in self.running {
+            if lane.join().is_err() {
                 tracing::error!("an apply thread panicked");
             }
         }
     }
 }
 
-fn run(receiver: &Receiver<Work>, flusher: &Flusher) {
-    while let Ok(work) = receiver.recv() {
+/// A closed lane means that the process is ending: whoever waits sees that what was sent is gone.
+fn send((lane, bell): &(Sender<Work>, Bell), work: Work) {
+    let _ = lane.send(work);
+    bell.ring();
+}
+
+struct Lane {
+    work: Receiver<Work>,
+    flusher: Arc<Flusher>,
+}
+
+impl Worker for Lane {
+    fn step(&mut self, patience: Patience) -> Step {
+        let work = match patience {
+            Patience::Wait => self.work.recv().map_err(|_| TryRecvError::Disconnected),
+            Patience::Look | Patience::TimeIsUp => self.work.try_recv(),
+        };
         match work {
-            Work::Proposals(group) => group.into_iter().for_each(|proposal| apply(proposal, flusher)),
-            Work::Group(batch) => {
+            Ok(Work::Proposals(group)) => group.into_iter().for_each(|proposal| apply(proposal, &self.flusher)),
+            Ok(Work::Group(batch)) => {
                 let applied = apply_batch(&batch.replica, batch.entries);
                 if !batch.replica.is_closed() {
-                    flusher.note_dirty(&batch.replica);
+                    self.flusher.note_dirty(&batch.replica);
                 }
                 let _ = batch.done.send(applied);
             }
+            Err(TryRecvError::Empty) => return Step::Idle(None),
+            Err(TryRecvError::Disconnected) => return Step::Ended,
         }
+        Step::Worked
     }
 }
 

@@ -12,13 +12,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::storage::node_database::{DurableMark, NodeDatabase};
 use crate::storage::store::StoreError;
+use crate::storage::workers::{Bell, Patience, Running, Step, Worker, Workers};
 
 use super::notices::Notices;
 use super::replica::Replica;
@@ -50,6 +50,8 @@ pub struct Flusher {
     bytes: AtomicU64,
     nudge: Mutex<Nudge>,
     nudged: Condvar,
+    /// Rung with `nudged`.
+    bell: Bell,
     /// Held while a round is under way.
     working: Mutex<()>,
     progress: Notify,
@@ -68,9 +70,23 @@ struct Nudge {
     rounds_done: u64,
 }
 
+/// The flusher at work, a round a step.
+struct Rounds(Arc<Flusher>);
+
+impl Worker for Rounds {
+    fn step(&mut self, patience: Patience) -> Step {
+        self.0.step(patience)
+    }
+}
+
 impl Flusher {
     /// A flusher that is not running yet.
-    pub fn new(budget: FlushBudget, database: Arc<dyn NodeDatabase>, notices: Arc<Notices>) -> Arc<Self> {
+    pub fn new(
+        budget: FlushBudget,
+        database: Arc<dyn NodeDatabase>,
+        notices: Arc<Notices>,
+        workers: &Workers,
+    ) -> Arc<Self> {
         Arc::new(Self {
             budget,
             database,
@@ -81,6 +97,7 @@ impl Flusher {
             bytes: AtomicU64::new(0),
             nudge: Mutex::default(),
             nudged: Condvar::new(),
+            bell: workers.bell(),
             working: Mutex::default(),
             progress: Notify::new(),
             failing: AtomicBool::new(false),
@@ -94,13 +111,12 @@ impl Flusher {
         *self.release_log.lock() = Some(Box::new(release_log));
     }
 
-    /// Starts the thread.
+    /// Starts it.
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
-        let flusher = Arc::clone(self);
-        std::thread::Builder::new().name("flush".to_owned()).spawn(move || flusher.run())
+    pub fn start(self: &Arc<Self>, workers: &Workers) -> std::io::Result<Running> {
+        workers.start("flush", &self.bell, Rounds(Arc::clone(self)))
     }
 
     /// Notes that a replica has taken in an entry.
@@ -153,6 +169,7 @@ impl Flusher {
         let mut nudge = self.nudge.lock();
         change(&mut nudge);
         self.nudged.notify_one();
+        self.bell.ring();
     }
 
     /// Whether memory is so full that writers must wait.
@@ -185,24 +202,23 @@ impl Flusher {
         self.nudge.lock().rounds_done
     }
 
-    fn run(&self) {
-        loop {
-            let (flush_all, make_durable, stop) = {
-                let mut nudge = self.nudge.lock();
-                while !(nudge.look || nudge.flush_all || nudge.stop) {
-                    self.nudged.wait(&mut nudge);
+    fn step(&self, patience: Patience) -> Step {
+        let (flush_all, make_durable, stop) = {
+            let mut nudge = self.nudge.lock();
+            while !(nudge.look || nudge.flush_all || nudge.stop) {
+                if patience != Patience::Wait {
+                    return Step::Idle(None);
                 }
-                let taken = (nudge.flush_all, nudge.make_durable, nudge.stop);
-                *nudge = Nudge { stop: nudge.stop, rounds_done: nudge.rounds_done, ..Nudge::default() };
-                taken
-            };
-            self.round(flush_all, make_durable);
-            self.nudge.lock().rounds_done += 1;
-            self.progress.notify_waiters();
-            if stop {
-                return;
+                self.nudged.wait(&mut nudge);
             }
-        }
+            let taken = (nudge.flush_all, nudge.make_durable, nudge.stop);
+            *nudge = Nudge { stop: nudge.stop, rounds_done: nudge.rounds_done, ..Nudge::default() };
+            taken
+        };
+        self.round(flush_all, make_durable);
+        self.nudge.lock().rounds_done += 1;
+        self.progress.notify_waiters();
+        if stop { Step::Ended } else { Step::Worked }
     }
 
     /// Waits for the round under way, forgets all replicas, and keeps the next round from beginning until what is

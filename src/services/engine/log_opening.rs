@@ -16,6 +16,7 @@ use super::apply_stage::{ApplyStage, GroupBatch, Proposal};
 use super::companion::Companion;
 use super::flusher::Flusher;
 use super::opening::{EngineOptions, EngineParts};
+use crate::storage::workers::Workers;
 
 /// Passes what the log has made durable to the apply stage.
 #[derive(Default)]
@@ -25,8 +26,8 @@ pub(super) struct Sink {
 
 impl Sink {
     /// Starts the apply stage; until then there must be nothing to apply.
-    pub(super) fn start(&self, lanes: usize, flusher: &Arc<Flusher>) -> std::io::Result<()> {
-        *self.stage.write() = Some(ApplyStage::start(lanes, flusher)?);
+    pub(super) fn start(&self, lanes: usize, flusher: &Arc<Flusher>, workers: &Workers) -> std::io::Result<()> {
+        *self.stage.write() = Some(ApplyStage::start(lanes, flusher, workers)?);
         Ok(())
     }
 

@@ -144,7 +144,7 @@ impl Engine {
             return Err(Refusal::unavailable(reason.to_string(), 1));
         }
         let (engine, replica) = (Arc::clone(self), Arc::clone(replica));
-        let written = tokio::task::spawn_blocking(move || engine.write_beginning(&replica, log, machine)).await;
+        let written = self.workers().run(move || engine.write_beginning(&replica, log, machine)).await;
         written
             .map_err(|_| Refusal::internal("a range could not become a group"))?
             .map_err(|error| Refusal::unavailable(error.to_string(), 1))
@@ -193,7 +193,7 @@ impl Engine {
         let disk = Arc::clone(&self.log());
         let looked = {
             let replica = Arc::clone(&replica);
-            tokio::task::spawn_blocking(move || replica.group_log()).await
+            self.workers().run(move || replica.group_log()).await
         };
         let kept = looked.map_err(|_| Refusal::internal("a group's log could not be read"))?;
         let kept = kept.map_err(|error| self.member_failed(&replica, &error))?;

@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread::JoinHandle;
 
 use arc_swap::{ArcSwap, Guard};
 use bytes::Bytes;
@@ -24,6 +23,7 @@ use crate::replication::entry;
 use crate::storage::log::{CommitLog, Disk, LogError, LogKeys, LogOptions};
 use crate::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, ReplicaState};
 use crate::storage::store::{RangeStore, StoreError, StoreKeeper};
+use crate::storage::workers::{Running, Workers};
 
 use super::admission::{Admission, AdmissionLimits};
 use super::apply_stage::GroupBatch;
@@ -42,7 +42,7 @@ use crate::services::ranges::RangeAddress;
 pub struct EngineOptions {
     /// Where the commit log lies.
     pub log_folder: PathBuf,
-    /// How the commit log is kept.
+    /// How the commit log is kept. Where its work runs, there runs the engine's, too.
     pub log: LogOptions,
     /// How much piles up in memory.
     pub flush: FlushBudget,
@@ -116,7 +116,7 @@ pub struct Engine {
 }
 
 pub(super) struct Threads {
-    flusher: JoinHandle<()>,
+    flusher: Running,
     pub(super) sink: Arc<Sink>,
 }
 
@@ -129,14 +129,15 @@ impl Engine {
     pub fn open(parts: EngineParts, options: EngineOptions) -> Result<Arc<Self>, EngineError> {
         let records = parts.database.replicas()?;
         let (log, sink, replayed) = open_log(&parts, &options)?;
-        let flusher = Flusher::new(options.flush, Arc::clone(&parts.database), Arc::clone(&parts.notices));
-        sink.start(options.apply_lanes, &flusher)?;
-        let thread = flusher.start()?;
+        let workers = options.log.workers.clone();
+        let flusher = Flusher::new(options.flush, Arc::clone(&parts.database), Arc::clone(&parts.notices), &workers);
+        sink.start(options.apply_lanes, &flusher, &workers)?;
+        let flushing = flusher.start(&workers)?;
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
             beginning: tokio::sync::Mutex::default(),
             changing_files: Mutex::default(),
-            readers: ReadPool::start(options.read_threads, options.reads_waiting_max)?,
+            readers: ReadPool::start(options.read_threads, options.reads_waiting_max, &workers)?,
             admission: Admission::new(options.admission, Arc::clone(&parts.notices)),
             parts,
             options,
@@ -147,7 +148,7 @@ impl Engine {
             making_files: RwLock::default(),
             flusher,
             numbers: AtomicU64::new(1),
-            threads: Mutex::new(Some(Threads { flusher: thread, sink })),
+            threads: Mutex::new(Some(Threads { flusher: flushing, sink })),
             restarting: AtomicBool::new(false),
         });
         engine.flusher.on_durable({
@@ -428,6 +429,11 @@ impl Engine {
     /// Where notices go.
     pub fn notices(&self) -> &Notices {
         &self.parts.notices
+    }
+
+    /// Where its work runs.
+    pub fn workers(&self) -> &Workers {
+        &self.options.log.workers
     }
 
     /// The clock.

@@ -11,12 +11,12 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::oneshot;
 
 use crate::domain::Refusal;
+use crate::storage::workers::{Bell, Patience, Running, Step, Worker, Workers};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -35,13 +35,15 @@ struct Queue {
 struct Shared {
     queue: Mutex<Queue>,
     wake: Condvar,
+    /// Rung with `wake`; one for all, since tasks are as good as one.
+    bell: Bell,
     waiting_max: usize,
 }
 
 /// See the module's essay. Dropped, it lets its threads end when they have done what waits.
 pub struct ReadPool {
     shared: Arc<Shared>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    running: Mutex<Vec<Running>>,
 }
 
 impl ReadPool {
@@ -49,13 +51,13 @@ impl ReadPool {
     ///
     /// # Errors
     /// Where the system gives no thread.
-    pub fn start(threads: usize, waiting_max: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new(), waiting_max });
-        let pool = Self { shared: Arc::clone(&shared), threads: Mutex::default() };
+    pub fn start(threads: usize, waiting_max: usize, workers: &Workers) -> std::io::Result<Self> {
+        let bell = workers.bell();
+        let shared = Arc::new(Shared { queue: Mutex::default(), wake: Condvar::new(), bell, waiting_max });
+        let pool = Self { shared: Arc::clone(&shared), running: Mutex::default() };
         for number in 0..threads.max(1) {
-            let shared = Arc::clone(&shared);
-            let thread = std::thread::Builder::new().name(format!("read-{number}")).spawn(move || shared.work())?;
-            pool.threads.lock().push(thread);
+            let reader = Reader(Arc::clone(&shared));
+            pool.running.lock().push(workers.start(&format!("read-{number}"), &shared.bell, reader)?);
         }
         Ok(pool)
     }
@@ -86,6 +88,7 @@ impl ReadPool {
         drop(queue);
         if is_anyone_idle {
             self.shared.wake.notify_one();
+            self.shared.bell.ring();
         }
         Ok(())
     }
@@ -93,8 +96,8 @@ impl ReadPool {
     /// Takes no more, does what waits, and waits for the threads.
     pub fn stop(&self) {
         self.close();
-        for thread in self.threads.lock().drain(..) {
-            if thread.join().is_err() {
+        for reader in self.running.lock().drain(..) {
+            if reader.join().is_err() {
                 tracing::error!("a thread that reads files panicked");
             }
         }
@@ -112,9 +115,11 @@ impl Drop for ReadPool {
     }
 }
 
-impl Shared {
-    fn work(&self) {
-        let mut queue = self.queue.lock();
+struct Reader(Arc<Shared>);
+
+impl Worker for Reader {
+    fn step(&mut self, patience: Patience) -> Step {
+        let mut queue = self.0.queue.lock();
         loop {
             if let Some(job) = queue.jobs.pop_front() {
                 drop(queue);
@@ -122,14 +127,19 @@ impl Shared {
                 if catch_unwind(AssertUnwindSafe(job)).is_err() {
                     tracing::error!("a read panicked");
                 }
-                queue = self.queue.lock();
-            } else if queue.is_closed {
-                return;
-            } else {
-                queue.idle += 1;
-                self.wake.wait(&mut queue);
-                queue.idle -= 1;
+                return Step::Worked;
             }
+            if queue.is_closed {
+                return Step::Ended;
+            }
+            if patience != Patience::Wait {
+                // A task that waits is always to be woken.
+                queue.idle = queue.idle.max(1);
+                return Step::Idle(None);
+            }
+            queue.idle += 1;
+            self.0.wake.wait(&mut queue);
+            queue.idle -= 1;
         }
     }
 }
@@ -148,7 +158,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_is_done_and_a_panic_costs_one_answer() {
-        let pool = ReadPool::start(2, 10).unwrap();
+        let pool = ReadPool::start(2, 10, &Workers::Threads).unwrap();
         assert_eq!(pool.run(|| 1 + 1).await, Ok(2));
         for _ in 0..4 {
             let panicked = pool.run(|| -> u32 { panic!("as the test wants") }).await;
@@ -161,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_waits_is_bounded() {
-        let pool = ReadPool::start(1, 1).unwrap();
+        let pool = ReadPool::start(1, 1, &Workers::Threads).unwrap();
         let (release, held) = channel::<()>();
         let (begun, has_begun) = channel();
         let mut first = Box::pin(pool.run(move || {

@@ -88,7 +88,7 @@ impl Engine {
         }
         let records = self.parts.database.replicas()?;
         let (log, sink, replayed) = open_log(&self.parts, &self.options)?;
-        sink.start(self.options.apply_lanes, self.flusher())?;
+        sink.start(self.options.apply_lanes, self.flusher(), &self.options.log.workers)?;
         self.log.store(log);
         self.sink.store(Arc::clone(&sink));
         threads.sink = Arc::clone(&sink);

@@ -17,6 +17,7 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 use crate::services::engine::Engine;
 use crate::services::engine::replica::Replica;
 use crate::storage::store::StoreError;
+use crate::storage::workers::Workers;
 
 use super::convert::{log_id, stored_membership};
 use super::pieces::{PieceTarget, Wanted};
@@ -35,6 +36,7 @@ pub struct GroupMachine {
 /// Makes a snapshot.
 pub struct GroupSnapshotBuilder {
     replica: Arc<Replica>,
+    workers: Workers,
 }
 
 impl GroupMachine {
@@ -76,7 +78,7 @@ impl RaftStateMachine<Types> for GroupMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> GroupSnapshotBuilder {
-        GroupSnapshotBuilder { replica: Arc::clone(&self.replica) }
+        GroupSnapshotBuilder { replica: Arc::clone(&self.replica), workers: self.engine.workers().clone() }
     }
 
     async fn install_snapshot(&mut self, meta: &GroupSnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
@@ -84,14 +86,14 @@ impl RaftStateMachine<Types> for GroupMachine {
             SnapshotData::Received(received) => received,
             SnapshotData::Here(_) => {
                 let target = self.engine.snapshot_target(&self.replica);
-                off_worker(move || copy(&snapshot, Box::new(target))).await?
+                off_worker(self.engine.workers(), move || copy(&snapshot, Box::new(target))).await?
             }
         };
         if meta.last_log_id != Some(log_id(received.machine.applied)) {
             return Err(io::Error::other("the snapshot does not stand where it is said to"));
         }
         let (engine, replica) = (Arc::clone(&self.engine), Arc::clone(&self.replica));
-        off_worker(move || engine.install(&replica, received).map_err(broken)).await
+        off_worker(self.engine.workers(), move || engine.install(&replica, received).map_err(broken)).await
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<GroupSnapshot>> {
@@ -104,7 +106,7 @@ impl RaftSnapshotBuilder<Types> for GroupSnapshotBuilder {
 
     async fn build_snapshot(&mut self) -> io::Result<GroupSnapshot> {
         let replica = Arc::clone(&self.replica);
-        off_worker(move || replica.flush().map(|_| ()).map_err(broken)).await?;
+        off_worker(&self.workers, move || replica.flush().map(|_| ()).map_err(broken)).await?;
         // A log that was purged before anything was applied: a replica never does that, but openraft may ask.
         let nothing = || GroupSnapshot { meta: GroupSnapshotMeta::default(), snapshot: stored(&self.replica) };
         Ok(current(&self.replica)?.unwrap_or_else(nothing))
@@ -138,8 +140,11 @@ fn copy(snapshot: &SnapshotData, mut target: Box<dyn PieceTarget>) -> io::Result
 }
 
 /// Runs what waits for the disk where it holds up no async worker.
-async fn off_worker<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+async fn off_worker<T: Send + 'static>(
+    workers: &Workers,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    workers.run(work).await.map_err(io::Error::other)?
 }
 
 fn broken(error: StoreError) -> io::Error {

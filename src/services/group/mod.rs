@@ -4,7 +4,7 @@
 //! translates them into ours, and [`ports`] is what others may ask of a group. [`log`] and [`machine`] are what
 //! openraft stands on: the log is kept in memory by [`kept_log`] and on disk by the node's commit log, and put together
 //! by [`rebuild`] after a start; the machine is the engine's replica. [`pieces`] and [`snapshot`] bring a
-//! replica's state from one node to another.
+//! replica's state from one node to another. [`runtime`] is what openraft runs on.
 //!
 //! Between nodes: [`wire`] is what replicas say to each other, as bytes; [`network`] is how openraft says it, with its
 //! [`questions`] that wait for answers; [`incoming`] sorts what comes in, and an [`intake`] collects a snapshot.
@@ -20,6 +20,7 @@ pub mod pieces;
 pub mod ports;
 pub mod questions;
 pub mod rebuild;
+pub mod runtime;
 pub mod snapshot;
 pub mod types;
 pub mod wire;

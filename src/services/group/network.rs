@@ -41,6 +41,7 @@ use super::types::{Types, Vote};
 use super::wire::{Append, Asked, Envelope, Message, NodeMessage};
 use crate::domain::Random;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+use crate::storage::workers::Workers;
 use crate::transport::frames::FRAME_BYTES;
 use crate::transport::links::{Lane, Links, NotSent, Undelivered};
 
@@ -62,6 +63,8 @@ pub struct NetworkOptions {
     pub piece_timeout: Duration,
     /// How long the receiver may take to put a whole snapshot to use.
     pub install_timeout: Duration,
+    /// Whether snapshots are read on threads.
+    pub workers: Workers,
 }
 
 impl Default for NetworkOptions {
@@ -74,6 +77,7 @@ impl Default for NetworkOptions {
             snapshot_bytes_per_second: 64 * 1024 * 1024,
             piece_timeout: Duration::from_secs(5),
             install_timeout: Duration::from_secs(60),
+            workers: Workers::Threads,
         }
     }
 }

@@ -56,6 +56,7 @@ openraft::declare_raft_types!(
         Node = NodeId,
         Term = u64,
         LeaderId = openraft::impls::leader_id_std::LeaderId<u64, ReplicaId>,
+        AsyncRuntime = super::runtime::GroupRuntime,
 );
 
 /// A place in a group's log.

@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 
 use super::disk::Disk;
 use super::error::LogError;
+use super::group_commit::Writer;
 use super::keys::{KeyOwner, LogKeys};
 use super::open;
 use super::options::LogOptions;
@@ -19,6 +19,7 @@ use super::record::Record;
 use super::replay::{ReplayEvent, ReplaySummary};
 use crate::domain::Random;
 use crate::domain::ids::{LogId, RangeId};
+use crate::storage::workers::{Patience, Running, Step, Worker};
 
 /// Why a record was not taken. Nothing of it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -133,7 +134,7 @@ pub struct LogStats {
 pub struct CommitLog<C: Send + 'static> {
     log_id: LogId,
     shared: Arc<Shared<C>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    writing: Mutex<Option<Running>>,
 }
 
 impl<C: Send + 'static> CommitLog<C> {
@@ -155,19 +156,13 @@ impl<C: Send + 'static> CommitLog<C> {
         sink: Arc<dyn GroupSink<C>>,
         replay: &mut dyn FnMut(ReplayEvent),
     ) -> Result<(CommitLog<C>, ReplaySummary), LogError> {
+        let workers = options.workers.clone();
         let (writer, summary) = open::open(folder, options, keys, disk, random, sink, replay)?;
         let shared = Arc::clone(&writer.shared);
-        let guard = FailOnPanic(Arc::clone(&shared));
-        let thread = std::thread::Builder::new().name("commit log".into()).spawn(move || {
-            let _guard = guard;
-            writer.run();
-        });
-        let thread = thread.map_err(|source| LogError::Disk {
-            action: "start the thread of",
-            path: folder.to_owned(),
-            source,
-        })?;
-        Ok((CommitLog { log_id: summary.log_id, shared, thread: Mutex::new(Some(thread)) }, summary))
+        let writing = workers
+            .start("commit log", &shared.bell, FailOnPanic(writer))
+            .map_err(|source| LogError::Disk { action: "start the thread of", path: folder.to_owned(), source })?;
+        Ok((CommitLog { log_id: summary.log_id, shared, writing: Mutex::new(Some(writing)) }, summary))
     }
 
     /// The log's id.
@@ -239,9 +234,10 @@ impl<C: Send + 'static> CommitLog<C> {
     /// same.
     pub fn close(&self) -> Result<(), LogError> {
         let closed = self.ask(Command::Close);
-        if let Some(thread) = self.thread.lock().take() {
+        let writing = self.writing.lock().take();
+        if let Some(writing) = writing {
             // A panic has been reported by its hook, and the log counts as failed.
-            thread.join().map_err(|_| LogError::Failed)?;
+            writing.join().map_err(|_| LogError::Failed)?;
         }
         match closed {
             Ok(_) => Ok(()),
@@ -254,6 +250,9 @@ impl<C: Send + 'static> CommitLog<C> {
     fn ask(&self, command: impl FnOnce(Sender<Result<u64, LogError>>) -> Command) -> Result<u64, LogError> {
         let (answer, answered) = channel();
         self.shared.command(command(answer))?;
+        if let Some(writing) = self.writing.lock().as_ref() {
+            writing.drive();
+        }
         answered.recv().map_err(|_| LogError::Failed)?
     }
 }
@@ -267,13 +266,19 @@ impl<C: Send + 'static> Drop for CommitLog<C> {
 }
 
 /// Fails the log if its thread panics, so that nobody waits for ever.
-struct FailOnPanic<C>(Arc<Shared<C>>);
+struct FailOnPanic<C: Send + 'static>(Writer<C>);
 
-impl<C> Drop for FailOnPanic<C> {
+impl<C: Send + 'static> Worker for FailOnPanic<C> {
+    fn step(&mut self, patience: Patience) -> Step {
+        self.0.step(patience)
+    }
+}
+
+impl<C: Send + 'static> Drop for FailOnPanic<C> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.failed.store(true, Ordering::Release);
-            self.0.shut();
+            self.0.shared.failed.store(true, Ordering::Release);
+            self.0.shared.shut();
         }
     }
 }

@@ -15,7 +15,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+
+use tokio::time::Instant;
 
 use super::batch::Batch;
 use super::commit_log::{Append, AppendRefused, Committed, GroupSink, Outcome};
@@ -34,6 +35,7 @@ use crate::crypto::Key256;
 use crate::crypto::cipher::{Aead, NonceSource};
 use crate::domain::Random;
 use crate::domain::ids::{LogId, LogKeyId};
+use crate::storage::workers::{Patience, Step, Worker};
 
 /// The longest key record.
 const KEY_RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + WRAPPED_KEY_BYTES_MAX;
@@ -74,7 +76,7 @@ pub(crate) struct Writer<C: Send + 'static> {
     pub(crate) log_id: LogId,
     pub(crate) folder: LogFolder,
     /// Held until the thread ends.
-    pub(crate) lock: Box<dyn DiskFile>,
+    pub(crate) lock: Option<Box<dyn DiskFile>>,
     pub(crate) head: Head,
     pub(crate) segment_oldest: u64,
     pub(crate) batch: Batch,
@@ -86,46 +88,52 @@ pub(crate) struct Writer<C: Send + 'static> {
     pub(crate) cleaning_due: bool,
 }
 
-impl<C: Send + 'static> Writer<C> {
-    /// Works until the log is closed or fails.
-    pub(crate) fn run(mut self) {
-        while !self.is_failed() {
-            match self.shared.next(self.deadline()) {
-                Work::Records(appends) => self.commit(appends),
-                Work::Idle => self.idle(),
-                Work::Command(Command::Drop(answer)) => {
-                    let dropped = self.drop_segments();
-                    answer.send(dropped).ok();
-                }
-                Work::Command(Command::Rewrap(owner, answer)) => {
-                    let rewrapped = self.rewrap(owner);
-                    answer.send(rewrapped).ok();
-                }
-                Work::Command(Command::Remove(range, answer)) => {
-                    let removed = self.remove_range(range);
-                    answer.send(removed).ok();
-                }
-                Work::Command(Command::Close(answer)) => {
-                    let closed = match self.write_mark(FLAG_MARK | FLAG_CLEAN_STOP) {
-                        Ok(()) | Err(LogError::Full) => Ok(0),
-                        Err(error) => Err(error),
-                    };
-                    self.end();
-                    drop(self.lock);
-                    answer.send(closed).ok();
-                    return;
-                }
+impl<C: Send + 'static> Worker for Writer<C> {
+    /// Writes what waits, or does what is asked, until the log is closed or fails.
+    fn step(&mut self, patience: Patience) -> Step {
+        let deadline = self.deadline();
+        match self.shared.next(deadline, patience) {
+            Work::Nothing => return Step::Idle(deadline),
+            Work::Records(appends) => self.commit(appends),
+            Work::Idle => self.idle(),
+            Work::Command(Command::Drop(answer)) => {
+                let dropped = self.drop_segments();
+                answer.send(dropped).ok();
             }
-            if self.cleaning_due && !self.is_failed() {
-                self.cleaning_due = false;
-                if let Err(error) = self.drop_segments() {
-                    tracing::error!(%error, "old segments of the log could not be dropped");
-                }
+            Work::Command(Command::Rewrap(owner, answer)) => {
+                let rewrapped = self.rewrap(owner);
+                answer.send(rewrapped).ok();
+            }
+            Work::Command(Command::Remove(range, answer)) => {
+                let removed = self.remove_range(range);
+                answer.send(removed).ok();
+            }
+            Work::Command(Command::Close(answer)) => {
+                let closed = match self.write_mark(FLAG_MARK | FLAG_CLEAN_STOP) {
+                    Ok(()) | Err(LogError::Full) => Ok(0),
+                    Err(error) => Err(error),
+                };
+                self.end();
+                self.lock = None;
+                answer.send(closed).ok();
+                return Step::Ended;
             }
         }
-        self.end();
+        if self.cleaning_due && !self.is_failed() {
+            self.cleaning_due = false;
+            if let Err(error) = self.drop_segments() {
+                tracing::error!(%error, "old segments of the log could not be dropped");
+            }
+        }
+        if self.is_failed() {
+            self.end();
+            return Step::Ended;
+        }
+        Step::Worked
     }
+}
 
+impl<C: Send + 'static> Writer<C> {
     /// Refuses what still waits.
     fn end(&mut self) {
         let (appends, commands) = self.shared.shut();

@@ -137,7 +137,7 @@ fn start<C: Send + 'static>(
         random,
         log_id: scan.log_id,
         folder,
-        lock,
+        lock: Some(lock),
         head: Head::new(file, length, scan.next),
         segment_oldest: scan.segment_oldest,
         batch: Batch::new(scan.log_id),

@@ -1,6 +1,7 @@
 //! Sizes and budgets of the log.
 
 use crate::domain::ids::LogId;
+use crate::storage::workers::Workers;
 
 /// How the log is to be kept. Sizes are in bytes.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct LogOptions {
     pub retry_ms: u64,
     /// After this time without a write a mark says that all before it was synced.
     pub idle_mark_ms: u64,
+    /// Whether it writes on a thread.
+    pub workers: Workers,
 }
 
 impl Default for LogOptions {
@@ -39,6 +42,7 @@ impl Default for LogOptions {
             reserve_bytes: 64 << 20,
             retry_ms: 1000,
             idle_mark_ms: 1000,
+            workers: Workers::Threads,
         }
     }
 }

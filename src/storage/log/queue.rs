@@ -6,10 +6,11 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::commit_log::{Append, AppendRefused, LogStats, Refused};
 use super::error::LogError;
@@ -19,6 +20,7 @@ use super::live::LiveIndex;
 use super::options::LogOptions;
 use super::record::Record;
 use crate::domain::ids::RangeId;
+use crate::storage::workers::{Bell, Patience};
 
 /// Something asked of the thread besides appending.
 pub(crate) enum Command {
@@ -40,6 +42,8 @@ pub(crate) enum Work<C> {
     Command(Command),
     /// Nothing came until the deadline.
     Idle,
+    /// There is nothing, and no patience to wait for it.
+    Nothing,
 }
 
 struct Queue<C> {
@@ -54,6 +58,8 @@ struct Queue<C> {
 pub(crate) struct Shared<C> {
     queue: Mutex<Queue<C>>,
     wake: Condvar,
+    /// Rung with `wake`.
+    pub(crate) bell: Bell,
     room: Notify,
     pending_bytes_max: usize,
     record_bytes_max: usize,
@@ -87,6 +93,7 @@ impl<C> Shared<C> {
                 is_closed: false,
             }),
             wake: Condvar::new(),
+            bell: options.workers.bell(),
             room: Notify::new(),
             pending_bytes_max: options.pending_bytes_max,
             record_bytes_max,
@@ -122,6 +129,7 @@ impl<C> Shared<C> {
         drop(queue);
         if sleeps {
             self.wake.notify_one();
+            self.bell.ring();
         }
     }
 
@@ -158,8 +166,8 @@ impl<C> Shared<C> {
         Ok(())
     }
 
-    /// What to do next; waits for it until the deadline, or without end where there is none.
-    pub(crate) fn next(&self, deadline: Option<Instant>) -> Work<C> {
+    /// What to do next. With patience it waits for that until the deadline, or without end where there is none.
+    pub(crate) fn next(&self, deadline: Option<Instant>, patience: Patience) -> Work<C> {
         let mut queue = self.queue.lock();
         loop {
             if !queue.appends.is_empty() {
@@ -169,12 +177,14 @@ impl<C> Shared<C> {
                 return Work::Command(queue.commands.remove(0));
             }
             queue.sleeps = true;
-            let timed_out = match deadline {
-                None => {
+            let timed_out = match (patience, deadline) {
+                (Patience::Look, _) => return Work::Nothing,
+                (Patience::TimeIsUp, _) => return Work::Idle,
+                (Patience::Wait, None) => {
                     self.wake.wait(&mut queue);
                     false
                 }
-                Some(deadline) => self.wake.wait_until(&mut queue, deadline).timed_out(),
+                (Patience::Wait, Some(deadline)) => self.wake.wait_until(&mut queue, deadline.into_std()).timed_out(),
             };
             queue.sleeps = false;
             if timed_out && queue.appends.is_empty() && queue.commands.is_empty() {

@@ -32,6 +32,7 @@ use super::super::types::{Types, Vote};
 use super::super::wire::{Message, SnapshotAnswer, SnapshotNote, SnapshotPiece, SnapshotState};
 use super::{GroupPeer, rpc_error};
 use crate::storage::store::StoreError;
+use crate::storage::workers::Workers;
 
 /// Questions in a row that bring the receiver no further.
 const TRIES_MAX: u32 = 5;
@@ -58,7 +59,7 @@ impl GroupPeer {
         vote: Vote,
         open: impl FnOnce() -> Result<Source, StoreError> + Send + 'static,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let mut source = off_workers(open).await?;
+        let mut source = off_workers(self.workers(), open).await?;
         let note = SnapshotNote { vote, snapshot: source.identity() };
         let mut question = Message::SnapshotBegin(note);
         let (mut tries, mut furthest) = (0, None);
@@ -97,7 +98,7 @@ impl GroupPeer {
                 (true, _) => Message::SnapshotEnd(note),
                 (false, number) => {
                     let bytes;
-                    (source, bytes) = read(source, number).await?;
+                    (source, bytes) = read(self.workers(), source, number).await?;
                     let bytes = bytes.ok_or_else(|| not_taken("the receiver wants more than there is"))?;
                     self.networks.snapshots.take(bytes.len()).await;
                     Message::SnapshotPiece(SnapshotPiece { vote, bytes })
@@ -106,13 +107,21 @@ impl GroupPeer {
         }
     }
 
+    fn workers(&self) -> &Workers {
+        &self.networks.options.workers
+    }
+
     fn failed(&self, problem: Unanswered) -> StreamingError<Types> {
         rpc_error(problem, RPCTypes::InstallSnapshot, self.between).into()
     }
 }
 
-async fn read(mut source: Source, number: u32) -> Result<(Source, Option<Bytes>), StreamingError<Types>> {
-    off_workers(move || {
+async fn read(
+    workers: &Workers,
+    mut source: Source,
+    number: u32,
+) -> Result<(Source, Option<Bytes>), StreamingError<Types>> {
+    off_workers(workers, move || {
         let piece = source.piece(number)?;
         Ok((source, piece))
     })
@@ -122,9 +131,10 @@ async fn read(mut source: Source, number: u32) -> Result<(Source, Option<Bytes>)
 /// Does what blocks off the async workers. That a snapshot cannot be read stops the transfer and not the group: whether the
 /// file is damaged is for the engine to say.
 async fn off_workers<T: Send + 'static>(
+    workers: &Workers,
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, StreamingError<Types>> {
-    match tokio::task::spawn_blocking(work).await {
+    match workers.run(work).await {
         Ok(Ok(done)) => Ok(done),
         Ok(Err(problem)) => Err(StreamingError::Unreachable(Unreachable::new(&problem))),
         Err(_) => Err(StreamingError::Closed(ReplicationClosed::new("the process stops"))),
