@@ -178,14 +178,18 @@ impl Engine {
         Ok(())
     }
 
+    /// This node's replica of a range, where it is a member of the range's group.
+    pub fn group_replica(&self, range: RangeId) -> Option<Arc<Replica>> {
+        self.replicas.read().get(&range).filter(|replica| replica.is_grouped()).cloned()
+    }
+
     /// What a group that wakes up stands on.
     ///
     /// # Errors
     /// `WrongNode` where this node has no member of the range's group; `Damaged` where it is out of service;
     /// `Unavailable` where the disk fails.
     pub async fn group_parts(self: &Arc<Self>, range: RangeId) -> Result<GroupParts, Refusal> {
-        let replica = self.replicas.read().get(&range).cloned();
-        let replica = replica.filter(|replica| replica.is_grouped()).ok_or_else(|| self.not_here())?;
+        let replica = self.group_replica(range).ok_or_else(|| self.not_here())?;
         if let Some(reason) = replica.damage() {
             return Err(Refusal::new(RefusalKind::Damaged, reason));
         }

@@ -2,6 +2,7 @@
 
 mod log;
 mod members;
+mod raft;
 mod snapshots;
 
 use std::sync::Arc;
