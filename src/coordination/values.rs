@@ -271,7 +271,8 @@ mod tests {
         let ids = format!(r#""range":"{UUID_1}","replica":"{UUID_2}","table_uuid":"{UUID_3}""#);
         golden(all, &format!(r#"{{"lowHash":0,"highHash":32767,{ids},{copies}}}"#));
         golden(TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: None }, r#"{"status":"okay"}"#);
-        let all = TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
+        let all =
+            TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
         golden(all, &format!(r#"{{"status":"okay","table_uuid":"{UUID_3}"}}"#));
     }
 
@@ -286,7 +287,8 @@ mod tests {
     #[test]
     fn the_json_of_routes_is_pinned() {
         let (node, uri) = (NodeId::from_bytes([0x11; 16]), "https://abc123:8080/".to_owned());
-        let learner = RouteReplica { node, uri: uri.clone(), inside_uri: None, state: ReplicaState::Learner, replica: None };
+        let learner =
+            RouteReplica { node, uri: uri.clone(), inside_uri: None, state: ReplicaState::Learner, replica: None };
         golden(learner, &format!(r#"{{"node":"{UUID_1}","uri":"https://abc123:8080/","state":"learner"}}"#));
         let route = Route {
             node,

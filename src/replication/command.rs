@@ -4,16 +4,18 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format version, 1 |
-//! | 1 | 1 to 3: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership |
-//! | rest | membership: see [`super::membership`] |
+//! | 1 | 1 to 3: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership; 18: a split |
+//! | rest | membership: see [`super::membership`]; split: see [`super::split`] |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::entry::{self, Entry, EntryError, FORMAT_VERSION};
 use super::membership::Membership;
+use super::split::Split;
 
 const BLANK: u8 = 16;
 const MEMBERSHIP: u8 = 17;
+const SPLIT: u8 = 18;
 
 /// What an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,8 @@ pub enum Command {
     Blank,
     /// The group has these members from here on.
     Membership(Membership),
+    /// The range ends here, and two others take its place.
+    Split(Split),
 }
 
 impl Command {
@@ -36,6 +40,10 @@ impl Command {
             Command::Membership(membership) => {
                 buffer.put_slice(&[FORMAT_VERSION, MEMBERSHIP]);
                 buffer.put_slice(&membership.encode());
+            }
+            Command::Split(split) => {
+                buffer.put_slice(&[FORMAT_VERSION, SPLIT]);
+                buffer.put_slice(&split.encode());
             }
         }
         buffer.freeze()
@@ -56,6 +64,7 @@ impl Command {
             MEMBERSHIP => {
                 Membership::decode(&payload[2..]).map(Command::Membership).ok_or(EntryError::Field("membership"))
             }
+            SPLIT => Split::decode(&payload[2..]).map(Command::Split).ok_or(EntryError::Field("split")),
             _ => entry::decode(payload).map(Command::Operation),
         }
     }
@@ -64,13 +73,22 @@ impl Command {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::ids::{NodeId, ReplicaId};
+    use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+    use crate::replication::split::ChildReplicas;
     use proptest::prelude::*;
 
     #[test]
     fn what_is_written_is_read() {
         let member = (ReplicaId::from_bytes([1; 16]), NodeId::from_bytes([2; 16]));
-        for command in [Command::Blank, Command::Membership(Membership::founding([member]))] {
+        let (lower, upper) = (ReplicaId::from_bytes([3; 16]), ReplicaId::from_bytes([4; 16]));
+        let split = Split {
+            at: 7,
+            lower: RangeId::from_bytes([5; 16]),
+            upper: RangeId::from_bytes([6; 16]),
+            members: [(member.0, ChildReplicas { lower, upper })].into(),
+        };
+        assert_eq!(Command::Split(split.clone()).encode()[..2], [FORMAT_VERSION, 18]);
+        for command in [Command::Blank, Command::Membership(Membership::founding([member])), Command::Split(split)] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
     }

@@ -11,6 +11,12 @@
 //! - [`apply`]: item + operation → outcome + effect.
 //! - [`outcome`]: how a write ended, as bytes.
 //! - [`requests`]: the window in which a request id is answered as before.
+//! - [`request_id`]: the same for the ids that proxies make, which carry their time.
+//! - [`receipt`]: what became of a write that was answered early.
+//! - [`publish`]: what a group's leader writes under its route.
+//! - [`replacement`]: the next step from the copies there are to the copies that are wanted; when a copy may go, and when
+//!   one that comes back is no voter.
+//! - [`split`]: one range becomes two.
 
 pub mod apply;
 pub mod command;
@@ -19,4 +25,9 @@ pub mod machine_state;
 pub mod membership;
 pub mod operation;
 pub mod outcome;
+pub mod publish;
+pub mod receipt;
+pub mod replacement;
+pub mod request_id;
 pub mod requests;
+pub mod split;

@@ -63,7 +63,7 @@ pub struct Operation {
 }
 
 /// How a write ended. A refusal is final and remembered like any other outcome.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The item was created; this is its version.
     Created(ItemVersion),

@@ -79,7 +79,8 @@ pub fn entry_from(place: LogPlace, bytes: Bytes) -> Option<Entry> {
         _ => match Command::decode(&bytes).ok()? {
             Command::Blank => EntryPayload::Blank,
             Command::Membership(membership) => EntryPayload::Membership(raft_membership(&membership)?),
-            Command::Operation(_) => return None,
+            // A split is proposed by no one yet; a group that finds one in its log must not go past it.
+            Command::Operation(_) | Command::Split(_) => return None,
         },
     };
     Some(Entry { log_id: log_id(place), payload })

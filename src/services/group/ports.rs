@@ -67,11 +67,8 @@ pub trait GroupOperations: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`GroupOperations::add_learner`].
-    async fn change_voters(
-        &self,
-        range: RangeId,
-        voters: std::collections::BTreeSet<ReplicaId>,
-    ) -> Result<(), Refusal>;
+    async fn change_voters(&self, range: RangeId, voters: std::collections::BTreeSet<ReplicaId>)
+    -> Result<(), Refusal>;
 
     /// Hands leadership to another voter; returns when it leads or did not within an election's time.
     ///
