@@ -34,6 +34,7 @@ pub const ALL: &[Target] = &[
     target("log-batch", "batches and records of the commit log", dstore::storage::log::fuzz_batch),
     target("membership", "a component's membership on disk", dstore::roles::membership::fuzz_membership),
     target("names", "names of tenants and tables", names),
+    target("nodes-copy", "the opened copy of where other nodes are", dstore::services::node_directory::fuzz_nodes_copy),
     target("packed-key", "packed keys", dstore::domain::key::fuzz_packed_key),
     target("path", "paths and their segments", dstore::api::path::fuzz_path),
     target("query", "query strings", dstore::api::path::fuzz_query),

@@ -5,6 +5,8 @@
 //! ```text
 //! <data>/<plane>/node.key[.<version>]            the node's own key at this plane, see [`super::own_keys`]
 //! <data>/<plane>/node.db                         the node's own database
+//! <data>/<plane>/incarnation                     which folder this is, see [`super::incarnation`]
+//! <data>/<plane>/nodes.copy                      where other nodes are, see [`crate::services::node_directory`]
 //! <data>/<plane>/log/                            the commit log
 //! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
 //! ```
@@ -13,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::coordination::Coordinator;
@@ -20,7 +23,8 @@ use crate::coordination::values::NodeDetails;
 use crate::crypto::cipher::NonceSource;
 use crate::domain::ids::{NodeId, PlaneId};
 use crate::domain::{Clock, Random};
-use crate::services::assignments::{AssignmentParts, Assignments, KeyParts};
+use crate::services::assignments::incarnation::Incarnation;
+use crate::services::assignments::{AssignmentParts, Assignments, KeyParts, NoGroups};
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
 use crate::services::engine::keys::{NodeKeys, PartVersions};
@@ -30,19 +34,21 @@ use crate::services::engine::readers;
 use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
 use crate::services::key_rounds::KeyRounds;
+use crate::services::node_directory::{DirectoryCopy, NodeDirectory};
 use crate::services::notices::NoticeWriter;
-use crate::services::publishing::PublishedAddress;
+use crate::services::publishing::{PublishedAddress, RoutePublisher};
 use crate::services::retirement::Retirement;
 use crate::storage::keys::FileKeys;
-use crate::storage::log::LogOptions;
+use crate::storage::log::{Disk, LogOptions, SystemDisk};
 use crate::storage::node_database::NodeDatabase;
 use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
 
+use super::incarnation;
 use super::key_files::{KeyFileError, Passphrase};
 use super::own_keys::OwnKeys;
-use super::presence::Presence;
+use super::presence::{DiskGauge, Presence};
 
 /// Sizes and limits of a node.
 #[derive(Debug, Clone)]
@@ -111,6 +117,8 @@ pub struct RunningNode {
     pub keys: Arc<NodeKeys>,
     /// Its database.
     pub database: Arc<dyn NodeDatabase>,
+    /// Where the nodes are that it shares ranges with.
+    pub directory: Arc<NodeDirectory>,
     presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -122,8 +130,12 @@ impl RunningNode {
             task.abort();
         }
         self.presence.leave().await;
-        let engine = self.engine;
-        if tokio::task::spawn_blocking(move || engine.stop()).await.is_err() {
+        let (engine, directory) = (self.engine, self.directory);
+        let stopped = tokio::task::spawn_blocking(move || {
+            directory.save();
+            engine.stop();
+        });
+        if stopped.await.is_err() {
             tracing::error!("the engine did not stop cleanly");
         }
     }
@@ -154,6 +166,7 @@ pub async fn start(
     random: Arc<dyn Random>,
 ) -> Result<RunningNode, StartError> {
     let folder = identity.data.join(identity.plane.to_string());
+    let incarnation = incarnation::read_or_make(&folder, &*random)?;
     let (own_file, own) = OwnKeys::open(&folder, passphrase, Arc::clone(&random))?;
     let mut at_control = PartVersions::default();
     for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
@@ -161,32 +174,30 @@ pub async fn start(
     }
     let keys = Arc::new(NodeKeys::new(own, at_control));
     let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
-    let database: Arc<dyn NodeDatabase> = SqliteNodeDatabase::open(
-        &identity.data,
-        identity.plane,
-        identity.node,
-        Arc::clone(&file_keys),
-        Arc::clone(&random),
-    )
-    .map_err(|error| StartError(error.to_string()))?;
+    let database = open_database(&identity, &file_keys, &random)?;
     take_tenant_keys(&keys, &database, &*parts).await?;
 
     let notices = Arc::new(Notices::default());
-    let engine = open_engine(&identity, settings.clone(), file_keys, &database, &notices, &clock, &random).await?;
+    let keys_of_files = Arc::clone(&file_keys);
+    let engine = open_engine(&identity, settings.clone(), keys_of_files, &database, &notices, &clock, &random).await?;
 
+    let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane: identity.plane, keys: file_keys };
+    let directory = Arc::new(NodeDirectory::open(Arc::clone(&coordinator), copy, Arc::clone(&random)));
+    let details = NodeDetails { incarnation: Some(incarnation), ..identity.details };
+    let address = PublishedAddress { uri: details.uri.clone(), inside_uri: details.inside_uri.clone() };
+    let publisher = RoutePublisher::new(identity.node, address, Arc::clone(&coordinator), Arc::clone(&directory));
     let assignments = Assignments::new(AssignmentParts {
         node: identity.node,
-        address: PublishedAddress {
-            uri: identity.details.uri.clone(),
-            inside_uri: identity.details.inside_uri.clone(),
-        },
         coordinator: Arc::clone(&coordinator),
         engine: Arc::clone(&engine),
         keys: Arc::clone(&keys),
         database: Arc::clone(&database),
         parts: Arc::clone(&parts),
         random: Arc::clone(&random),
+        publisher: Arc::new(publisher),
+        directory: Arc::clone(&directory),
         notices: Arc::clone(&notices),
+        groups: Arc::new(NoGroups),
     });
     let retirement = Retirement::new(
         identity.plane,
@@ -200,16 +211,56 @@ pub async fn start(
     let (own_file, rotated) = (Arc::new(own_file), Arc::clone(&database));
     let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), rotated, own_file, random));
     let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
-    let (details, seconds) = (identity.details, settings.alive_seconds);
-    let presence = Presence::begin(identity.node, details, seconds, Arc::clone(&coordinator));
+    let settling =
+        Incarnation { node: identity.node, own: incarnation, details, coordinator: Arc::clone(&coordinator) };
+    let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
+    let (presence, plan) = follow_plan(settling, assignments, seconds, disk, &engine, &notices);
     let tasks = vec![
-        tokio::spawn(assignments.follow()),
+        plan,
         tokio::spawn(retirement.follow()),
         tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
-    Ok(RunningNode { node: identity.node, engine, keys, database, presence, tasks })
+    Ok(RunningNode { node: identity.node, engine, keys, database, directory, presence, tasks })
+}
+
+fn open_database(
+    identity: &NodeIdentity,
+    keys: &Arc<dyn FileKeys>,
+    random: &Arc<dyn Random>,
+) -> Result<Arc<dyn NodeDatabase>, StartError> {
+    let (keys, random) = (Arc::clone(keys), Arc::clone(random));
+    let opened = SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, keys, random);
+    Ok(opened.map_err(|error| StartError(error.to_string()))?)
+}
+
+/// Follows what the node is given, and says that it is there: both when it is settled which data folder it has.
+fn follow_plan(
+    settling: Incarnation,
+    assignments: Assignments,
+    alive_seconds: u32,
+    disk: DiskGauge,
+    engine: &Arc<Engine>,
+    notices: &Arc<Notices>,
+) -> (Presence, JoinHandle<()>) {
+    let settled = watch::Sender::new(false);
+    let (node, details, coordinator) = (settling.node, settling.details.clone(), Arc::clone(&settling.coordinator));
+    let presence = Presence::begin(node, details, alive_seconds, coordinator, settled.subscribe(), disk);
+    let (engine, notices) = (Arc::clone(engine), Arc::clone(notices));
+    let plan = tokio::spawn(async move {
+        settling.settle_with(&engine, &notices).await;
+        settled.send_replace(true);
+        assignments.follow().await;
+    });
+    (presence, plan)
+}
+
+fn disk_gauge(folder: PathBuf) -> DiskGauge {
+    Arc::new(move || {
+        let disk = SystemDisk;
+        Some((disk.total_bytes(&folder).ok()?, disk.free_bytes(&folder).ok()?))
+    })
 }
 
 /// Opens the storage engine over the node's folder, on a thread of its own.
@@ -244,7 +295,7 @@ async fn open_engine(
         keeper: Arc::new(keeper),
         database: Arc::clone(database),
         log_keys: Arc::new(CommitLogKeys::new(identity.plane, identity.node, keys, nonces)),
-        disk: Arc::new(crate::storage::log::SystemDisk),
+        disk: Arc::new(SystemDisk),
         clock: Arc::clone(clock),
         random: Arc::clone(random),
         notices: Arc::clone(notices),

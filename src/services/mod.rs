@@ -12,8 +12,10 @@
 //! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
 //! - [`sealed_copy`]: copies on disk, sealed under the component's key.
 //! - [`assignments`]: a node follows what control gives it.
+//! - [`node_directory`]: where the nodes are that it shares ranges with.
 //! - [`notices`]: what a component wants a person to know, on its way into the coordinator.
 //! - [`publishing`]: and says under its routes that it serves them.
+//! - [`reconfiguring`]: its leaders bring their groups to the copies that control wants.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
@@ -23,11 +25,13 @@ pub mod engine;
 pub mod group;
 pub mod items;
 pub mod key_rounds;
+pub mod node_directory;
 pub mod notices;
 pub mod ports;
 pub mod publishing;
 pub mod range_reports;
 pub mod ranges;
+pub mod reconfiguring;
 pub mod retirement;
 pub mod routing;
 pub mod sealed_copy;

@@ -1,27 +1,51 @@
-//! A node says under `tenant/…` that it serves its ranges, and where it is reached.
+//! A node says under `tenant/…` that it serves its ranges, who votes in them, and where all of them are reached.
 //!
-//! Control makes a route with epoch 0: nobody has served the range yet, and it starts empty. The range's leader
-//! publishes 1 or more when its file is there. From then on a node that finds no file for the range has lost
-//! data and never starts it empty again ([`may_start_empty`]). With one replica the node that holds it leads it, and
-//! its term is the first: the epoch stays 1 as long as nothing about the range's configuration changes. Addresses
-//! are no configuration: after a restart on another port they are published anew under the same epoch.
+//! Control makes a route with epoch 0: nobody has served the range yet. The range's leader publishes a greater one, and
+//! from then on no copy of it starts empty again but as a new one that is filled from the others
+//! ([`super::assignments`]).
+//!
+//! | range | epoch | who publishes |
+//! |---|---|---|
+//! | one copy that never was a group | 1, as long as it is none | the node that holds it |
+//! | a group | made of term and place of the membership: at least 2^40 | the group's leader, what [`crate::replication::publish`] decides |
+//!
+//! Addresses are no configuration: after a restart on another port they are published anew under the same epoch.
 //!
 //! Each route is changed by compare-and-set on what was read, some 60 in a transaction. Where a compare fails
 //! each of the piece is tried by itself, so that one route that control changes in the same moment does not hold up
-//! the others. What is not ours is left alone: a route of another range, table or leader.
+//! the others. What is not ours is left alone: a route of another range, table or leader, and one of a greater epoch.
+//!
+//! What was published is remembered by a fingerprint, so that nothing is read as long as nothing changes; it is forgotten
+//! now and then ([`rounds`]), because a coordinator may have been brought back from an older copy meanwhile.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use crate::coordination::values::{Route, RouteReplica, from_json, to_json};
 use crate::coordination::{Compare, Coordinator, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
-use crate::domain::ids::{NodeId, RangeId, TableId};
+use crate::domain::hash::HashRange;
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 use crate::domain::{Refusal, TableName, TenantName};
+use crate::replication::publish::{self, Address, EPOCH_INDEX_BITS, GroupView, Publication, Reason};
 
-/// The first epoch that a leader publishes: of the first term, before any change.
-const EPOCH_FIRST: u64 = 1;
+use super::group::ports::GroupStatus;
+use super::node_directory::NodeDirectory;
+
+pub mod rounds;
+mod views;
+
+use views::route_from;
+pub(super) use views::view_of;
+
+/// The epoch of a range with one copy that never was a group.
+const EPOCH_ALONE: u64 = 1;
+/// The least epoch of a group: its first term.
+const EPOCH_GROUPED_MIN: u64 = 1 << EPOCH_INDEX_BITS;
+/// Up to so many ranges of a table are read one by one; more are listed together.
+const READ_SINGLY_MAX: usize = 4;
 
 /// Where a node is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +56,7 @@ pub struct PublishedAddress {
     pub inside_uri: Option<String>,
 }
 
-/// A range that this node serves.
+/// A range of which this node has a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServedRange {
     /// The tenant's name.
@@ -43,8 +67,32 @@ pub struct ServedRange {
     pub table_id: TableId,
     /// The range.
     pub range: RangeId,
-    /// Where it begins.
-    pub low_hash: u32,
+    /// Its hashes.
+    pub hashes: HashRange,
+    /// This node's copy.
+    pub replica: ReplicaId,
+}
+
+impl ServedRange {
+    /// The key of its route.
+    pub fn route_key(&self) -> String {
+        layout::route(&self.tenant, &self.table, self.hashes.low)
+    }
+
+    /// What stands there, where it is a route of this range.
+    pub(super) fn route_in(&self, entry: &KeyValue) -> Option<Route> {
+        let route = from_json::<Route>(&entry.value).ok()?;
+        (route.range == self.range && route.table_uuid == self.table_id).then_some(route)
+    }
+}
+
+/// Whose word a range's route is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// This node's alone: the range has one copy and is no group.
+    Alone,
+    /// Its group's, as this node's copy knows it.
+    Group(GroupStatus),
 }
 
 /// How publishing went.
@@ -52,9 +100,9 @@ pub struct ServedRange {
 pub struct Published {
     /// Routes written.
     pub written: usize,
-    /// Ranges whose route is not (or no longer) there as this node's: nothing was written for them.
+    /// Ranges whose route is not (or no longer) this node's to write: nothing was written for them.
     pub not_ours: usize,
-    /// Routes that changed in the same moment; to be tried again.
+    /// Routes to be tried again soon: they changed in the same moment, or their group is not ready.
     pub contended: usize,
 }
 
@@ -63,39 +111,71 @@ pub struct RoutePublisher {
     node: NodeId,
     address: PublishedAddress,
     coordinator: Arc<dyn Coordinator>,
-    done: Mutex<HashSet<RangeId>>,
+    directory: Arc<NodeDirectory>,
+    /// Of each range, a fingerprint of what was last found right or published.
+    done: Mutex<HashMap<RangeId, u64>>,
+}
+
+/// A route to be written over one that was read.
+struct Change {
+    range: RangeId,
+    fingerprint: u64,
+    entry: KeyValue,
+    route: Route,
+}
+
+/// What is to be done about a route.
+enum Verdict {
+    /// It is right, or a greater one stands there.
+    Done,
+    /// It is another's.
+    NotOurs,
+    /// It can be told soon.
+    Later,
+    /// This goes there.
+    Write(Route),
 }
 
 impl RoutePublisher {
-    /// A publisher for this node, reached at this address for as long as it runs.
-    pub fn new(node: NodeId, address: PublishedAddress, coordinator: Arc<dyn Coordinator>) -> Self {
-        Self { node, address, coordinator, done: Mutex::default() }
+    /// A publisher for this node, reached at this address for as long as it runs. The directory tells where others are.
+    pub fn new(
+        node: NodeId,
+        address: PublishedAddress,
+        coordinator: Arc<dyn Coordinator>,
+        directory: Arc<NodeDirectory>,
+    ) -> Self {
+        Self { node, address, coordinator, directory, done: Mutex::default() }
     }
 
-    /// Publishes those of `served` that were not published since the start.
+    /// Publishes those of `served` that changed since they were last published.
     ///
     /// # Errors
     /// `Unavailable` where the coordinator cannot be asked; what was not written is tried again by the next call.
-    pub async fn publish(&self, served: &[ServedRange]) -> Result<Published, Refusal> {
-        let mut tables: BTreeMap<(TenantName, TableName), Vec<&ServedRange>> = BTreeMap::new();
-        {
-            let done = self.done.lock();
-            for range in served.iter().filter(|range| !done.contains(&range.range)) {
-                tables.entry((range.tenant.clone(), range.table.clone())).or_default().push(range);
+    pub async fn publish(&self, served: &[(ServedRange, Standing)]) -> Result<Published, Refusal> {
+        let mut tables: BTreeMap<(&TenantName, &TableName), Vec<(&ServedRange, &Standing, u64)>> = BTreeMap::new();
+        for (range, standing) in served {
+            let fingerprint = self.fingerprint(range, standing);
+            if self.done.lock().get(&range.range) != Some(&fingerprint) {
+                let of_table = tables.entry((&range.tenant, &range.table)).or_default();
+                of_table.push((range, standing, fingerprint));
             }
         }
         let mut published = Published::default();
         let mut changes = Vec::new();
         for ((tenant, table), ranges) in tables {
-            let listing = self.coordinator.list(&layout::table_routes(&tenant, &table)).await.map_err(unreachable)?;
-            let routes: HashMap<&str, &KeyValue> =
-                listing.entries.iter().map(|entry| (entry.key.as_str(), entry)).collect();
-            for range in ranges {
-                let entry = routes.get(layout::route(&tenant, &table, range.low_hash).as_str());
-                match entry.and_then(|entry| self.renewed(range, entry).map(|route| (*entry, route))) {
-                    None => published.not_ours += 1,
-                    Some((_, None)) => drop(self.done.lock().insert(range.range)),
-                    Some((entry, Some(route))) => changes.push((range.range, entry.clone(), route)),
+            let keys: Vec<String> = ranges.iter().map(|(range, _, _)| range.route_key()).collect();
+            let entries = self.read(tenant, table, &keys).await?;
+            for ((range, standing, fingerprint), key) in ranges.into_iter().zip(keys) {
+                let entry = entries.get(&key);
+                match self.verdict(range, standing, entry) {
+                    Verdict::Done => drop(self.done.lock().insert(range.range, fingerprint)),
+                    Verdict::NotOurs => published.not_ours += 1,
+                    Verdict::Later => published.contended += 1,
+                    Verdict::Write(route) => {
+                        let change =
+                            |entry: &KeyValue| Change { range: range.range, fingerprint, entry: entry.clone(), route };
+                        changes.extend(entry.map(change));
+                    }
                 }
             }
         }
@@ -103,11 +183,103 @@ impl RoutePublisher {
         Ok(published)
     }
 
-    async fn write_all(
+    /// Those of these ranges, of one table, that no leader has published yet: they might still start empty.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn unserved(&self, ranges: &[ServedRange]) -> Result<Vec<RangeId>, Refusal> {
+        let Some(first) = ranges.first() else { return Ok(Vec::new()) };
+        let keys: Vec<String> = ranges.iter().map(ServedRange::route_key).collect();
+        let entries = self.read(&first.tenant, &first.table, &keys).await?;
+        let is_unserved = |(range, key): &(&ServedRange, &String)| {
+            let route = entries.get(*key).and_then(|entry| range.route_in(entry));
+            route.is_none_or(|route| route.epoch == 0)
+        };
+        Ok(ranges.iter().zip(&keys).filter(is_unserved).map(|(range, _)| range.range).collect())
+    }
+
+    /// Forgets that a range was published: it is no longer this node's.
+    pub fn forget(&self, range: RangeId) {
+        self.done.lock().remove(&range);
+    }
+
+    /// Forgets what was published of all groups: everything is compared with the coordinator again.
+    pub fn forget_all(&self) {
+        self.done.lock().clear();
+    }
+
+    async fn read(
         &self,
-        changes: &[(RangeId, KeyValue, Route)],
-        published: &mut Published,
-    ) -> Result<(), Refusal> {
+        tenant: &TenantName,
+        table: &TableName,
+        keys: &[String],
+    ) -> Result<HashMap<String, KeyValue>, Refusal> {
+        let mut entries = Vec::new();
+        if keys.len() <= READ_SINGLY_MAX {
+            for key in keys {
+                entries.extend(self.coordinator.get(key).await.map_err(unreachable)?);
+            }
+        } else {
+            let prefix = layout::table_routes(tenant, table);
+            entries = self.coordinator.list(&prefix).await.map_err(unreachable)?.entries;
+        }
+        Ok(entries.into_iter().map(|entry| (entry.key.clone(), entry)).collect())
+    }
+
+    fn verdict(&self, range: &ServedRange, standing: &Standing, entry: Option<&KeyValue>) -> Verdict {
+        let Some(entry) = entry else { return Verdict::NotOurs };
+        let Ok(route) = from_json::<Route>(&entry.value) else {
+            tracing::error!(key = entry.key, "a route cannot be read; it is left alone");
+            return Verdict::NotOurs;
+        };
+        match standing {
+            Standing::Alone => match renewed(self.node, &self.address, range, &route) {
+                None => Verdict::NotOurs,
+                Some(new) if new == route => Verdict::Done,
+                Some(new) => Verdict::Write(new),
+            },
+            Standing::Group(status) => self.group_verdict(range, status, &route),
+        }
+    }
+
+    fn group_verdict(&self, range: &ServedRange, status: &GroupStatus, route: &Route) -> Verdict {
+        let group = group_view(self.node, range, status);
+        let nodes = status.membership.members.values();
+        let addresses = nodes.filter_map(|node| Some((*node, self.address_of(*node)?))).collect();
+        match publish::publication(Some(&view_of(range.hashes.low, route)), &group, &addresses) {
+            Publication::Write(view) => Verdict::Write(route_from(&view)),
+            Publication::Leave(Reason::Same | Reason::Newer) => Verdict::Done,
+            Publication::Leave(Reason::NotCommitted | Reason::AddressUnknown(_)) => Verdict::Later,
+            Publication::Leave(Reason::Contradiction) => {
+                tracing::error!(range = %range.range, epoch = route.epoch, "the route says something else under the same epoch; it is left alone");
+                Verdict::NotOurs
+            }
+            Publication::Leave(Reason::NotLeader | Reason::NoRoute | Reason::OtherRange) => Verdict::NotOurs,
+        }
+    }
+
+    /// Where a node is, as far as is known here.
+    fn address_of(&self, node: NodeId) -> Option<Address> {
+        if node == self.node {
+            return Some(Address { uri: self.address.uri.clone(), inside_uri: self.address.inside_uri.clone() });
+        }
+        let known = self.directory.address(node)?;
+        Some(Address { uri: known.uri, inside_uri: known.inside_uri })
+    }
+
+    /// Changes whenever something else would be published.
+    fn fingerprint(&self, range: &ServedRange, standing: &Standing) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        range.hash(&mut hasher);
+        if let Standing::Group(status) = standing {
+            let committed = status.membership_at.index <= status.committed;
+            (status.is_leader, status.epoch(), committed, &status.membership).hash(&mut hasher);
+            status.membership.members.values().for_each(|node| self.address_of(*node).hash(&mut hasher));
+        }
+        hasher.finish()
+    }
+
+    async fn write_all(&self, changes: &[Change], published: &mut Published) -> Result<(), Refusal> {
         for piece in changes.chunks(OPERATIONS_PER_BATCH) {
             if self.write(piece).await? {
                 published.written += piece.len();
@@ -123,218 +295,62 @@ impl RoutePublisher {
         Ok(())
     }
 
-    /// Forgets that a range was published: it is no longer this node's.
-    pub fn forget(&self, range: RangeId) {
-        self.done.lock().remove(&range);
-    }
-
-    /// What the route is to become; none where it is not this node's to write, and none inside where it is right already.
-    fn renewed(&self, range: &ServedRange, entry: &KeyValue) -> Option<Option<Route>> {
-        let Ok(route) = from_json::<Route>(&entry.value) else {
-            tracing::error!(key = entry.key, "a route cannot be read; it is left alone");
-            return None;
-        };
-        renewed(self.node, &self.address, range, &route).map(|new| (new != route).then_some(new))
-    }
-
-    async fn write(&self, piece: &[(RangeId, KeyValue, Route)]) -> Result<bool, Refusal> {
-        let compares = piece.iter().map(|(_, entry, _)| Compare::unchanged(&entry.key, Some(entry))).collect();
-        let operations = piece.iter().map(|(_, entry, route)| Operation::put(&entry.key, to_json(route))).collect();
+    async fn write(&self, piece: &[Change]) -> Result<bool, Refusal> {
+        let compares = piece.iter().map(|change| Compare::unchanged(&change.entry.key, Some(&change.entry))).collect();
+        let operations = piece.iter().map(|change| Operation::put(&change.entry.key, to_json(&change.route))).collect();
         let succeeded = self.coordinator.transact(compares, operations).await.map_err(unreachable)?.succeeded;
         if succeeded {
-            self.done.lock().extend(piece.iter().map(|(range, _, _)| *range));
+            self.done.lock().extend(piece.iter().map(|change| (change.range, change.fingerprint)));
         }
         Ok(succeeded)
     }
 }
 
-/// The route as this node publishes it; none where it is of another range, table or leader.
+/// What a group says on this node.
+fn group_view(node: NodeId, range: &ServedRange, status: &GroupStatus) -> GroupView {
+    GroupView {
+        range: range.range,
+        table: range.table_id,
+        hashes: range.hashes,
+        node,
+        leads: status.is_leader,
+        term: status.term,
+        membership: status.membership.clone(),
+        membership_at: status.membership_at,
+        committed: status.committed,
+    }
+}
+
+/// The route of a range that is no group, as this node publishes it; none where it is of another range, table, leader or
+/// copy, or a group's.
 fn renewed(node: NodeId, address: &PublishedAddress, range: &ServedRange, route: &Route) -> Option<Route> {
-    if route.node != node || route.range != range.range || route.table_uuid != range.table_id {
+    let is_other_copy = |copy: &RouteReplica| copy.replica.is_some_and(|replica| replica != range.replica);
+    let is_of_group = route.epoch >= EPOCH_GROUPED_MIN || route.replicas.iter().any(is_other_copy);
+    if route.node != node || route.range != range.range || route.table_uuid != range.table_id || is_of_group {
         return None;
     }
-    let replica = |replica: &RouteReplica| match replica.node == node {
-        true => RouteReplica { uri: address.uri.clone(), inside_uri: address.inside_uri.clone(), ..replica.clone() },
-        false => replica.clone(),
+    let replica = |copy: &RouteReplica| match copy.node == node {
+        true => RouteReplica {
+            uri: address.uri.clone(),
+            inside_uri: address.inside_uri.clone(),
+            replica: Some(range.replica),
+            ..copy.clone()
+        },
+        false => copy.clone(),
     };
     Some(Route {
         uri: address.uri.clone(),
         inside_uri: address.inside_uri.clone(),
-        epoch: route.epoch.max(EPOCH_FIRST),
+        epoch: route.epoch.max(EPOCH_ALONE),
         replicas: route.replicas.iter().map(replica).collect(),
         ..route.clone()
     })
 }
 
-/// Whether a range that this node was given, and has no file of, may start empty: only where its route says that nobody
-/// has served it yet.
-///
-/// # Errors
-/// `Unavailable` where the route is not there, or not to be read, at present; `Damaged` where the range was served
-/// before, so that starting it empty would hide that its data is gone.
-pub async fn may_start_empty(coordinator: &dyn Coordinator, range: &ServedRange) -> Result<(), Refusal> {
-    let key = layout::route(&range.tenant, &range.table, range.low_hash);
-    let entry = coordinator.get(&key).await.map_err(unreachable)?;
-    let route = entry.and_then(|entry| from_json::<Route>(&entry.value).ok());
-    match route.filter(|route| route.range == range.range && route.table_uuid == range.table_id) {
-        None => Err(Refusal::unavailable(format!("the route of range {} is not there yet", range.range), 1)),
-        Some(route) if route.epoch == 0 => Ok(()),
-        Some(route) => Err(Refusal::new(
-            crate::domain::RefusalKind::Damaged,
-            format!(
-                "range {} of table {} was served before (epoch {}), and its file is not here. It is not started empty: restore the node's data folder, or remove the node with --lose-data",
-                range.range, range.table, route.epoch
-            ),
-        )),
-    }
-}
-
-fn unreachable(error: crate::coordination::Error) -> Refusal {
+/// The refusal for a coordinator that cannot be asked.
+pub(super) fn unreachable(error: crate::coordination::Error) -> Refusal {
     Refusal::unavailable(error.to_string(), 1)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::coordination::Writer;
-    use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
-    use crate::coordination::values::ReplicaState;
-    use crate::domain::RefusalKind;
-
-    fn address(port: u16) -> PublishedAddress {
-        PublishedAddress {
-            uri: format!("http://node:{port}/"),
-            inside_uri: Some(format!("https://node:{}/", port + 1)),
-        }
-    }
-
-    fn served(number: u8) -> ServedRange {
-        ServedRange {
-            tenant: TenantName::new("acme").unwrap(),
-            table: TableName::new("users").unwrap(),
-            table_id: TableId::from_bytes([7; 16]),
-            range: RangeId::from_bytes([number; 16]),
-            low_hash: u32::from(number) * 100,
-        }
-    }
-
-    fn own() -> NodeId {
-        NodeId::from_bytes([1; 16])
-    }
-
-    fn route(range: &ServedRange, node: NodeId, epoch: u64) -> Route {
-        let uri = "http://before:1/".to_owned();
-        Route {
-            node,
-            uri: uri.clone(),
-            inside_uri: None,
-            high_hash: range.low_hash + 99,
-            range: range.range,
-            epoch,
-            table_uuid: range.table_id,
-            replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter, replica: None }],
-        }
-    }
-
-    struct Fixture {
-        coordinator: Arc<dyn Coordinator>,
-        _store: EmbeddedStore,
-        _folder: tempfile::TempDir,
-    }
-
-    impl Fixture {
-        fn new() -> Self {
-            let folder = tempfile::tempdir().unwrap();
-            let store = EmbeddedStore::open(&folder.path().join("c.db"), EmbeddedOptions::default()).unwrap();
-            Self { coordinator: Arc::new(store.handle(Writer::Control)), _store: store, _folder: folder }
-        }
-
-        fn publisher(&self, port: u16) -> RoutePublisher {
-            RoutePublisher::new(own(), address(port), self.coordinator.clone())
-        }
-
-        async fn put(&self, range: &ServedRange, route: &Route) {
-            let key = layout::route(&range.tenant, &range.table, range.low_hash);
-            self.coordinator.put(&key, to_json(route), None).await.unwrap();
-        }
-
-        async fn get(&self, range: &ServedRange) -> (Route, i64) {
-            let key = layout::route(&range.tenant, &range.table, range.low_hash);
-            let entry = self.coordinator.get(&key).await.unwrap().unwrap();
-            (from_json(&entry.value).unwrap(), entry.version)
-        }
-    }
-
-    #[tokio::test]
-    async fn a_served_range_gets_an_epoch_and_later_another_address() {
-        let fixture = Fixture::new();
-        let ranges: Vec<ServedRange> = (0..150).map(served).collect();
-        for range in &ranges {
-            fixture.put(range, &route(range, own(), 0)).await;
-        }
-        let publisher = fixture.publisher(8080);
-        assert_eq!(publisher.publish(&ranges).await.unwrap(), Published { written: 150, ..Published::default() });
-        assert_eq!(publisher.publish(&ranges).await.unwrap(), Published::default());
-        let (first, version) = fixture.get(&ranges[0]).await;
-        assert_eq!((first.epoch, first.uri.as_str(), version), (1, "http://node:8080/", 2));
-        assert_eq!(first.replicas[0].inside_uri.as_deref(), Some("https://node:8081/"));
-
-        let again = fixture.publisher(8080);
-        assert_eq!(again.publish(&ranges).await.unwrap(), Published::default(), "nothing to say after a restart");
-        let moved = fixture.publisher(9090);
-        assert_eq!(moved.publish(&ranges).await.unwrap().written, 150);
-        let (first, _) = fixture.get(&ranges[0]).await;
-        assert_eq!((first.epoch, first.uri.as_str()), (1, "http://node:9090/"));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_ours_is_left_alone_and_epochs_never_fall() {
-        let fixture = Fixture::new();
-        let (high, foreign, replaced, absent) = (served(1), served(2), served(3), served(4));
-        fixture.put(&high, &route(&high, own(), 9)).await;
-        fixture.put(&foreign, &route(&foreign, NodeId::from_bytes([2; 16]), 3)).await;
-        let other = Route { range: RangeId::from_bytes([99; 16]), ..route(&replaced, own(), 0) };
-        fixture.put(&replaced, &other).await;
-        let asked = [high.clone(), foreign.clone(), replaced.clone(), absent];
-        let published = fixture.publisher(8080).publish(&asked).await.unwrap();
-        assert_eq!(published, Published { written: 1, not_ours: 3, contended: 0 });
-        assert_eq!(fixture.get(&high).await.0.epoch, 9);
-        assert_eq!(fixture.get(&foreign).await.1, 1);
-        assert_eq!(fixture.get(&replaced).await.0, other);
-    }
-
-    #[tokio::test]
-    async fn one_changed_route_does_not_hold_up_the_others() {
-        let fixture = Fixture::new();
-        let ranges: Vec<ServedRange> = (0..10).map(served).collect();
-        let mut read = Vec::new();
-        for range in &ranges {
-            fixture.put(range, &route(range, own(), 0)).await;
-            let key = layout::route(&range.tenant, &range.table, range.low_hash);
-            let entry = fixture.coordinator.get(&key).await.unwrap().unwrap();
-            let new = renewed(own(), &address(8080), range, &route(range, own(), 0)).unwrap();
-            read.push((range.range, entry, new));
-        }
-        // Changed after it was read.
-        fixture.put(&ranges[4], &route(&ranges[4], own(), 5)).await;
-        let publisher = fixture.publisher(8080);
-        let mut published = Published::default();
-        publisher.write_all(&read, &mut published).await.unwrap();
-        assert_eq!(published, Published { written: 9, not_ours: 0, contended: 1 });
-        assert_eq!(fixture.get(&ranges[4]).await.0, route(&ranges[4], own(), 5));
-        assert_eq!(publisher.publish(&ranges).await.unwrap().written, 1);
-        assert_eq!(fixture.get(&ranges[4]).await.0.epoch, 5);
-    }
-
-    #[tokio::test]
-    async fn only_what_nobody_served_starts_empty() {
-        let fixture = Fixture::new();
-        let (new, served_before, unknown) = (served(1), served(2), served(3));
-        fixture.put(&new, &route(&new, own(), 0)).await;
-        fixture.put(&served_before, &route(&served_before, own(), 1)).await;
-        let ask = async |range: &ServedRange| may_start_empty(&*fixture.coordinator, range).await;
-        assert_eq!(ask(&new).await, Ok(()));
-        assert_eq!(ask(&served_before).await.unwrap_err().kind, RefusalKind::Damaged);
-        assert_eq!(ask(&unknown).await.unwrap_err().kind, RefusalKind::Unavailable);
-    }
-}
+mod tests;

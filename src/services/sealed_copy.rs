@@ -3,7 +3,7 @@
 //!
 //! | offset | bytes | what |
 //! |---|---|---|
-//! | 0 | 8 | what it is a copy of: `dStRoute` (the routing table), `dStAcces` (who may come in) |
+//! | 0 | 8 | what it is a copy of: `dStRoute` (the routing table), `dStAcces` (who may come in), `dStNodes` (where other nodes are) |
 //! | 8 | 1 | version: 1 |
 //! | 9 | 12 | nonce |
 //! | 21 | n | the body, encrypted (AES-256-GCM-SIV; associated data: label and control plane) |
@@ -45,6 +45,8 @@ pub enum CopyKind {
     Routing,
     /// Token keys, revoked sessions and principals.
     Access,
+    /// Addresses of other nodes.
+    Nodes,
 }
 
 impl CopyKind {
@@ -53,6 +55,7 @@ impl CopyKind {
         magic[..8].copy_from_slice(match self {
             CopyKind::Routing => b"dStRoute",
             CopyKind::Access => b"dStAcces",
+            CopyKind::Nodes => b"dStNodes",
         });
         magic
     }
@@ -61,6 +64,7 @@ impl CopyKind {
         let name: &[u8] = match self {
             CopyKind::Routing => b"routing-copy",
             CopyKind::Access => b"access-copy",
+            CopyKind::Nodes => b"nodes-copy",
         };
         [name, plane.as_bytes()].concat()
     }

@@ -10,14 +10,36 @@ use dstore::coordination::{Coordinator, Listing, Reflected, WatchBatch, Writer, 
 use dstore::domain::TableName;
 use dstore::domain::table::TableDefinition;
 use dstore::roles::ambient;
-use dstore::services::assignments::{AssignmentParts, Assignments};
+use dstore::services::assignments::{AssignmentParts, Assignments, NoGroups};
 use dstore::services::engine::Engine;
 use dstore::services::engine::notices::Notices;
-use dstore::services::publishing::PublishedAddress;
+use dstore::services::node_directory::{DirectoryCopy, NodeDirectory};
+use dstore::services::publishing::{PublishedAddress, RoutePublisher};
 use dstore::services::ranges::RangeAddress;
 
-use crate::engine::{NODE, Node, apply, open, put, read, record, small};
+use crate::engine::{NODE, Node, PLANE, apply, open, put, read, record, small};
 use crate::retirement::Control;
+
+/// What follows a plan for an engine, with the keys and the database of `node`.
+fn assignments(store: &EmbeddedStore, node: &Node, engine: Arc<Engine>, notices: Arc<Notices>) -> Assignments {
+    let coordinator: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Node(NODE)));
+    let copy = DirectoryCopy { path: "/dev/null/nodes.copy".into(), plane: PLANE, keys: node.keys.clone() };
+    let directory = Arc::new(NodeDirectory::open(coordinator.clone(), copy, ambient::random()));
+    let address = PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None };
+    Assignments::new(AssignmentParts {
+        node: NODE,
+        publisher: Arc::new(RoutePublisher::new(NODE, address, coordinator.clone(), directory.clone())),
+        coordinator,
+        directory,
+        notices,
+        engine,
+        keys: node.keys.clone(),
+        database: node.database.clone(),
+        parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
+        random: ambient::random(),
+        groups: Arc::new(NoGroups),
+    })
+}
 
 /// A node, its coordinator, and what it follows its plan with.
 struct Fixture {
@@ -36,17 +58,7 @@ impl Fixture {
         let node = open(folders[0].path(), small());
         let store = EmbeddedStore::open(&folders[1].path().join("c.db"), EmbeddedOptions::default()).unwrap();
         let control: Arc<dyn Coordinator> = Arc::new(store.handle(Writer::Control));
-        let assignments = Assignments::new(AssignmentParts {
-            node: NODE,
-            address: PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None },
-            coordinator: Arc::new(store.handle(Writer::Node(NODE))),
-            notices: node.notices.clone(),
-            engine: node.engine.clone(),
-            keys: node.keys.clone(),
-            database: node.database.clone(),
-            parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
-            random: ambient::random(),
-        });
+        let assignments = assignments(&store, &node, node.engine.clone(), node.notices.clone());
         let record = record(1);
         let address = RangeAddress { table: record.table.id, range: record.name.range };
         let mut fixture = Self { node, control, assignments, address, store, _folders: folders };
@@ -117,17 +129,7 @@ impl Fixture {
 
     /// What follows the plan over the same coordinator for another engine.
     fn another(&self, engine: Arc<Engine>, notices: Arc<Notices>) -> Assignments {
-        Assignments::new(AssignmentParts {
-            node: NODE,
-            address: PublishedAddress { uri: "http://node:8080/".to_owned(), inside_uri: None },
-            coordinator: Arc::new(self.store.handle(Writer::Node(NODE))),
-            notices,
-            engine,
-            keys: self.node.keys.clone(),
-            database: self.node.database.clone(),
-            parts: Arc::new(Control { answer: None, asked: AtomicUsize::new(0) }),
-            random: ambient::random(),
-        })
+        assignments(&self.store, &self.node, engine, notices)
     }
 
     /// The epoch that is published for the range.

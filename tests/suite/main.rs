@@ -6,6 +6,7 @@ mod bounds;
 mod cluster;
 mod confidential;
 mod control_etcd;
+mod copies;
 mod dev;
 mod engine;
 mod flips;

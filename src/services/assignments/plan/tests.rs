@@ -1,0 +1,93 @@
+//! What a node takes from readings of its plan, and what it says of its tables.
+
+use super::*;
+use crate::coordination::KeyValue;
+use crate::coordination::values::to_json;
+
+fn node(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+fn replica(number: u8) -> ReplicaId {
+    ReplicaId::from_bytes([number; 16])
+}
+
+/// The assignment of the range of this number to node 1, with this copy there and these wanted.
+fn assigned(number: u8, copy: u8, wanted: &[u8]) -> (String, AssignedRange) {
+    let low_hash = u32::from(number) * 100;
+    let wanted = wanted.iter().map(|number| AssignedReplica { node: node(*number), replica: replica(*number) });
+    let assigned = AssignedRange {
+        low_hash,
+        high_hash: low_hash + 99,
+        range: Some(RangeId::from_bytes([number; 16])),
+        replica: Some(replica(copy)),
+        table_uuid: Some(TableId::from_bytes([7; 16])),
+        replicas: wanted.collect(),
+        leader: None,
+    };
+    (layout::node_range(node(1), &tenant(), &table(), low_hash), assigned)
+}
+
+fn tenant() -> TenantName {
+    TenantName::new("acme").unwrap()
+}
+
+fn table() -> TableName {
+    TableName::new("users").unwrap()
+}
+
+fn listing(revision: Revision, assignments: &[(String, AssignedRange)]) -> Listing {
+    let entry = |(key, assigned): &(String, AssignedRange)| KeyValue {
+        key: key.clone(),
+        value: to_json(assigned),
+        mod_revision: revision,
+        create_revision: revision,
+        version: 1,
+        lease: None,
+    };
+    Listing { entries: assignments.iter().map(entry).collect(), revision }
+}
+
+#[test]
+fn an_older_plan_adds_and_changes_nothing() {
+    let mut plan = Plan::default();
+    plan.take_listing(&listing(10, &[assigned(1, 1, &[1, 2, 3]), assigned(2, 1, &[1])]));
+    // From a backup: fewer copies of the one, nothing of the other, and one that was taken away since.
+    plan.take_listing(&listing(5, &[assigned(1, 1, &[1]), assigned(3, 1, &[1])]));
+    let given = plan.given();
+    let wanted = |number: u8| given.get(&RangeId::from_bytes([number; 16])).map(|given| given.wanted.len());
+    assert_eq!([1, 2, 3].map(wanted), [Some(3), Some(1), Some(1)]);
+    assert_eq!(plan.newest, 10);
+    plan.take_listing(&listing(11, &[assigned(1, 1, &[1])]));
+    let given = plan.given();
+    assert_eq!(given.values().map(|given| given.wanted.len()).collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn what_is_said_of_a_table_follows_its_copies() {
+    let mut plan = Plan::default();
+    plan.take_listing(&listing(1, &[assigned(1, 1, &[]), assigned(2, 2, &[])]));
+    let word = |plan: &Plan, standing: [CopyStanding; 2]| {
+        let of = |given: &ServedRange| standing[usize::from(given.range.as_bytes()[0]) - 1];
+        let mut unsaid = plan.unsaid(node(1), of);
+        assert!(unsaid.len() <= 1);
+        unsaid.pop().map(|(key, said)| {
+            assert_eq!(key, layout::node_table_details(node(1), &tenant(), &table()));
+            (said.status.clone(), said.lost.clone(), said)
+        })
+    };
+    use CopyStanding::{Absent, Lost, Ready};
+    assert!(word(&plan, [Ready, Absent]).is_none(), "not before all of them are there");
+    let (status, lost, said) = word(&plan, [Ready, Ready]).unwrap();
+    assert_eq!((status.as_str(), lost.len()), ("okay", 0));
+    let key = layout::node_table_details(node(1), &tenant(), &table());
+    plan.said.insert(key.clone(), said);
+    assert!(word(&plan, [Ready, Ready]).is_none(), "said already");
+    let (status, lost, said) = word(&plan, [Absent, Lost]).unwrap();
+    assert_eq!((status.as_str(), lost), ("lost", vec![replica(2)]));
+    plan.said.insert(key, said);
+    assert!(plan.was_said_lost(node(1), &tenant(), &table(), replica(2)));
+    assert!(!plan.was_said_lost(node(1), &tenant(), &table(), replica(1)));
+    let (status, lost, _) = word(&plan, [Ready, Ready]).unwrap();
+    assert_eq!((status.as_str(), lost.len()), ("okay", 0), "another copy took its place");
+}
