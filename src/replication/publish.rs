@@ -176,6 +176,7 @@ pub enum Publication {
 
 /// What to do about the routes of the two children of a split.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "one is made in the life of a range")]
 pub enum SplitPublication {
     /// Nothing.
     Leave(Reason),

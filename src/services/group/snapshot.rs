@@ -330,7 +330,7 @@ impl Progress {
         self.store.write(&batch)?;
         self.is_whole = header.is_last;
         self.next += 1;
-        if self.next % PIECES_BETWEEN_SYNCS == 0 && !self.is_whole {
+        if self.next.is_multiple_of(PIECES_BETWEEN_SYNCS) && !self.is_whole {
             self.store.make_durable()?;
             self.store.checkpoint()?;
         }
