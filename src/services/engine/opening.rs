@@ -347,6 +347,11 @@ impl Engine {
         self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The replica of a range that serves, or is a member of its group.
+    pub fn replica_of(&self, range: RangeId) -> Option<Arc<Replica>> {
+        self.replicas.read().get(&range).cloned()
+    }
+
     /// The replicas that serve.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.read().values().cloned().collect()
@@ -357,7 +362,7 @@ impl Engine {
     /// # Errors
     /// `WrongNode` where it is not here, not of this table, or does not hold this hash; `Damaged`
     /// where it is out of service.
-    pub(super) fn replica(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
+    pub fn find(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
         let replica = self.replicas.read().get(&address.range).cloned();
         let fits = |replica: &Arc<Replica>| {
             replica.name.table == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))
@@ -437,7 +442,7 @@ impl Engine {
     }
 
     /// The clock.
-    pub(super) fn clock(&self) -> &dyn Clock {
+    pub fn clock(&self) -> &dyn Clock {
         &*self.parts.clock
     }
 }

@@ -22,6 +22,8 @@ pub mod questions;
 pub mod rebuild;
 pub mod runtime;
 pub mod snapshot;
+pub mod presence;
+pub mod timing;
 pub mod types;
 pub mod wire;
 
