@@ -8,6 +8,7 @@
 //! - [`items`]: from a table and a key to the range and its node.
 //! - [`engine`]: a node's storage engine, with the life of a write told in its essay.
 //! - [`group`]: the replicas of one range, which agree on its log.
+//! - [`replicated`]: a node's ranges, each through its group where it has one.
 //! - [`access`]: bearer tokens in, callers out.
 //! - [`routing`]: who serves which hash, followed from the coordinator and kept on disk.
 //! - [`sealed_copy`]: copies on disk, sealed under the component's key.
@@ -32,6 +33,7 @@ pub mod publishing;
 pub mod range_reports;
 pub mod ranges;
 pub mod reconfiguring;
+pub mod replicated;
 pub mod retirement;
 pub mod routing;
 pub mod sealed_copy;

@@ -362,7 +362,7 @@ impl Engine {
     /// # Errors
     /// `WrongNode` where it is not here, not of this table, or does not hold this hash; `Damaged`
     /// where it is out of service.
-    pub fn find(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
+    pub(super) fn replica(&self, address: RangeAddress, hash: Option<u32>) -> Result<Arc<Replica>, Refusal> {
         let replica = self.replicas.read().get(&address.range).cloned();
         let fits = |replica: &Arc<Replica>| {
             replica.name.table == address.table && hash.is_none_or(|hash| replica.hashes.contains(hash))

@@ -1,0 +1,265 @@
+//! A group that is awake on this node: openraft's instance, and what we know beside it.
+//!
+//! What is asked of it often, who leads and whether that is sure, is read from what openraft publishes after each turn
+//! of its loop, without a question to it. That may be old. For a leader's lease it does no harm: a majority acknowledged
+//! what was sent at a certain time, and however old the news, until that time and a lease nobody else can lead.
+//!
+//! Three things make the lease sound beside openraft's own rules:
+//!
+//! - a replica that may have acknowledged a leader and has forgotten it (the process started anew, or the group slept)
+//!   gives no vote and does not campaign until [`Group::quiet_until`];
+//! - a leader that begins to hand over says so here first, and serves no read by its lease in that term any more;
+//! - it reads by its lease only as a voter, and once an entry of its own term is applied: then all that was ever
+//!   acknowledged is.
+//!
+//! What is not covered is a machine whose monotonic clock stands still while others' run: a virtual machine that is
+//! paused may come back to a lease that is over and not know. The check after the data is read makes that gap as
+//! narrow as it can be made; who cannot accept it at all asks for a read index, by turning the lease off.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use openraft::{Raft, RaftMetrics, ServerState};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::intake::SnapshotIntake;
+use super::machine::GroupMachine;
+use super::timing::LEASE_FOR_READS;
+use super::types::Types;
+use super::wire::Envelope;
+use crate::domain::ids::{NodeId, ReceiptId, ReplicaId};
+use crate::services::engine::replica::Replica;
+
+/// openraft, over our log and machine.
+pub type GroupRaft = Raft<Types, GroupMachine>;
+/// What openraft publishes of a group.
+pub type Metrics = RaftMetrics<Types>;
+type Watched = openraft::type_config::alias::WatchReceiverOf<Types, Metrics>;
+
+/// See the module's essay.
+pub struct Group {
+    /// The replica.
+    pub replica: Arc<Replica>,
+    /// openraft's instance.
+    pub raft: GroupRaft,
+    metrics: Watched,
+    /// Until then no vote is given and none is asked for.
+    pub quiet_until: Instant,
+    /// The term in which this replica began to hand leadership over; 0, which nobody leads, for none.
+    handing_over: AtomicU64,
+    heard: Mutex<Option<Instant>>,
+    usage: Mutex<Usage>,
+    /// Receipts of writes that were answered early and have not ended yet.
+    pub pending: Mutex<BTreeSet<ReceiptId>>,
+    /// What comes from other nodes, in the order in which it came.
+    pub(super) inbox: mpsc::Sender<(NodeId, Envelope)>,
+    /// A snapshot that comes in.
+    pub(super) intake: Mutex<Option<SnapshotIntake>>,
+    /// When the group may be asked to sleep again.
+    sleepy_at: Mutex<Instant>,
+    /// What is to be done when votes may be asked for.
+    pub(super) beginning: Beginning,
+}
+
+/// How a group begins to be awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Beginning {
+    /// The term in which this replica goes on leading, where it does.
+    pub leads_in: Option<u64>,
+    /// Whether it is known that nobody leads: then it campaigns as soon as it may.
+    pub campaigns: bool,
+}
+
+/// Who uses the group.
+struct Usage {
+    now: usize,
+    last: Instant,
+}
+
+/// Who leads, as far as is known here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// The term.
+    pub term: u64,
+    /// The leader and its node.
+    pub leader: Option<(ReplicaId, Option<NodeId>)>,
+    /// Whether that is this replica.
+    pub leads: bool,
+    /// Whether openraft has stopped: the group has to be woken anew.
+    pub is_stopped: bool,
+}
+
+impl View {
+    fn of(metrics: &Metrics) -> Self {
+        let node = |leader: ReplicaId| metrics.membership_config.membership().get_node(&leader).copied();
+        let leader = metrics.current_leader.map(|leader| (leader, node(leader)));
+        let is_stopped = metrics.running_state.is_err();
+        let leads = !is_stopped && metrics.state == ServerState::Leader && metrics.current_leader == Some(metrics.id);
+        Self { term: metrics.current_term, leader, leads, is_stopped }
+    }
+
+    /// The leader's node.
+    pub fn leader_node(&self) -> Option<NodeId> {
+        self.leader.and_then(|(_, node)| node)
+    }
+}
+
+impl Group {
+    /// A group that has just been woken.
+    pub fn new(
+        replica: Arc<Replica>,
+        raft: GroupRaft,
+        quiet_until: Instant,
+        beginning: Beginning,
+        inbox: mpsc::Sender<(NodeId, Envelope)>,
+    ) -> Self {
+        Self {
+            replica,
+            metrics: raft.metrics(),
+            raft,
+            quiet_until,
+            handing_over: AtomicU64::new(0),
+            heard: Mutex::default(),
+            usage: Mutex::new(Usage { now: 0, last: Instant::now() }),
+            pending: Mutex::default(),
+            inbox,
+            intake: Mutex::default(),
+            sleepy_at: Mutex::new(Instant::now()),
+            beginning,
+        }
+    }
+
+    /// This node's member.
+    pub fn member(&self) -> ReplicaId {
+        self.replica.name.replica
+    }
+
+    /// Looks at what openraft has published last. It waits while this looks.
+    pub fn look<T>(&self, look: impl FnOnce(&Metrics) -> T) -> T {
+        look(&self.metrics.borrow_watched())
+    }
+
+    /// Who leads.
+    pub fn view(&self) -> View {
+        self.look(View::of)
+    }
+
+    /// Looks at everything that is published until `look` finds what it looks for; none where it does not until the deadline, or
+    /// openraft has stopped.
+    pub async fn until<T>(&self, deadline: Instant, mut look: impl FnMut(&Metrics) -> Option<T>) -> Option<T> {
+        let mut metrics = self.metrics.clone();
+        loop {
+            {
+                let now = metrics.borrow_and_update();
+                if let Some(found) = look(&now) {
+                    return Some(found);
+                }
+                if now.running_state.is_err() {
+                    return None;
+                }
+            }
+            match tokio::time::timeout_at(deadline, metrics.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// Waits until a leader is known, or the deadline; what is known then.
+    pub async fn led(&self, deadline: Instant) -> View {
+        let found = self.until(deadline, |metrics| {
+            let view = View::of(metrics);
+            (view.leader.is_some() || view.is_stopped).then_some(view)
+        });
+        found.await.unwrap_or_else(|| self.view())
+    }
+
+    /// Whether this replica leads, and nobody else can have led until now.
+    pub fn holds_lease(&self) -> bool {
+        self.look(|metrics| self.holds_lease_now(metrics))
+    }
+
+    fn holds_lease_now(&self, metrics: &Metrics) -> bool {
+        let view = View::of(metrics);
+        if !view.leads || self.handing_over.load(Ordering::SeqCst) == view.term {
+            return false;
+        }
+        let membership = metrics.membership_config.membership();
+        let is_alone = membership.voter_ids().eq([self.member()]);
+        let is_acknowledged = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE_FOR_READS);
+        membership.voter_ids().any(|voter| voter == self.member())
+            && metrics.last_applied.as_ref().is_some_and(|applied| applied.committed_leader_id().term == view.term)
+            && (is_alone || is_acknowledged)
+    }
+
+    /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
+    pub fn begin_hand_over(&self, term: u64) {
+        self.handing_over.store(term, Ordering::SeqCst);
+    }
+
+    /// Whether leadership was to be handed over in this term.
+    pub fn is_handing_over(&self, term: u64) -> bool {
+        self.handing_over.load(Ordering::SeqCst) == term
+    }
+
+    /// A leader was heard, and followed.
+    pub fn note_heard(&self) {
+        *self.heard.lock() = Some(Instant::now());
+    }
+
+    /// When the leader was last heard.
+    pub fn heard(&self) -> Option<Instant> {
+        *self.heard.lock()
+    }
+
+    /// Whether votes may be given and asked for.
+    pub fn may_vote(&self) -> bool {
+        Instant::now() >= self.quiet_until
+    }
+
+    /// Whether the others may be asked to sleep again.
+    pub fn may_try_to_sleep(&self, now: Instant) -> bool {
+        now >= *self.sleepy_at.lock()
+    }
+
+    /// The others are asked to sleep, and not again before this time.
+    pub fn try_to_sleep_again(&self, at: Instant) {
+        *self.sleepy_at.lock() = at;
+    }
+
+    /// A user comes. Called where nobody puts the group to sleep at the same time.
+    pub(super) fn enter(self: &Arc<Self>) -> InUse {
+        self.usage.lock().now += 1;
+        InUse(Arc::clone(self))
+    }
+
+    /// Since when nobody uses it; none while somebody does.
+    pub fn unused_since(&self) -> Option<Instant> {
+        let usage = self.usage.lock();
+        (usage.now == 0).then_some(usage.last)
+    }
+}
+
+/// A group that somebody uses: it is not put to sleep meanwhile.
+pub struct InUse(Arc<Group>);
+
+impl std::ops::Deref for InUse {
+    type Target = Arc<Group>;
+
+    fn deref(&self) -> &Arc<Group> {
+        &self.0
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        let mut usage = self.0.usage.lock();
+        usage.now -= 1;
+        usage.last = Instant::now();
+    }
+}

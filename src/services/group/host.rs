@@ -1,0 +1,317 @@
+//! All groups of a node: found, woken, put to sleep, stopped.
+//!
+//! openraft's tasks live on the runtime in which this was made, whoever wakes a group: a thread that serves HTTP comes
+//! and goes, and a group stays.
+//!
+//! A group is woken by one task, and who wants it meanwhile waits for that one; so a request that is given up leaves no
+//! group half awake. What the next author must keep: a slot is never left busy, and openraft is made only from parts that
+//! are fresh.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use openraft::Config;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::time::Instant;
+
+use super::awake::{Beginning, Group, GroupRaft, InUse};
+use super::network::GroupNetworks;
+use super::presence::Presence;
+use super::slots::{Asleep, Ending, Found, Slot, SlotCounts, Slots};
+use super::timing::{self, LEASE};
+use crate::domain::ids::{NodeId, RangeId};
+use crate::domain::{Random, Refusal};
+use crate::services::engine::Engine;
+use crate::services::engine::replica::Replica;
+
+/// Groups that are woken at once without anybody waiting for them.
+const WAKING_MAX: usize = 16;
+/// Messages of other nodes that wait for one group: far more than its members send before they are answered.
+const MESSAGES_MAX: usize = 256;
+/// News of changes that a slow receiver may be behind.
+const CHANGES_KEPT: usize = 1024;
+
+/// What the groups of a node stand on.
+pub struct GroupsParts {
+    /// The node.
+    pub node: NodeId,
+    /// Its engine.
+    pub engine: Arc<Engine>,
+    /// The ways to other nodes.
+    pub networks: Arc<GroupNetworks>,
+    /// Dice.
+    pub random: Arc<dyn Random>,
+}
+
+/// See the module's essay.
+pub struct Groups {
+    pub(super) parts: GroupsParts,
+    runtime: Handle,
+    /// No replica has acknowledged anything in this process before.
+    pub(super) started: Instant,
+    restoring: Arc<Config>,
+    plain: Arc<Config>,
+    pub(super) slots: Mutex<Slots>,
+    changes: broadcast::Sender<RangeId>,
+    pub(super) presence: Mutex<Presence>,
+    /// Bounds what is woken in the background.
+    pub(super) waking: Arc<Semaphore>,
+    pub(super) counters: Counters,
+    /// This start of the process, among others.
+    pub(super) boot: u64,
+    is_stopped: AtomicBool,
+    me: Weak<Groups>,
+}
+
+/// What has happened since the start.
+#[derive(Default)]
+pub(super) struct Counters {
+    /// A replica of this node became leader.
+    pub(super) elections: AtomicU64,
+    /// A group was woken.
+    pub(super) woken: AtomicU64,
+    /// A group fell asleep.
+    pub(super) fallen_asleep: AtomicU64,
+    /// Beacons that were sent.
+    pub(super) beacons: AtomicU64,
+    /// Messages that were not understood, or meant for a replica that is not here.
+    pub(super) strays: AtomicU64,
+}
+
+/// How the groups of a node are, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct GroupsStats {
+    /// How many are in which state.
+    pub slots: SlotCounts,
+    /// How often a replica of this node became leader.
+    pub elections: u64,
+    /// How often a group was woken.
+    pub woken: u64,
+    /// How often one fell asleep.
+    pub fallen_asleep: u64,
+    /// Beacons that were sent to other nodes.
+    pub beacons: u64,
+    /// Messages that were not understood, or meant for a replica that is not here.
+    pub strays: u64,
+}
+
+impl Groups {
+    /// The groups of a node, all asleep. Called within the runtime in which they are to live.
+    ///
+    /// # Errors
+    /// Where openraft does not accept the times.
+    pub fn new(parts: GroupsParts) -> Result<Arc<Self>, openraft::ConfigError> {
+        let (restoring, plain) = (timing::config(true)?, timing::config(false)?);
+        let mut boot = [0; 8];
+        parts.random.fill(&mut boot);
+        Ok(Arc::new_cyclic(|me| Self {
+            parts,
+            runtime: Handle::current(),
+            started: Instant::now(),
+            restoring,
+            plain,
+            slots: Mutex::default(),
+            changes: broadcast::channel(CHANGES_KEPT).0,
+            presence: Mutex::default(),
+            waking: Arc::new(Semaphore::new(WAKING_MAX)),
+            counters: Counters::default(),
+            boot: u64::from_be_bytes(boot),
+            is_stopped: AtomicBool::new(false),
+            me: Weak::clone(me),
+        }))
+    }
+
+    /// Starts what looks after all groups; it ends when they are stopped.
+    pub fn start(&self) {
+        let me = Weak::clone(&self.me);
+        drop(self.runtime.spawn(async move {
+            let mut tick = tokio::time::interval(timing::BEACON);
+            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tick.tick().await;
+                match me.upgrade().filter(|groups| !groups.is_stopped()) {
+                    Some(groups) => groups.look_after().await,
+                    None => return,
+                }
+            }
+        }));
+    }
+
+    /// Runs something on the groups' runtime.
+    pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        drop(self.runtime.spawn(work));
+    }
+
+    pub(super) fn me(&self) -> Option<Arc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// Whether no group is woken any more.
+    pub fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::SeqCst)
+    }
+
+    /// Tells whom it concerns that the range's leader or membership has changed.
+    pub(super) fn tell_change(&self, range: RangeId) {
+        // Nobody listens: nobody has to be told.
+        let _ = self.changes.send(range);
+    }
+
+    pub(super) fn subscribe(&self) -> broadcast::Receiver<RangeId> {
+        self.changes.subscribe()
+    }
+
+    /// How the groups are.
+    pub fn stats(&self) -> GroupsStats {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        GroupsStats {
+            slots: self.slots.lock().counts(),
+            elections: read(&self.counters.elections),
+            woken: read(&self.counters.woken),
+            fallen_asleep: read(&self.counters.fallen_asleep),
+            beacons: read(&self.counters.beacons),
+            strays: read(&self.counters.strays),
+        }
+    }
+
+    /// The range's group, awake, and kept awake as long as this is held.
+    ///
+    /// # Errors
+    /// `Unavailable` where it cannot be woken or the node stops.
+    pub async fn wake(&self, range: RangeId) -> Result<InUse, Refusal> {
+        loop {
+            let mut end = match self.find_or_begin(range)? {
+                Ok(group) => return Ok(group),
+                Err(end) => end,
+            };
+            // It is never sent to before its end.
+            while end.changed().await.is_ok() {}
+            if let Some(refusal) = end.borrow().clone() {
+                return Err(refusal);
+            }
+        }
+    }
+
+    fn find_or_begin(&self, range: RangeId) -> Result<Result<InUse, watch::Receiver<Ending>>, Refusal> {
+        let mut slots = self.slots.lock();
+        if self.is_stopped() {
+            return Err(Refusal::unavailable("this node is stopping", 1));
+        }
+        let asleep = match slots.find(range) {
+            Found::Awake(group) if !group.view().is_stopped => return Ok(Ok(group)),
+            Found::Awake(group) => Some(asleep_now(&group, false)),
+            Found::Busy(end) => return Ok(Err(end)),
+            Found::Asleep(asleep) => asleep,
+        };
+        let Some(me) = self.me() else { return Err(Refusal::unavailable("this node is stopping", 1)) };
+        let end = slots.begin(range);
+        let waiting = end.subscribe();
+        self.spawn(me.wake_up(range, asleep, end));
+        Ok(Err(waiting))
+    }
+
+    async fn wake_up(self: Arc<Self>, range: RangeId, asleep: Option<Asleep>, end: watch::Sender<Ending>) {
+        let opened = self.open(range, asleep).await;
+        let mut slots = self.slots.lock();
+        match opened {
+            Ok(group) => {
+                self.counters.woken.fetch_add(1, Ordering::Relaxed);
+                tracing::debug!(%range, "a group woke");
+                slots.set(range, Slot::Awake(Arc::clone(&group)));
+                self.spawn(super::watching::watch(Weak::clone(&self.me), range, group));
+            }
+            Err(refusal) => {
+                tracing::debug!(%range, %refusal, "a group did not wake");
+                match asleep {
+                    Some(asleep) => slots.set(range, Slot::Asleep(asleep)),
+                    None => slots.forget(range),
+                }
+                end.send_replace(Some(refusal));
+            }
+        }
+    }
+
+    async fn open(&self, range: RangeId, asleep: Option<Asleep>) -> Result<Arc<Group>, Refusal> {
+        let parts = self.parts.engine.group_parts(range).await?;
+        let member = parts.replica.name.replica;
+        let restores = asleep.is_some_and(|asleep| {
+            let led = asleep.leader.is_some_and(|(leader, _)| leader == member);
+            // After the disk has failed, nothing of before is believed.
+            asleep.agreed && led && asleep.number == parts.replica.number
+        });
+        let beginning = self.beginning(&parts.replica, asleep, restores);
+        let config = if restores { &self.restoring } else { &self.plain };
+        let network = self.parts.networks.of(range, member);
+        let raft = GroupRaft::build(member, Arc::clone(config), network, parts.log, parts.machine).await;
+        let raft = raft.map_err(|error| {
+            tracing::error!(%range, %error, "a group cannot be woken");
+            Refusal::unavailable("the part of the table cannot be served at this node at present", 1)
+        })?;
+        let quiet_until = asleep.map_or(self.started, |asleep| asleep.since) + LEASE;
+        if Instant::now() < quiet_until {
+            raft.runtime_config().elect(false);
+        }
+        raft.run();
+        let (inbox, messages) = mpsc::channel(MESSAGES_MAX);
+        let group = Arc::new(Group::new(parts.replica, raft, quiet_until, beginning, inbox));
+        self.spawn(super::dispatch::take_messages(Weak::clone(&self.me), Arc::downgrade(&group), messages));
+        Ok(group)
+    }
+
+    fn beginning(&self, replica: &Replica, asleep: Option<Asleep>, restores: bool) -> Beginning {
+        if restores {
+            return Beginning { leads_in: asleep.map(|asleep| asleep.term), campaigns: false };
+        }
+        let campaigns = match asleep.and_then(|asleep| asleep.leader) {
+            Some((leader, node)) => {
+                leader == replica.name.replica || self.presence.lock().is_silent(node, Instant::now())
+            }
+            None => false,
+        };
+        Beginning { leads_in: None, campaigns }
+    }
+
+    /// Ends a group where it is awake, is this one, and, if only `unused`, nobody uses it. With `agreed`, all its members
+    /// have agreed to that. Returns when openraft is gone.
+    pub(super) async fn put_to_sleep(&self, range: RangeId, group: &Arc<Group>, agreed: bool, unused: bool) -> bool {
+        let end = {
+            let mut slots = self.slots.lock();
+            let is_this = slots.awake(range).is_some_and(|awake| Arc::ptr_eq(&awake, group));
+            if !is_this || unused && group.unused_since().is_none() {
+                return false;
+            }
+            slots.begin(range)
+        };
+        let before = asleep_now(group, agreed);
+        if let Err(error) = group.raft.shutdown().await {
+            tracing::warn!(%range, %error, "a group did not end cleanly");
+        }
+        group.replica.rest();
+        self.counters.fallen_asleep.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(%range, agreed, "a group fell asleep");
+        // Until now it may have acknowledged a leader.
+        let asleep = Asleep { since: Instant::now(), ..before };
+        self.slots.lock().set(range, Slot::Asleep(asleep));
+        drop(end);
+        true
+    }
+
+    /// Ends all groups. Requests are refused from now on; what was proposed and is not answered yet is answered as unknown.
+    pub async fn stop(&self) {
+        self.is_stopped.store(true, Ordering::SeqCst);
+        let awake = self.slots.lock().all_awake();
+        futures_util::future::join_all(
+            awake.iter().map(|(range, group)| self.put_to_sleep(*range, group, false, false)),
+        )
+        .await;
+    }
+}
+
+/// What is to be kept of a group that sleeps from now on.
+pub(super) fn asleep_now(group: &Group, agreed: bool) -> Asleep {
+    let view = group.view();
+    let leader = view.leader.and_then(|(leader, node)| Some((leader, node?)));
+    Asleep { since: Instant::now(), number: group.replica.number, term: view.term, leader, agreed }
+}

@@ -1,0 +1,207 @@
+//! Changes to a group, by its leader: members, voters, and who leads.
+//!
+//! A hand-over ends the leader's reads by its lease before openraft hears of it, and for the rest of the term, also where it
+//! comes to nothing: the members were told that they may vote although the lease is not over. So openraft's
+//! own hand-over, by a leader that was removed from its group, is turned off; a leader is never removed here, it is to
+//! hand over first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+use openraft::ChangeMembers;
+use openraft::errors::{ChangeMembershipError, ClientWriteError, RaftError};
+use openraft::raft::ClientWriteResponse;
+use tokio::sync::broadcast;
+use tokio::time::Instant;
+
+use super::awake::{Group, InUse, Metrics};
+use super::convert::{membership_of, place_of};
+use super::host::Groups;
+use super::ports::{GroupOperations, GroupStatus};
+use super::timing::{HAND_OVER_WAIT, OUTCOME_WAIT};
+use super::types::Types;
+use super::writes::{elsewhere, ended};
+use crate::domain::Refusal;
+use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+
+/// Hand-overs at once, when a node stops.
+const HAND_OVERS_AT_ONCE: usize = 32;
+
+type Changed = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
+
+#[async_trait]
+impl GroupOperations for Groups {
+    fn status(&self, range: RangeId) -> Option<GroupStatus> {
+        let (awake, asleep) = {
+            let slots = self.slots.lock();
+            (slots.awake(range), slots.asleep(range))
+        };
+        if let Some(group) = awake {
+            return Some(group.look(|metrics| status_of(&group, metrics)));
+        }
+        let replica = self.parts.engine.replica_of(range).filter(|replica| replica.is_grouped())?;
+        let machine = replica.machine_state().ok().flatten().unwrap_or_default();
+        let applied = replica.applied_index();
+        let leader = asleep.and_then(|asleep| asleep.leader).map(|(leader, _)| leader);
+        Some(GroupStatus {
+            range,
+            replica: replica.name.replica,
+            term: asleep.map_or(0, |asleep| asleep.term),
+            leader,
+            is_leader: leader == Some(replica.name.replica),
+            is_awake: false,
+            membership: machine.membership,
+            membership_at: machine.membership_at,
+            last_index: applied,
+            committed: applied,
+            applied,
+            matched: BTreeMap::new(),
+        })
+    }
+
+    fn changes(&self) -> broadcast::Receiver<RangeId> {
+        self.subscribe()
+    }
+
+    async fn add_learner(&self, range: RangeId, replica: ReplicaId, node: NodeId) -> Result<(), Refusal> {
+        let group = self.leading(range).await?;
+        if group.look(|metrics| metrics.membership_config.get_node(&replica).is_some()) {
+            return Ok(());
+        }
+        settle(&group, group.raft.add_learner(replica, node, false)).await
+    }
+
+    async fn change_voters(&self, range: RangeId, voters: BTreeSet<ReplicaId>) -> Result<(), Refusal> {
+        let group = self.leading(range).await?;
+        if !voters.contains(&group.member()) {
+            return Err(Refusal::conflict("the leader cannot leave its group: hand leadership over first"));
+        }
+        let (is_done, strangers) = group.look(|metrics| {
+            let membership = metrics.membership_config.membership();
+            let strangers = voters.iter().filter(|voter| membership.get_node(voter).is_none()).count();
+            (*membership.get_joint_config() == [voters.clone()], strangers)
+        });
+        if strangers > 0 {
+            return Err(Refusal::conflict(
+                "a voter must be a member of the group already: take it in as a learner first",
+            ));
+        }
+        if !is_done {
+            settle(&group, group.raft.change_membership(ChangeMembers::ReplaceAllVoters(voters.clone()), false))
+                .await?;
+        }
+        let learners: BTreeSet<ReplicaId> =
+            group.look(|metrics| metrics.membership_config.membership().learner_ids().collect());
+        if learners.is_empty() {
+            return Ok(());
+        }
+        settle(&group, group.raft.change_membership(ChangeMembers::RemoveNodes(learners), false)).await
+    }
+
+    async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal> {
+        let group = self.leading(range).await?;
+        hand_over(&group, to).await
+    }
+}
+
+impl Groups {
+    /// Hands the leadership of every group that is awake over, to the member that has most of its log; until all are handed over
+    /// or the deadline. Groups that sleep are found by others when this node's beacons end.
+    pub async fn hand_over_all(&self, deadline: Instant) {
+        let awake = self.slots.lock().all_awake();
+        for some in awake.chunks(HAND_OVERS_AT_ONCE) {
+            let all = some.iter().map(|(range, group)| async move {
+                let Some(to) = group.look(|metrics| successor(group, metrics)) else { return };
+                if let Err(refusal) = self.hand_over(*range, to).await {
+                    tracing::debug!(%range, %refusal, "leadership was not handed over");
+                }
+            });
+            if tokio::time::timeout_at(deadline, futures_util::future::join_all(all)).await.is_err() {
+                tracing::warn!("not all leadership was handed over in time; the others elect");
+                return;
+            }
+        }
+    }
+}
+
+/// Who is to lead next: the other voter with most of the log.
+fn successor(group: &Group, metrics: &Metrics) -> Option<ReplicaId> {
+    let voters: BTreeSet<ReplicaId> = metrics.membership_config.voter_ids().collect();
+    let replication = metrics.replication.as_ref()?;
+    let others = replication.iter().filter(|(member, _)| **member != group.member() && voters.contains(member));
+    let best = others.max_by_key(|(_, matched)| matched.as_ref().map(|matched| matched.index))?;
+    best.1.as_ref().map(|_| *best.0)
+}
+
+async fn hand_over(group: &InUse, to: ReplicaId) -> Result<(), Refusal> {
+    if to == group.member() {
+        return Ok(());
+    }
+    let deadline = Instant::now() + HAND_OVER_WAIT;
+    let is_voter = group.look(|metrics| metrics.membership_config.voter_ids().any(|voter| voter == to));
+    if !is_voter {
+        return Err(Refusal::conflict("leadership goes only to a voter of the group"));
+    }
+    // No write is taken while it is handed over, so it is not begun before the other is nearly there.
+    let is_near = group.until(deadline, |metrics| {
+        let matched = metrics.replication.as_ref()?.get(&to)?.as_ref()?.index;
+        (matched + NEAR >= metrics.last_log_index?).then_some(metrics.current_term)
+    });
+    let Some(term) = is_near.await else {
+        return Err(Refusal::unavailable("that replica is too far behind to lead", 1));
+    };
+    group.begin_hand_over(term);
+    group.raft.trigger().transfer_leader(to).await.map_err(|_| ended())?;
+    let deadline = Instant::now() + HAND_OVER_WAIT;
+    let next = group.until(deadline, |metrics| {
+        metrics.current_leader.filter(|leader| metrics.current_term > term && *leader != group.member())
+    });
+    match next.await {
+        Some(leader) if leader == to => Ok(()),
+        Some(_) => Err(Refusal::unavailable("another replica has taken leadership", 1)),
+        None => Err(Refusal::unavailable("that replica did not take leadership in time", 1)),
+    }
+}
+
+/// Entries that a replica may lack when leadership is handed to it.
+const NEAR: u64 = 64;
+
+/// Waits for a change to be committed.
+async fn settle(group: &Group, change: impl Future<Output = Changed>) -> Result<(), Refusal> {
+    let busy = |message: &str| Err(Refusal::unavailable(message, 1));
+    match tokio::time::timeout(OUTCOME_WAIT, change).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(RaftError::APIError(error))) => match error {
+            ClientWriteError::ForwardToLeader(_) | ClientWriteError::LogEntryDiscarded(_) => {
+                let view = group.view();
+                Err(elsewhere(view.leader_node().filter(|_| !view.leads)))
+            }
+            ClientWriteError::ChangeMembershipError(ChangeMembershipError::InProgress(_)) => {
+                busy("another change of the group's members is under way")
+            }
+            other => Err(Refusal::conflict(format!("the group's members cannot be changed so: {other}"))),
+        },
+        Ok(Err(RaftError::Fatal(_))) => Err(ended()),
+        Err(_) => busy("the change of the group's members was not committed in time"),
+    }
+}
+
+fn status_of(group: &Group, metrics: &Metrics) -> GroupStatus {
+    let membership = &metrics.membership_config;
+    let index = |id: Option<u64>| id.unwrap_or_default();
+    let matched = metrics.replication.iter().flatten().filter(|(member, _)| **member != group.member());
+    GroupStatus {
+        range: group.replica.name.range,
+        replica: group.member(),
+        term: metrics.current_term,
+        leader: metrics.current_leader,
+        is_leader: metrics.running_state.is_ok() && metrics.current_leader == Some(group.member()),
+        is_awake: true,
+        membership: membership_of(membership.membership()),
+        membership_at: membership.log_id().as_ref().map(place_of).unwrap_or_default(),
+        last_index: index(metrics.last_log_index),
+        committed: index(metrics.local_committed.as_ref().map(|id| id.index)),
+        applied: index(metrics.last_applied.as_ref().map(|id| id.index)),
+        matched: matched.map(|(member, id)| (*member, index(id.as_ref().map(|id| id.index)))).collect(),
+    }
+}

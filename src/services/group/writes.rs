@@ -1,0 +1,247 @@
+//! Writes: from an operation's bytes to the outcome that a majority made final.
+//!
+//! Whatever is answered is true of the whole group: an outcome is one that was applied after a majority had the entry;
+//! "not here" and "not now" are said only where openraft refused the proposal before it had a place in the log; everything in
+//! between is "unknown", also where the entry was cut off from this replica's log: another may have it and
+//! may yet lead.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use openraft::Instant as _;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{ClientWriteError, ForwardReason, ForwardToLeader};
+use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
+use openraft::type_config::alias::OneshotReceiverOf;
+use std::time::Duration;
+use tokio::time::Instant;
+
+use super::awake::{Group, InUse, Metrics};
+use super::host::Groups;
+use super::timing::{HAND_OVER_WAIT, LEADER_WAIT, LEASE, OUTCOME_WAIT, SILENCE};
+use super::types::{Applied, Proposed, Types};
+use crate::domain::ids::{NodeId, RangeId, ReceiptId};
+use crate::domain::{Refusal, RefusalKind};
+use crate::services::ports::WriteAnswer;
+
+/// How often a write that waits looks whether its leader is still one.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Answer = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
+
+/// How a proposal ended.
+enum Ended {
+    /// It has an answer.
+    With(Result<WriteAnswer, Refusal>),
+    /// It has no place in the log.
+    NotTaken(ForwardToLeader<Types>),
+}
+
+impl Groups {
+    /// The range's group, awake and led from this node; waits a while where no leader is known.
+    ///
+    /// # Errors
+    /// `WrongNode` with the leader's node where another leads; `Unavailable` where nobody does.
+    pub async fn leading(&self, range: RangeId) -> Result<InUse, Refusal> {
+        if let Some(node) = self.led_elsewhere(range) {
+            return Err(elsewhere(Some(node)));
+        }
+        let deadline = Instant::now() + LEADER_WAIT;
+        let group = self.wake(range).await?;
+        let mut view = group.led(deadline).await;
+        if !view.leads && self.is_gone(&group, view.leader_node()) {
+            // Its leader says nothing any more: another one is on the way.
+            let term = view.term;
+            group.until(deadline, |metrics| (metrics.current_term > term).then_some(())).await;
+            view = group.led(deadline).await;
+        }
+        match (view.leads, view.leader) {
+            (true, _) => Ok(group),
+            (false, Some((_, node))) => Err(elsewhere(node)),
+            (false, None) => Err(Refusal::unavailable("this part of the table has no leader at present", 1)),
+        }
+    }
+
+    /// Whether the leader that is known has said nothing for so long that another one is on the way.
+    fn is_gone(&self, group: &Group, leader: Option<NodeId>) -> bool {
+        let now = Instant::now();
+        match group.heard() {
+            Some(heard) => now > heard + SILENCE,
+            None => leader.is_some_and(|node| self.presence.lock().is_silent(node, now)),
+        }
+    }
+
+    /// The node that leads a group that sleeps here, where that node is there and is another.
+    fn led_elsewhere(&self, range: RangeId) -> Option<NodeId> {
+        let (_, node) = self.slots.lock().asleep(range)?.leader?;
+        let is_there = !self.presence.lock().is_silent(node, Instant::now());
+        (node != self.parts.node && is_there).then_some(node)
+    }
+
+    /// Writes an operation, as its entry's bytes say it. With `when_durable` it is answered as soon as it is durable in
+    /// this node's log; `receipt` is kept as queued meanwhile.
+    ///
+    /// # Errors
+    /// `OutcomeUnknown` where it may or may not happen; else it has not happened and never will.
+    pub async fn write(
+        &self,
+        group: InUse,
+        payload: Bytes,
+        receipt: Option<ReceiptId>,
+        when_durable: bool,
+    ) -> Result<WriteAnswer, Refusal> {
+        let deadline = Instant::now() + LEADER_WAIT;
+        let queued = Queued::begin(&group, receipt);
+        loop {
+            let (responder, mut answer) = ProgressResponder::complete_only();
+            let proposed = group.raft.client_write_ff(Proposed(payload.clone()), Some(responder)).await;
+            proposed.map_err(|_| ended())?;
+            if when_durable {
+                tokio::select! {
+                    biased;
+                    first = outcome(&group, &mut answer) => match first {
+                        Ended::With(answer) => return answer,
+                        Ended::NotTaken(forward) => lead_again(&group, &forward, deadline).await?,
+                    },
+                    () = durable(&group) => {
+                        self.spawn(async move {
+                            let _ = answer.await;
+                            drop((queued, group));
+                        });
+                        return Ok(WriteAnswer::Queued);
+                    }
+                }
+            } else {
+                match outcome(&group, &mut answer).await {
+                    Ended::With(answer) => return answer,
+                    Ended::NotTaken(forward) => lead_again(&group, &forward, deadline).await?,
+                }
+            }
+        }
+    }
+}
+
+/// A receipt that says "queued" as long as this is held.
+struct Queued(Option<(Arc<Group>, ReceiptId)>);
+
+impl Queued {
+    fn begin(group: &Arc<Group>, receipt: Option<ReceiptId>) -> Self {
+        Self(receipt.map(|receipt| {
+            group.pending.lock().insert(receipt);
+            (Arc::clone(group), receipt)
+        }))
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some((group, receipt)) = &self.0 {
+            group.pending.lock().remove(receipt);
+        }
+    }
+}
+
+/// How the proposal ended. Where its leader leads no more, or the outcome is long in coming, it is unknown.
+async fn outcome(group: &Group, answer: &mut Answer) -> Ended {
+    let deadline = Instant::now() + OUTCOME_WAIT;
+    loop {
+        match tokio::time::timeout(LOOK, &mut *answer).await {
+            Ok(Ok(Ok(response))) => {
+                return Ended::With(match response.data {
+                    Applied::Outcome(outcome) => Ok(WriteAnswer::Applied(outcome)),
+                    Applied::Nothing => Err(Refusal::internal("a write was applied as if it were none")),
+                });
+            }
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => return Ended::NotTaken(forward),
+            Ok(Ok(Err(ClientWriteError::LogEntryDiscarded(_))) | Err(_)) => return Ended::With(Err(unknown())),
+            Ok(Ok(Err(error))) => return Ended::With(Err(Refusal::internal(format!("a write was refused: {error}")))),
+            Err(_) if !group.view().leads || Instant::now() >= deadline => return Ended::With(Err(unknown())),
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits until all that was proposed before is durable in this node's log; for ever where this replica leads no more.
+async fn durable(group: &Group) {
+    if was_made_durable(group).await.is_none() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn was_made_durable(group: &Group) -> Option<()> {
+    // Behind the proposal in openraft's queue; what is published from then on counts it.
+    group.raft.with_raft_state(|_| ()).await.ok()?;
+    let mut metrics = group.raft.metrics();
+    drop(metrics.borrow_and_update());
+    metrics.changed().await.ok()?;
+    let (term, last, leads) =
+        group.look(|metrics| (metrics.current_term, metrics.last_log_index, group_leads(metrics)));
+    if !leads {
+        return None;
+    }
+    let mut progress = group.raft.watch_log_progress();
+    let point = progress.wait_until(|point| {
+        point.as_ref().is_some_and(|point| {
+            let index = point.last_log_id.as_ref().map(|id| id.index);
+            point.vote.leader_id.term > term || point.vote.leader_id.term == term && index >= last
+        })
+    });
+    let point = point.await.ok()??;
+    (point.vote.leader_id.term == term).then_some(())
+}
+
+fn group_leads(metrics: &Metrics) -> bool {
+    metrics.running_state.is_ok() && metrics.current_leader == Some(metrics.id)
+}
+
+/// After a proposal that was not taken: returns where it may be made again.
+async fn lead_again(group: &Group, forward: &ForwardToLeader<Types>, deadline: Instant) -> Result<(), Refusal> {
+    match forward.reason {
+        ForwardReason::NotLeader => Err(elsewhere(group.view().leader_node())),
+        ForwardReason::LeadershipTransfer => {
+            let deadline = deadline.min(Instant::now() + HAND_OVER_WAIT);
+            let term = group.view().term;
+            let next = group.until(deadline, |metrics| {
+                let is_next = metrics.current_term > term && metrics.current_leader.is_some();
+                is_next.then_some(())
+            });
+            next.await;
+            let view = group.view();
+            Err(elsewhere(view.leader_node().filter(|_| !view.leads)))
+        }
+        ForwardReason::LeaseExpired => {
+            // It has only just woken, or lost the others: it asks them, and waits for a majority.
+            let _ = group.raft.trigger().heartbeat().await;
+            let sure = group.until(deadline, |metrics| {
+                let is_sure = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE);
+                (!group_leads(metrics) || is_sure).then(|| group_leads(metrics))
+            });
+            match sure.await {
+                Some(true) => Ok(()),
+                Some(false) => Err(elsewhere(group.view().leader_node())),
+                None => Err(Refusal::unavailable(
+                    "this part of the table reaches no majority of its replicas at present",
+                    1,
+                )),
+            }
+        }
+    }
+}
+
+/// Another node leads.
+pub(super) fn elsewhere(leader: Option<NodeId>) -> Refusal {
+    Refusal::wrong_node("another node leads this part of the table", leader)
+}
+
+/// openraft has ended.
+pub(super) fn ended() -> Refusal {
+    Refusal::unavailable("this part of the table is being started again at this node; try again in a moment", 1)
+}
+
+fn unknown() -> Refusal {
+    Refusal::new(
+        RefusalKind::OutcomeUnknown,
+        "the leader of this part of the table changed, or reached no majority, while the write was under way: ask again under the same Idempotency-Key",
+    )
+}

@@ -1,0 +1,100 @@
+//! A node's ranges as they are served: one with a group through its group, one without by the engine alone.
+//!
+//! A range with one replica has no group until a change of its members is asked for; then it has one for good. Which it
+//! is, the replica says, at each request anew: it may change between two.
+//!
+//! Admission and sizes are the engine's for both, and come before anything is proposed: what has a place in a group's log is
+//! never refused for want of room.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::domain::Refusal;
+use crate::domain::ids::ReceiptId;
+use crate::domain::key::PackedKey;
+use crate::replication::entry;
+use crate::replication::operation::Operation;
+use crate::services::engine::Engine;
+use crate::services::group::host::Groups;
+use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::ranges::{RangeAddress, RangeService};
+
+/// See the module's essay.
+pub struct ReplicatedRanges {
+    engine: Arc<Engine>,
+    groups: Arc<Groups>,
+}
+
+impl ReplicatedRanges {
+    /// The ranges of this engine, of which `groups` are those that have one.
+    pub fn new(engine: Arc<Engine>, groups: Arc<Groups>) -> Self {
+        Self { engine, groups }
+    }
+}
+
+#[async_trait]
+impl RangeService for ReplicatedRanges {
+    async fn read(
+        &self,
+        address: RangeAddress,
+        key: PackedKey,
+        consistency: Consistency,
+    ) -> Result<Option<StoredItem>, Refusal> {
+        let replica = self.engine.replica_at(address, Some(key.hash()))?;
+        if !replica.is_grouped() {
+            return self.engine.read(address, key, consistency).await;
+        }
+        if consistency == Consistency::Eventual {
+            self.groups.eventually(&replica).await?;
+            return self.engine.read_applied(replica, key).await;
+        }
+        self.groups.strongly(address.range, |replica| self.engine.read_applied(replica, key.clone())).await
+    }
+
+    async fn write(
+        &self,
+        address: RangeAddress,
+        operation: Operation,
+        respond_async: bool,
+    ) -> Result<WriteAnswer, Refusal> {
+        let replica = self.engine.replica_at(address, Some(operation.key.hash()))?;
+        if !replica.is_grouped() {
+            return self.engine.write(address, operation, respond_async).await;
+        }
+        let group = self.groups.leading(address.range).await?;
+        let _place = self.engine.admit_write(&operation).await?;
+        let payload = entry::encode(self.engine.clock().now(), &operation);
+        self.groups.write(group, payload, operation.receipt, respond_async).await
+    }
+
+    async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
+        let replica = self.engine.replica_at(address, None)?;
+        if !replica.is_grouped() {
+            return self.engine.list(address, request).await;
+        }
+        if request.consistency == Consistency::Eventual {
+            self.groups.eventually(&replica).await?;
+            return self.engine.list_applied(replica, request).await;
+        }
+        self.groups.strongly(address.range, |replica| self.engine.list_applied(replica, request.clone())).await
+    }
+
+    /// What became of a write. Only the leader knows: it was confirmed after the question came and has applied an entry of its
+    /// own term, so all of its predecessors that is not applied will never be; and what it answered itself is in its log. A
+    /// receipt that it does not know is of a write that was lost, or was forgotten after its time.
+    async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        let replica = self.engine.replica_at(address, None)?;
+        if !replica.is_grouped() {
+            return self.engine.receipt(address, receipt).await;
+        }
+        let state = self.groups.strongly(address.range, |replica| async move {
+            if self.groups.is_queued(address.range, receipt) {
+                return Ok(Some(ReceiptState::Queued));
+            }
+            let known = self.engine.receipt_applied(replica, receipt).await?;
+            Ok(Some(known.unwrap_or(ReceiptState::Lost)))
+        });
+        state.await
+    }
+}

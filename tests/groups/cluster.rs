@@ -1,0 +1,311 @@
+//! Nodes that share one range, and a client that follows the hints it gets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dstore::crypto::Key256;
+use dstore::crypto::cipher::NonceSource;
+use dstore::domain::document::Document;
+use dstore::domain::hash::HashRange;
+use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
+use dstore::domain::key::{KeyType, KeyValue, PackedKey};
+use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::watermark::Watermark;
+use dstore::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
+use dstore::replication::membership::Membership;
+use dstore::replication::operation::{Change, Operation, Outcome, Preconditions};
+use dstore::roles::ambient;
+use dstore::services::engine::admission::AdmissionLimits;
+use dstore::services::engine::flusher::FlushBudget;
+use dstore::services::engine::keys::{NodeKeys, PartVersions};
+use dstore::services::engine::log_keys::CommitLogKeys;
+use dstore::services::engine::notices::Notices;
+use dstore::services::engine::{Engine, EngineOptions, EngineParts, MemberStart};
+use dstore::services::group::host::{Groups, GroupsParts};
+use dstore::services::group::incoming::Incoming;
+use dstore::services::group::network::{GroupNetworks, NetworkOptions};
+use dstore::services::group::ports::{GroupOperations, GroupStatus};
+use dstore::services::ports::{Consistency, WriteAnswer};
+use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::services::replicated::ReplicatedRanges;
+use dstore::storage::keys::FileKeys;
+use dstore::storage::log::{LogOptions, SystemDisk};
+use dstore::storage::memory::MemoryKeeper;
+use dstore::storage::node_database::{ReplicaRecord, ReplicaState};
+use dstore::storage::sqlite::node_database::SqliteNodeDatabase;
+use dstore::storage::store::ReplicaName;
+use dstore::transport::links::{Inbox, LinkOptions, Links};
+use dstore::transport::memory::MemoryNetwork;
+
+pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
+pub const TENANT: TenantId = TenantId(uuid::Uuid::from_bytes([1; 16]));
+pub const RANGE: RangeId = RangeId(uuid::Uuid::from_bytes([3; 16]));
+/// How long anything may take that is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub fn node_id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 16])
+}
+
+pub fn replica_id(number: u8) -> ReplicaId {
+    ReplicaId::from_bytes([0x10 | number; 16])
+}
+
+pub fn address() -> RangeAddress {
+    RangeAddress { table: TableId::from_bytes([2; 16]), range: RANGE }
+}
+
+/// What of a node outlives its process.
+struct Disks {
+    folder: tempfile::TempDir,
+    keeper: Arc<MemoryKeeper>,
+}
+
+/// A node that runs.
+pub struct Node {
+    pub engine: Arc<Engine>,
+    pub groups: Arc<Groups>,
+    pub ranges: Arc<ReplicatedRanges>,
+    pub links: Arc<Links>,
+    _inbox: Arc<dyn Inbox>,
+}
+
+/// See the module's essay.
+pub struct Cluster {
+    pub network: MemoryNetwork,
+    pub nodes: BTreeMap<u8, Node>,
+    disks: BTreeMap<u8, Disks>,
+}
+
+impl Cluster {
+    /// Nodes 1 to `count`, without ranges.
+    pub fn new(count: u8) -> Self {
+        let mut cluster = Self { network: MemoryNetwork::direct(), nodes: BTreeMap::new(), disks: BTreeMap::new() };
+        (1..=count).for_each(|number| cluster.add(number));
+        cluster
+    }
+
+    /// A node more.
+    pub fn add(&mut self, number: u8) {
+        let disks = Disks { folder: tempfile::tempdir().unwrap(), keeper: Arc::new(MemoryKeeper::default()) };
+        self.disks.insert(number, disks);
+        self.start(number);
+    }
+
+    /// Nodes that share a range from the beginning.
+    pub fn with_range(count: u8) -> Self {
+        let cluster = Self::new(count);
+        let members = (1..=count).map(|number| (replica_id(number), node_id(number)));
+        let membership = Membership::founding(members);
+        for (number, node) in &cluster.nodes {
+            node.engine.create_member(&record(*number), MemberStart::Founding(membership.clone())).unwrap();
+        }
+        cluster
+    }
+
+    /// Starts a node over what is there of it.
+    pub fn start(&mut self, number: u8) {
+        let disks = &self.disks[&number];
+        let random = ambient::random();
+        let keys = Arc::new(NodeKeys::new(single(1), single(2)));
+        keys.add_tenant_at_node(TENANT, 1, Key256::new([0x81; 32]));
+        keys.add_tenant_at_control(TENANT, 1, Key256::new([0x42; 32]));
+        let file_keys: Arc<dyn FileKeys> = keys;
+        dstore::storage::vfs::register(random.clone()).unwrap();
+        let (path, node) = (disks.folder.path(), node_id(number));
+        let database = SqliteNodeDatabase::open(path, PLANE, node, file_keys.clone(), random.clone()).unwrap();
+        let parts = EngineParts {
+            keeper: disks.keeper.clone(),
+            database,
+            log_keys: Arc::new(CommitLogKeys::new(PLANE, node, file_keys, NonceSource::new(random.clone()))),
+            disk: Arc::new(SystemDisk),
+            clock: ambient::clock(),
+            random: random.clone(),
+            notices: Arc::new(Notices::default()),
+        };
+        let engine = Engine::open(parts, options(path)).unwrap();
+        let links =
+            Arc::new(Links::new(self.network.carrier(node), tokio::runtime::Handle::current(), LinkOptions::default()));
+        let networks = GroupNetworks::new(links.clone(), &*random, NetworkOptions::default());
+        let parts = GroupsParts { node, engine: engine.clone(), networks: networks.clone(), random };
+        let groups = Groups::new(parts).unwrap();
+        let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, groups.clone()));
+        self.network.attach(node, &inbox);
+        groups.start();
+        let ranges = Arc::new(ReplicatedRanges::new(engine.clone(), groups.clone()));
+        self.nodes.insert(number, Node { engine, groups, ranges, links, _inbox: inbox });
+    }
+
+    /// Takes a node from the network and ends it. What it had not brought into its stores for good is taken from the log.
+    pub async fn kill(&mut self, number: u8) {
+        self.network.detach(node_id(number));
+        let node = self.nodes.remove(&number).unwrap();
+        node.groups.stop().await;
+        let engine = node.engine;
+        tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
+        self.disks[&number].keeper.cut_power();
+    }
+
+    /// Nothing goes between this node and the others any more.
+    pub fn isolate(&self, number: u8) {
+        for other in self.nodes.keys().filter(|other| **other != number) {
+            self.network.cut(node_id(number), node_id(*other));
+            self.network.cut(node_id(*other), node_id(number));
+        }
+    }
+
+    pub fn status(&self, number: u8) -> Option<GroupStatus> {
+        self.nodes.get(&number)?.groups.status(RANGE)
+    }
+
+    /// Who leads, where somebody does, in the highest term.
+    pub fn leader(&self) -> Option<u8> {
+        let leading = self.nodes.keys().filter_map(|number| {
+            self.status(*number).filter(|status| status.is_leader).map(|status| (status.term, *number))
+        });
+        leading.max().map(|(_, number)| number)
+    }
+
+    /// Waits until somebody leads.
+    pub async fn eventually_led(&self) -> u8 {
+        let found = eventually("somebody leads", || self.leader());
+        found.await
+    }
+
+    /// A client's call: asks one node after the other, follows hints, and asks again where nobody leads.
+    pub async fn call<T, F>(&self, ask: impl Fn(Arc<ReplicatedRanges>) -> F) -> Result<T, Refusal>
+    where
+        F: Future<Output = Result<T, Refusal>>,
+    {
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let mut turn = self.nodes.keys().cycle();
+        let mut next = self.leader();
+        loop {
+            let number = next.take().unwrap_or_else(|| *turn.next().unwrap());
+            let refusal = match ask(self.nodes[&number].ranges.clone()).await {
+                Err(refusal) if matches!(refusal.kind, RefusalKind::WrongNode | RefusalKind::Unavailable) => refusal,
+                other => return other,
+            };
+            assert!(tokio::time::Instant::now() < deadline, "{refusal:?}");
+            let hint = refusal.leader.map(|node| node.as_bytes()[0]);
+            next = hint.filter(|hint| self.nodes.contains_key(hint) && *hint != number);
+            if next.is_none() {
+                wait_a_little().await;
+            }
+        }
+    }
+
+    pub async fn write(&self, operation: Operation) -> Result<WriteAnswer, Refusal> {
+        self.call(|ranges| {
+            let operation = operation.clone();
+            async move { ranges.write(address(), operation, false).await }
+        })
+        .await
+    }
+
+    pub async fn put(&self, id: &str, text: &str) -> Outcome {
+        match self.write(put(id, text)).await.expect("the write is answered") {
+            WriteAnswer::Applied(outcome) => outcome,
+            WriteAnswer::Queued => panic!("nobody asked for that"),
+        }
+    }
+
+    pub async fn read(&self, id: &str) -> Option<String> {
+        let read = self.call(|ranges| async move { ranges.read(address(), packed(id), Consistency::Strong).await });
+        read.await.expect("the read is answered").map(|item| item.document.to_json())
+    }
+
+    pub async fn stop(self) {
+        for node in self.nodes.into_values() {
+            node.groups.stop().await;
+            let engine = node.engine;
+            tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
+        }
+    }
+}
+
+/// Waits until there is something.
+pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        wait_a_little().await;
+    }
+}
+
+pub async fn wait_a_little() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn single(byte: u8) -> PartVersions {
+    PartVersions::single(1, Key256::new([byte; 32]))
+}
+
+fn options(folder: &std::path::Path) -> EngineOptions {
+    EngineOptions {
+        log_folder: folder.join("log"),
+        log: LogOptions {
+            segment_bytes: 1 << 20,
+            budget_bytes: 64 << 20,
+            reserve_bytes: 1 << 20,
+            ..LogOptions::default()
+        },
+        flush: FlushBudget { memory_bytes_soft: 1 << 20, memory_bytes_hard: 8 << 20, checkpoint_bytes: 1 << 20 },
+        admission: AdmissionLimits {
+            disk_notice: Watermark::Bytes(1),
+            disk_refuse: Watermark::Bytes(1),
+            ..AdmissionLimits::default()
+        },
+        cache_bytes: 1 << 20,
+        apply_lanes: 1,
+        read_threads: 2,
+        reads_waiting_max: 1000,
+    }
+}
+
+pub fn record(number: u8) -> ReplicaRecord {
+    let table = TableDefinition {
+        tenant_id: TENANT,
+        tenant: TenantName::new("acme").unwrap(),
+        id: address().table,
+        name: TableName::new("things").unwrap(),
+        specification: TableSpecification {
+            id_type: KeyType::String,
+            id_name: "id".into(),
+            sort_type: None,
+            sort_name: "sort".into(),
+            replication_factor: None,
+            initial_ranges: None,
+        },
+        created_at: Timestamp(0),
+        version: 1,
+    };
+    ReplicaRecord {
+        name: ReplicaName { tenant: TENANT, table: table.id, range: RANGE, replica: replica_id(number) },
+        hashes: HashRange::FULL,
+        table,
+        epoch: 1,
+        durable_index: 0,
+        quantity: 0,
+        state: ReplicaState::Serving,
+        group_file: None,
+    }
+}
+
+pub fn packed(id: &str) -> PackedKey {
+    PackedKey::new(&KeyValue::String(id.into()), None)
+}
+
+pub fn put(id: &str, text: &str) -> Operation {
+    Operation {
+        key: packed(id),
+        change: Change::Put(Document::from_json(text.as_bytes()).unwrap()),
+        preconditions: Preconditions::default(),
+        request: None,
+        receipt: None,
+    }
+}

@@ -1,0 +1,6 @@
+//! Groups of three nodes in one process: memory stores and a simulated disk under each, a network by calls between them.
+//! What a client sees is asked through the nodes' range services, as a proxy would.
+
+mod cluster;
+mod failover;
+mod rest;
