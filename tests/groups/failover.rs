@@ -155,7 +155,7 @@ async fn a_new_copy_is_filled_by_a_snapshot_and_becomes_a_voter() {
     let voters: std::collections::BTreeSet<_> = voters.collect();
     operations.change_voters(RANGE, voters.clone()).await.unwrap();
     let status = cluster.status(leader).unwrap();
-    assert_eq!(status.membership.voters, [voters.clone()]);
+    assert_eq!(status.membership.voters, std::slice::from_ref(&voters));
     assert_eq!(status.membership.members.keys().copied().collect::<std::collections::BTreeSet<_>>(), voters);
     assert_eq!(cluster.read("k7").await.as_deref(), Some(r#"{"x":1}"#));
     cluster.stop().await;
