@@ -24,6 +24,8 @@ const LOOK_PAUSE: Duration = Duration::from_secs(3);
 /// Where it cannot start, and waiting will not help.
 pub async fn serve(config: &Config, show: impl Fn(serde_json::Value)) -> Result<(), ControlError> {
     let health = Health::new("control", env!("CARGO_PKG_VERSION"));
+    // Before anybody can ask: it is not ready until it serves.
+    health.note(WHAT, Condition::Waiting("it is starting".to_owned()));
     let health_server = start_health(config.metrics.listen, &health)?;
     let stop = lifecycle::stop_asked();
     tokio::pin!(stop);
@@ -32,6 +34,7 @@ pub async fn serve(config: &Config, show: impl Fn(serde_json::Value)) -> Result<
         () = &mut stop => None,
     };
     if let Some(running) = started {
+        health.note(WHAT, Condition::Good);
         let look = tokio::spawn(look(running.plane().coordinator().clone(), health));
         show(serde_json::json!({
             "role": "control",
@@ -55,10 +58,7 @@ async fn start_when_possible(config: &Config, health: &Health) -> Result<Running
                 tracing::warn!(%refusal, "waiting for the coordinator");
                 tokio::time::sleep(WAIT_PAUSE).await;
             }
-            started => {
-                health.note(WHAT, Condition::Good);
-                return started;
-            }
+            started => return started,
         }
     }
 }
