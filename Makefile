@@ -1,13 +1,14 @@
 # One word for each habit. Every target installs what is missing first (scripts/bootstrap.sh), says so,
 # and does nothing where all is there already. Needed beforehand: a Rust toolchain and git.
 
-.PHONY: help dev test check fuzz bench release
+.PHONY: help dev test check fuzz chaos bench release
 
 help:
 	@echo "make dev      start dStore on this machine: one process, data kept in ./dstore-data"
 	@echo "make test     everything that has to pass before a commit; the last line sums it up"
 	@echo "make check    the quick half of make test: format, lints, layout"
 	@echo "make fuzz     TARGET=name: fuzz one parser until it breaks or you press Ctrl-C (no TARGET lists them)"
+	@echo "make chaos    clusters under every fault there is, for half an hour; prints its seed (as root)"
 	@echo "make bench    measure dStore against PostgreSQL, Redis and etcd; writes docs/benchmarks.md"
 	@echo "make release  the stripped binary, a .deb and their checksums, in dist/"
 
@@ -27,6 +28,11 @@ check:
 fuzz:
 	@scripts/bootstrap.sh build
 	@scripts/fuzz.sh $(TARGET)
+
+# Shorter or the same again: DSTORE_CHAOS_SECONDS=300 DSTORE_CHAOS_SEED=7 make chaos
+chaos:
+	@scripts/bootstrap.sh build test
+	cargo test --locked --test chaos -- --ignored --nocapture a_long_storm
 
 # BENCH_FLAGS goes to the measuring program, as in: make bench BENCH_FLAGS='--seconds 5'
 bench:

@@ -5,7 +5,7 @@
 #
 #   build   a C compiler (SQLite is compiled in), make, and protoc with its standard types (etcd's client)
 #   test    etcd and etcdctl, because the coordinator is tested against the real one and restored from its
-#           snapshot, and curl, which the tutorial uses
+#           snapshot, and curl, which the tutorial uses; ip, tc and iptables, for networks of the tests' own
 #   bench   PostgreSQL and Redis, the peers of `make bench`
 #
 # It looks for what it needs before it asks the package manager, so that a second run takes no time and
@@ -19,6 +19,7 @@ need() { # need PACKAGE TEST...: adds PACKAGE where the test fails
     "$@" >/dev/null 2>&1 || missing="$missing $package"
 }
 has_command() { command -v "$1"; }
+has_admin_command() { command -v "$1" || ls "/usr/sbin/$1" "/sbin/$1"; }
 has_c_library() { printf '#include <stdio.h>\nint main(void){return 0;}\n' | cc -x c - -o /dev/null; }
 has_proto_types() {
     for folder in /usr/include /usr/local/include "${PROTOC_INCLUDE:-/nowhere}" "$(dirname "$(command -v protoc || echo /nowhere/bin/protoc)")/../include"; do
@@ -42,6 +43,8 @@ for part in "$@"; do
         need etcd-server has_command etcd
         need etcd-client has_command etcdctl
         need curl has_command curl
+        need iproute2 has_admin_command ip
+        need iptables has_admin_command iptables
         ;;
     bench)
         need postgresql has_postgres

@@ -107,5 +107,7 @@ step unit run dstore src/lib.rs
 step command run dstore src/main.rs
 step checkers run dstore_checkers src/lib.rs
 step suite run suite tests/suite/main.rs
+step groups run groups tests/groups/main.rs
+step chaos run chaos tests/chaos/main.rs
 step fuzz target/debug/dstore-fuzz all --seconds "$fuzz_seconds" --jobs "$fuzz_jobs"
 finish

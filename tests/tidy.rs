@@ -189,6 +189,7 @@ fn no_file_is_dead() {
         "fuzz/src/main.rs",
         "fuzz/tests/corpus.rs",
         "bench/src/main.rs",
+        "bench/src/unavailability/main.rs",
         "cipher/src/lib.rs",
         "checkers/src/lib.rs",
         "tests/simulation/main.rs",
