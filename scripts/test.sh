@@ -109,5 +109,6 @@ step checkers run dstore_checkers src/lib.rs
 step suite run suite tests/suite/main.rs
 step groups run groups tests/groups/main.rs
 step chaos run chaos tests/chaos/main.rs
+step simulation run simulation tests/simulation/main.rs
 step fuzz target/debug/dstore-fuzz all --seconds "$fuzz_seconds" --jobs "$fuzz_jobs"
 finish

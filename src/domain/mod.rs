@@ -11,6 +11,7 @@ pub mod item_size;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod mutation;
 pub mod names;
 pub mod number;
 pub mod refusal;

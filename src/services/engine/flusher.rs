@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::Notify;
 
+use crate::domain::mutation::{Mutation, is_on};
 use crate::storage::node_database::{DurableMark, NodeDatabase};
 use crate::storage::store::StoreError;
 use crate::storage::workers::{Bell, Patience, Running, Step, Worker, Workers};
@@ -316,7 +317,12 @@ impl Flusher {
         let mut marks = Vec::with_capacity(due.len());
         let mut synced = Vec::with_capacity(due.len());
         for replica in &due {
-            match replica.make_durable() {
+            let durable = if is_on(Mutation::RecordBeforeDurable) {
+                replica.file().state().map(|state| state.applied_index)
+            } else {
+                replica.make_durable()
+            };
+            match durable {
                 Ok(index) => {
                     let quantity = replica.item_count().unwrap_or_default();
                     marks.push(DurableMark {

@@ -25,6 +25,7 @@ use crate::domain::Timestamp;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::ReceiptId;
 use crate::domain::key::PackedKey;
+use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::table::TableDefinition;
 use crate::domain::version::ItemVersion;
 use crate::replication::apply::{Effect, Needs, Present, evaluate, needs};
@@ -211,8 +212,10 @@ impl Replica {
         // So that what one replica has forgotten none can remember, though another leader's clock be behind.
         let time = time.max(self.leader_time()?);
         let verdict = match &operation.request {
-            None => Verdict::Fresh,
-            Some(request) => judge(request, self.remembered(request.principal, request.request_id)?.as_ref(), time),
+            Some(request) if !is_on(Mutation::ForgetRequests) => {
+                judge(request, self.remembered(request.principal, request.request_id)?.as_ref(), time)
+            }
+            _ => Verdict::Fresh,
         };
         let (outcome, effect) = match verdict {
             Verdict::Repeat(outcome) => (outcome, Effect::None),

@@ -35,6 +35,7 @@ use crate::crypto::Key256;
 use crate::crypto::cipher::{Aead, NonceSource};
 use crate::domain::Random;
 use crate::domain::ids::{LogId, LogKeyId};
+use crate::domain::mutation::{Mutation, is_on};
 use crate::storage::workers::{Patience, Step, Worker};
 
 /// The longest key record.
@@ -271,7 +272,8 @@ impl<C: Send + 'static> Writer<C> {
         let header = self.header(flags, place, self.head.length);
         let room = self.head.length - place.offset - self.batch.bytes_with(0) as u64;
         let (bytes, batch_bytes) = self.batch.finish(header, (room as usize).min(BATCH_HEADER_BYTES));
-        let written = self.head.file.write_at(bytes, place.offset).and_then(|()| self.head.file.sync_data());
+        let sync = || if is_on(Mutation::AcknowledgeBeforeSync) { Ok(()) } else { self.head.file.sync_data() };
+        let written = self.head.file.write_at(bytes, place.offset).and_then(|()| sync());
         let bytes_written = bytes.len() as u64;
         if let Err(source) = written {
             let path = self.folder.segment_path(place.segment);

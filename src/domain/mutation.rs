@@ -1,0 +1,62 @@
+//! Deliberate mistakes, for judging the tests: a simulation that cannot see that an acknowledgement came before its sync proves
+//! nothing when it is green. Each is one `if` at the place where the mistake would be made, and is switched on for one thread at a
+//! time, so that a simulation with a mistake may run beside one without.
+//!
+//! Builds without debug assertions, releases among them, have no mistakes: [`is_on`] is then `false` for the compiler, and the
+//! place is as if nothing stood there.
+
+/// What is done wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mutation {
+    /// The commit log does not wait for the disk.
+    AcknowledgeBeforeSync,
+    /// A request id that was seen before is not looked at.
+    ForgetRequests,
+    /// The node's database is told that a file is durable before it is.
+    RecordBeforeDurable,
+}
+
+/// All there are.
+pub const ALL: &[Mutation] =
+    &[Mutation::AcknowledgeBeforeSync, Mutation::ForgetRequests, Mutation::RecordBeforeDurable];
+
+#[cfg(debug_assertions)]
+thread_local! {
+    static ON: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
+}
+
+/// Switches one on, or all off, for this thread. Where there are no mistakes it does nothing.
+pub fn switch(mutation: Option<Mutation>) {
+    #[cfg(debug_assertions)]
+    ON.set(mutation);
+    #[cfg(not(debug_assertions))]
+    let _ = mutation;
+}
+
+/// Whether this mistake is to be made here.
+#[inline]
+pub fn is_on(mutation: Mutation) -> bool {
+    #[cfg(debug_assertions)]
+    {
+        ON.get() == Some(mutation)
+    }
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = mutation;
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_that_is_switched_on_is_on() {
+        switch(Some(Mutation::ForgetRequests));
+        assert_eq!(is_on(Mutation::ForgetRequests), cfg!(debug_assertions));
+        assert!(!is_on(Mutation::AcknowledgeBeforeSync));
+        switch(None);
+        assert!(!is_on(Mutation::ForgetRequests));
+    }
+}

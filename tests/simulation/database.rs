@@ -1,0 +1,71 @@
+//! A node's database in memory. It answers after the disk has it, as the real one does, so a crash takes nothing; a wiped
+//! folder takes it all.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use dstore::domain::ids::{ReplicaId, TableId, TenantId};
+use dstore::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, TableRange, TenantKeyPart};
+use dstore::storage::store::{RewrapStep, StoreError};
+use parking_lot::Mutex;
+
+/// See the module's essay.
+#[derive(Default)]
+pub struct SimulatedDatabase {
+    replicas: Mutex<BTreeMap<ReplicaId, ReplicaRecord>>,
+    keys: Mutex<Vec<TenantKeyPart>>,
+}
+
+impl NodeDatabase for SimulatedDatabase {
+    fn replicas(&self) -> Result<Vec<ReplicaRecord>, StoreError> {
+        Ok(self.replicas.lock().values().cloned().collect())
+    }
+
+    fn table_ranges(&self, _table: TableId) -> Result<Vec<TableRange>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
+        self.replicas.lock().insert(record.name.replica, record.clone());
+        Ok(())
+    }
+
+    fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.replicas.lock().remove(&replica);
+        Ok(())
+    }
+
+    fn record_durable(&self, marks: &[DurableMark]) -> Result<(), StoreError> {
+        let mut replicas = self.replicas.lock();
+        for mark in marks {
+            if let Some(record) = replicas.get_mut(&mark.replica) {
+                record.durable_index = mark.durable_index;
+                record.quantity = mark.quantity;
+            }
+        }
+        Ok(())
+    }
+
+    fn tenant_keys(&self) -> Result<Vec<TenantKeyPart>, StoreError> {
+        Ok(self.keys.lock().clone())
+    }
+
+    fn add_tenant_key(&self, part: &TenantKeyPart) -> Result<(), StoreError> {
+        self.keys.lock().push(part.clone());
+        Ok(())
+    }
+
+    fn rewrap(&self, _step: RewrapStep) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn key_versions(&self) -> Result<BTreeSet<u32>, StoreError> {
+        Ok(BTreeSet::new())
+    }
+
+    fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError> {
+        self.keys
+            .lock()
+            .retain(|part| part.tenant != tenant || below_version.is_some_and(|below| part.version >= below));
+        Ok(())
+    }
+}

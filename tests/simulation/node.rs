@@ -1,0 +1,281 @@
+//! One simulated node: a machine, with a disk and a clock that outlive what runs on it, and perhaps a life: the real engine on a
+//! runtime of its own whose time is simulated.
+//!
+//! A runtime for each node makes killing simple: dropping it drops every task of the node, whoever spawned it, at the places where
+//! they wait. And a node that is paused is one whose runtime is not run; when it goes on, all that time has passed for it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use dstore::crypto::Key256;
+use dstore::crypto::cipher::NonceSource;
+use dstore::domain::Random;
+use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
+use dstore::domain::watermark::Watermark;
+use dstore::services::engine::admission::AdmissionLimits;
+use dstore::services::engine::flusher::FlushBudget;
+use dstore::services::engine::keys::{NodeKeys, PartVersions};
+use dstore::services::engine::log_keys::CommitLogKeys;
+use dstore::services::engine::notices::Notices;
+use dstore::services::engine::opening::EngineError;
+use dstore::services::engine::{Engine, EngineOptions, EngineParts};
+use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::storage::keys::FileKeys;
+use dstore::storage::log::LogOptions;
+use dstore::storage::log::disk_simulated::SimulatedDisk;
+use dstore::storage::memory::MemoryKeeper;
+use dstore::storage::workers::Workers;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+
+use crate::clock::NodeClock;
+use crate::database::SimulatedDatabase;
+use crate::dice::{Dice, SharedDice};
+use crate::disk_pace::{DiskPace, SharedPace};
+use crate::network::{CLIENTS, Load, Network, Parcel};
+use crate::question::ask;
+use crate::trace::Trace;
+
+/// The control plane of all simulations.
+pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
+/// The tenant.
+pub const TENANT: TenantId = TenantId(uuid::Uuid::from_bytes([9; 16]));
+/// The table.
+pub const TABLE: TableId = TableId(uuid::Uuid::from_bytes([10; 16]));
+
+/// The id of the node at this place.
+pub fn node_id(place: usize) -> NodeId {
+    NodeId::from_bytes([place as u8 + 1; 16])
+}
+
+/// A machine.
+pub struct Node {
+    /// Its place among all nodes.
+    pub place: usize,
+    /// Its clock.
+    pub clock: Arc<NodeClock>,
+    /// How fast its disk is.
+    pub pace: Arc<DiskPace>,
+    disk: SimulatedDisk,
+    keeper: Arc<MemoryKeeper>,
+    database: Arc<SimulatedDatabase>,
+    dice: Dice,
+    network: Network,
+    trace: Trace,
+    life: Option<Life>,
+    paused_for: Option<u64>,
+}
+
+/// What runs on a machine.
+struct Life {
+    engine: Arc<Engine>,
+    service: Arc<dyn RangeService>,
+    notices: Arc<Notices>,
+    runtime: Runtime,
+}
+
+impl Node {
+    /// A new machine that nothing runs on.
+    pub fn new(place: usize, mut dice: Dice, network: Network, trace: Trace) -> Node {
+        Node {
+            place,
+            clock: Arc::new(NodeClock::new(trace.now.clone())),
+            pace: Arc::new(DiskPace::new(dice.fork())),
+            disk: SimulatedDisk::new(),
+            keeper: Arc::default(),
+            database: Arc::default(),
+            dice,
+            network,
+            trace,
+            life: None,
+            paused_for: None,
+        }
+    }
+
+    /// Whether something runs on it, paused or not.
+    pub fn is_alive(&self) -> bool {
+        self.life.is_some()
+    }
+
+    /// Whether it runs.
+    pub fn runs(&self) -> bool {
+        self.life.is_some() && self.paused_for.is_none()
+    }
+
+    /// Starts what runs on it.
+    ///
+    /// # Errors
+    /// Where the engine does not open on what the disk has.
+    pub fn start(&mut self) -> Result<(), EngineError> {
+        let runtime = paused_runtime()?;
+        let random: Arc<dyn Random> = Arc::new(SharedDice(Mutex::new(self.dice.fork())));
+        let notices = Arc::new(Notices::default());
+        let parts = self.parts(&random, &notices);
+        let options = self.options();
+        let engine = runtime.block_on(async { Engine::open(parts, options) })?;
+        let service = Arc::clone(&engine) as Arc<dyn RangeService>;
+        drop(runtime.spawn(look_after(Arc::clone(&engine))));
+        self.life = Some(Life { engine, service, notices, runtime });
+        self.paused_for = None;
+        Ok(())
+    }
+
+    fn parts(&self, random: &Arc<dyn Random>, notices: &Arc<Notices>) -> EngineParts {
+        let keys = NodeKeys::new(PartVersions::single(1, key(1)), PartVersions::single(1, key(2)));
+        keys.add_tenant_at_node(TENANT, 1, key(3));
+        keys.add_tenant_at_control(TENANT, 1, key(4));
+        let keys: Arc<dyn FileKeys> = Arc::new(keys);
+        let nonces = NonceSource::new(Arc::clone(random));
+        EngineParts {
+            keeper: Arc::clone(&self.keeper) as _,
+            database: Arc::clone(&self.database) as _,
+            log_keys: Arc::new(CommitLogKeys::new(PLANE, node_id(self.place), keys, nonces)),
+            disk: Arc::new(self.disk.clone()),
+            clock: Arc::clone(&self.clock) as _,
+            random: Arc::clone(random),
+            notices: Arc::clone(notices),
+        }
+    }
+
+    /// Small budgets, so that a short run reaches every stage.
+    fn options(&self) -> EngineOptions {
+        EngineOptions {
+            log_folder: "log".into(),
+            log: LogOptions {
+                segment_bytes: 32 << 10,
+                budget_bytes: 512 << 10,
+                group_bytes_max: 16 << 10,
+                reserve_bytes: 32 << 10,
+                workers: Workers::Tasks(Arc::new(SharedPace(Arc::clone(&self.pace)))),
+                ..LogOptions::default()
+            },
+            flush: FlushBudget { memory_bytes_soft: 8 << 10, memory_bytes_hard: 256 << 10, checkpoint_bytes: 0 },
+            admission: AdmissionLimits {
+                disk_notice: Watermark::Bytes(2),
+                disk_refuse: Watermark::Bytes(1),
+                ..AdmissionLimits::default()
+            },
+            cache_bytes: 1 << 20,
+            apply_lanes: 1,
+            read_threads: 1,
+            reads_waiting_max: 1000,
+        }
+    }
+
+    /// Lets this much time pass on it, in milliseconds.
+    pub fn run(&mut self, milliseconds: u64) {
+        if let Some(paused_for) = &mut self.paused_for {
+            *paused_for += milliseconds;
+            return;
+        }
+        let Some(life) = &self.life else { return };
+        wait_in(&life.runtime, milliseconds);
+        for notice in life.notices.take() {
+            self.trace.note(format_args!("node {} notice: {notice:?}", self.place));
+        }
+    }
+
+    /// Something arrived.
+    pub fn take(&mut self, parcel: Parcel) {
+        let Some(life) = &self.life else {
+            if let Load::Question(_, told) = parcel.load {
+                // Nobody listens at the port: the client is told so by the machine.
+                self.network.send(self.place, parcel.from, Load::Answer(crate::question::Answer::Nobody, told));
+            }
+            return;
+        };
+        let _inside = life.runtime.enter();
+        match parcel.load {
+            Load::Question(question, told) => {
+                let (service, network, place) = (Arc::clone(&life.service), self.network.clone(), self.place);
+                tokio::spawn(async move {
+                    let answer = ask(&*service, question).await;
+                    network.send(place, CLIENTS, Load::Answer(answer, told));
+                });
+            }
+            Load::Answer(..) => {}
+        }
+    }
+
+    /// What runs on it stops running, and knows nothing of that.
+    pub fn pause(&mut self) {
+        self.paused_for.get_or_insert(0);
+    }
+
+    /// It goes on; for what runs on it, all the time has passed at once.
+    pub fn resume(&mut self) {
+        if let (Some(missed), Some(life)) = (self.paused_for.take(), &self.life) {
+            life.runtime.block_on(tokio::time::advance(Duration::from_millis(missed)));
+        }
+    }
+
+    /// What runs on it is killed, and the power goes, too: of what was not synced, any part is lost.
+    pub fn kill(&mut self) {
+        let Some(life) = self.life.take() else { return };
+        let kept = *self.dice.choose(&[0, 50, 100]);
+        // What waits for the log is perhaps being written when the power goes.
+        match self.dice.between(0, 4) {
+            0 => self.disk.cut_power_after(0),
+            1 => self.disk.cut_power_after(1),
+            2 => self.disk.cut_power_after(2),
+            _ => self.disk.cut_power(),
+        }
+        drop(life.service);
+        drop(life.engine);
+        drop(life.runtime);
+        self.disk.cut_power();
+        self.keeper.cut_power();
+        let dice = &mut self.dice;
+        self.disk = self.disk.crash(&mut || dice.chance(kept));
+        self.paused_for = None;
+        self.pace.set_stuck(false);
+    }
+
+    /// The next sync of a file of the log, after so many, fails.
+    pub fn fail_sync_after(&self, syncs: u64) {
+        self.disk.fail_sync_after(syncs);
+    }
+
+    /// The engine, where it runs.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        self.life.as_ref().map(|life| &life.engine)
+    }
+
+    /// Does something within its runtime.
+    pub fn inside<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.life.as_ref().map(|life| life.runtime.block_on(work))
+    }
+}
+
+/// The range that has its only replica at this place, as long as there are no groups.
+pub fn address(number: u8) -> RangeAddress {
+    RangeAddress { table: TABLE, range: RangeId::from_bytes([number; 16]) }
+}
+
+/// A runtime on this thread whose time goes on only when it is run.
+pub fn paused_runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
+}
+
+fn key(byte: u8) -> Key256 {
+    Key256::new(std::array::from_fn(|at| byte.wrapping_mul(31) ^ at as u8))
+}
+
+/// Looks after disk and log once a second, as the role does.
+async fn look_after(engine: Arc<Engine>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        engine.look_after();
+    }
+}
+
+/// Lets this much simulated time pass in a runtime, in milliseconds.
+pub fn wait_in(runtime: &Runtime, milliseconds: u64) {
+    runtime.block_on(async move { tokio::time::sleep(Duration::from_millis(milliseconds)).await });
+}
+
+/// A replica's id: of this range, at this place, the so-many-th.
+pub fn replica_id(range: u8, place: usize, generation: u8) -> ReplicaId {
+    ReplicaId::from_bytes([range, place as u8 + 1, generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+}

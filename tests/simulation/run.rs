@@ -1,0 +1,146 @@
+//! One run: a cluster is made, clients work while faults strike, all is healed, and then everything that was seen is judged.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use dstore_checkers::{Operation, Stored, check_end, check_key, check_versions};
+use parking_lot::Mutex;
+
+use crate::clients::{Client, Key, Shared};
+use crate::cluster;
+use crate::dice::Dice;
+use crate::faults::Faults;
+use crate::world::{TICK, World};
+
+/// How long everything may take to settle after all is well, in simulated milliseconds.
+const SETTLE: u64 = 60_000;
+
+/// How a run went.
+pub struct Report {
+    /// Its seed.
+    pub seed: u64,
+    /// All that happened, as a number.
+    pub digest: u64,
+    /// How many events that were.
+    pub events: u64,
+    /// Operations whose answer is known.
+    pub answered: usize,
+    /// Operations whose outcome was never known.
+    pub unknown: usize,
+    /// What is wrong; empty where all is well.
+    pub wrong: Vec<String>,
+}
+
+impl Report {
+    /// In a few lines.
+    pub fn describe(&self) -> String {
+        let mut text = format!(
+            "seed {}: {} operations answered, {} unknown, {} events, history {:016x}\n",
+            self.seed, self.answered, self.unknown, self.events, self.digest
+        );
+        for wrong in &self.wrong {
+            let _ = writeln!(text, "{wrong}");
+        }
+        if !self.wrong.is_empty() {
+            let _ = writeln!(text, "to see it again: make sim SEED={}", self.seed);
+        }
+        text
+    }
+}
+
+/// Runs a seed.
+pub fn run(seed: u64) -> Report {
+    let mut dice = Dice::new(seed);
+    dstore::services::group::runtime::seed_this_thread(dice.number());
+    let mut world = World::new(&mut dice, 3).unwrap_or_else(|error| panic!("no runtime: {error}"));
+    (0..world.nodes.len()).for_each(|place| world.start(place));
+    let places = cluster::found(&mut world);
+    let keys = dice.between(2, 6) as u8;
+    let shared = Arc::new(Shared::new(world.network.clone(), world.trace.clone(), places, keys));
+    let mut faults = Faults::new(dice.fork());
+    world.trace.note(format_args!("seed {seed} allows {:?}", faults.allowed()));
+    let lasts = dice.between(8_000, 20_000);
+    let working: Vec<_> = (1..=dice.between(2, 5))
+        .map(|number| {
+            let client = Client::new(number, dice.fork(), Arc::clone(&shared));
+            world.clients.spawn(client.work(lasts))
+        })
+        .collect();
+    while world.now.get() < lasts {
+        world.tick(Some(&mut faults));
+    }
+    world.heal();
+    let mut wrong = Vec::new();
+    if !until(&mut world, || working.iter().all(|client| client.is_finished())) {
+        wrong.push(format!("clients are not answered {SETTLE} ms after all is well"));
+    }
+    let last = last_reads(&mut world, &shared, dice.fork());
+    if last.is_none() {
+        wrong.push(format!("not every key can be read {SETTLE} ms after all is well"));
+    }
+    let seen = std::mem::take(&mut *shared.seen.lock());
+    wrong.extend(std::mem::take(&mut *shared.wrong.lock()));
+    wrong.extend(judge(&seen, last.as_ref()));
+    let (digest, events) = world.trace.digest();
+    let all = || seen.values().flatten();
+    let unknown = all().filter(|operation| operation.answer == dstore_checkers::Answer::Unknown).count();
+    Report { seed, digest, events, answered: all().count() - unknown, unknown, wrong }
+}
+
+/// Lets time go on until this is so; `false`: it never was.
+fn until(world: &mut World, is_so: impl Fn() -> bool) -> bool {
+    let deadline = world.now.get() + SETTLE;
+    while !is_so() {
+        if world.now.get() >= deadline {
+            return false;
+        }
+        world.tick(None);
+    }
+    // What is on its way comes in.
+    (0..200 / TICK).for_each(|_| world.tick(None));
+    true
+}
+
+/// What every key holds at the end; none where one could not be read.
+fn last_reads(world: &mut World, shared: &Arc<Shared>, dice: Dice) -> Option<BTreeMap<Key, Option<Stored>>> {
+    let found = Arc::new(Mutex::new(BTreeMap::new()));
+    let keys: Vec<Key> = {
+        let places = shared.places.lock();
+        places.keys().flat_map(|range| (1..=shared.keys).map(|key| (*range, key))).collect()
+    };
+    let reading = {
+        let (found, mut client, keys) = (Arc::clone(&found), Client::new(0, dice, Arc::clone(shared)), keys.clone());
+        world.clients.spawn(async move {
+            for key in keys {
+                let item = loop {
+                    if let Some(item) = client.read(key).await {
+                        break item;
+                    }
+                };
+                found.lock().insert(key, item);
+            }
+        })
+    };
+    let read = until(world, || reading.is_finished());
+    let found = std::mem::take(&mut *found.lock());
+    (read && found.len() == keys.len()).then_some(found)
+}
+
+fn judge(seen: &BTreeMap<Key, Vec<Operation>>, last: Option<&BTreeMap<Key, Option<Stored>>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (key, operations) in seen {
+        if let Err(violation) = check_key(operations) {
+            wrong.push(format!("key {key:?} is not linearizable: {violation}"));
+        }
+        if let Err(violation) = check_versions(operations) {
+            wrong.push(format!("key {key:?}: {violation}"));
+        }
+        if let Some(last) = last.and_then(|last| last.get(key))
+            && let Err(violation) = check_end(operations, last.as_ref())
+        {
+            wrong.push(format!("key {key:?}: {violation}"));
+        }
+    }
+    wrong
+}
