@@ -24,7 +24,7 @@ use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
 use crate::domain::version::ItemVersion;
 use crate::domain::{Clock, Random, Refusal, TableName, TenantName, Timestamp};
 use crate::replication::apply::{Effect, Present, evaluate};
-use crate::replication::operation::{Operation, Outcome};
+use crate::replication::operation::{Operation, Outcome, RequestIdentity};
 use crate::services::access::{AccessLists, ClaimedTenant, Claims, TokenAuthenticator, TokenKey, TokenKeys, issue};
 use crate::services::ports::*;
 
@@ -98,7 +98,7 @@ impl MemoryItems {
 
 impl ItemsInner {
     fn apply(&mut self, table: TableId, operation: &Operation) -> Outcome {
-        if let Some(request) = &operation.request {
+        if let Some(RequestIdentity::Client(request)) = &operation.request {
             let known = self.requests.get(&(request.principal, request.request_id));
             if let Some((digest, outcome)) = known {
                 return if *digest == request.digest { outcome.clone() } else { Outcome::RequestIdReused };
@@ -118,7 +118,7 @@ impl ItemsInner {
                 self.items.remove(&place);
             }
         }
-        if let Some(request) = &operation.request {
+        if let Some(RequestIdentity::Client(request)) = &operation.request {
             self.requests.insert((request.principal, request.request_id), (request.digest, outcome.clone()));
         }
         outcome

@@ -56,6 +56,10 @@ pub struct Refusal {
     /// old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<NodeId>,
+    /// The node was not reached, and nothing happened there: another copy of the range may be asked at once. Only for who
+    /// asked; it does not travel.
+    #[serde(skip)]
+    pub unreached: bool,
     /// When to try again (`Throttled`, `Unavailable`), in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u32>,
@@ -64,7 +68,14 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal of this kind with this message.
     pub fn new(kind: RefusalKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), location: None, leader: None, retry_after_seconds: None }
+        Self {
+            kind,
+            message: message.into(),
+            location: None,
+            leader: None,
+            unreached: false,
+            retry_after_seconds: None,
+        }
     }
 
     /// The request makes no sense as it stands.

@@ -4,11 +4,12 @@
 //! |---|---|
 //! | 1 | format version, 1 |
 //! | 1 | change: 1 put, 2 merge, 3 delete |
-//! | 1 | flags: 1 if_match, 2 if_none_match, 4 client request, 8 receipt |
+//! | 1 | flags: 1 if_match, 2 if_none_match, 4 client request, 8 receipt, 16 proxy's request |
 //! | 8 | leader's time, microseconds since 1970, big-endian |
 //! | 2 + n | packed key: length, bytes |
 //! | each condition | 2: number of versions, 65,535 for `*`; then 8 bytes each |
 //! | client request | 16 principal, 16 request id, 32 digest |
+//! | proxy's request | 16; never beside a client's |
 //! | receipt | 16 |
 //! | rest | the document (put: the item; merge: the patch; delete: nothing) |
 //!
@@ -23,7 +24,7 @@ use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
 use crate::domain::version::ItemVersion;
 
-use super::operation::{Change, ClientRequest, Operation, Preconditions, TagCondition};
+use super::operation::{Change, ClientRequest, Operation, Preconditions, RequestIdentity, TagCondition};
 
 /// The version of the format written here.
 pub const FORMAT_VERSION: u8 = 1;
@@ -31,6 +32,8 @@ const FLAG_IF_MATCH: u8 = 1;
 const FLAG_IF_NONE_MATCH: u8 = 2;
 const FLAG_REQUEST: u8 = 4;
 const FLAG_RECEIPT: u8 = 8;
+const FLAG_PROXY_REQUEST: u8 = 16;
+const FLAGS: u8 = FLAG_IF_MATCH | FLAG_IF_NONE_MATCH | FLAG_REQUEST | FLAG_RECEIPT | FLAG_PROXY_REQUEST;
 const VERSIONS_ANY: u16 = u16::MAX;
 
 /// Why bytes are no entry.
@@ -83,10 +86,14 @@ pub fn encode_into(buffer: &mut BytesMut, time: Timestamp, operation: &Operation
     for condition in [&operation.preconditions.if_match, &operation.preconditions.if_none_match].into_iter().flatten() {
         put_condition(buffer, condition);
     }
-    if let Some(request) = &operation.request {
-        buffer.put_slice(request.principal.as_bytes());
-        buffer.put_slice(request.request_id.as_bytes());
-        buffer.put_slice(&request.digest);
+    match &operation.request {
+        Some(RequestIdentity::Client(request)) => {
+            buffer.put_slice(request.principal.as_bytes());
+            buffer.put_slice(request.request_id.as_bytes());
+            buffer.put_slice(&request.digest);
+        }
+        Some(RequestIdentity::Proxy(request)) => buffer.put_slice(request.as_bytes()),
+        None => {}
     }
     if let Some(receipt) = &operation.receipt {
         buffer.put_slice(receipt.as_bytes());
@@ -109,9 +116,11 @@ fn flags(operation: &Operation) -> u8 {
     if operation.preconditions.if_none_match.is_some() {
         flags |= FLAG_IF_NONE_MATCH;
     }
-    if operation.request.is_some() {
-        flags |= FLAG_REQUEST;
-    }
+    flags |= match &operation.request {
+        Some(RequestIdentity::Client(_)) => FLAG_REQUEST,
+        Some(RequestIdentity::Proxy(_)) => FLAG_PROXY_REQUEST,
+        None => 0,
+    };
     if operation.receipt.is_some() {
         flags |= FLAG_RECEIPT;
     }
@@ -143,7 +152,7 @@ pub fn decode(payload: &Bytes) -> Result<Entry, EntryError> {
     }
     let change = reader.u8()?;
     let flags = reader.u8()?;
-    if flags & !(FLAG_IF_MATCH | FLAG_IF_NONE_MATCH | FLAG_REQUEST | FLAG_RECEIPT) != 0 {
+    if flags & !FLAGS != 0 || flags & FLAG_REQUEST != 0 && flags & FLAG_PROXY_REQUEST != 0 {
         return Err(EntryError::Field("flags"));
     }
     let time = Timestamp(reader.u64()?);
@@ -151,7 +160,11 @@ pub fn decode(payload: &Bytes) -> Result<Entry, EntryError> {
     let key = PackedKey::from_bytes(reader.take(key_length)?).map_err(|_| EntryError::Field("key"))?;
     let if_match = if flags & FLAG_IF_MATCH != 0 { Some(reader.condition()?) } else { None };
     let if_none_match = if flags & FLAG_IF_NONE_MATCH != 0 { Some(reader.condition()?) } else { None };
-    let request = if flags & FLAG_REQUEST != 0 { Some(reader.request()?) } else { None };
+    let request = match flags & (FLAG_REQUEST | FLAG_PROXY_REQUEST) {
+        FLAG_REQUEST => Some(RequestIdentity::Client(reader.request()?)),
+        FLAG_PROXY_REQUEST => Some(RequestIdentity::Proxy(RequestId::from_bytes(reader.array()?))),
+        _ => None,
+    };
     let receipt = if flags & FLAG_RECEIPT != 0 { Some(ReceiptId::from_bytes(reader.array()?)) } else { None };
     let rest = payload.slice(reader.position..);
     let document = || Document::from_bytes(rest.clone()).map_err(|_| EntryError::Field("document"));
@@ -246,14 +259,15 @@ pub(crate) mod tests {
             Just(Change::Merge(Document::from_json(br#"{"a":null}"#).unwrap())),
             Just(Change::Delete),
         ];
-        let request =
-            proptest::option::of(any::<([u8; 16], [u8; 16], [u8; 32])>().prop_map(|(principal, id, digest)| {
-                ClientRequest {
-                    principal: PrincipalId::from_bytes(principal),
-                    request_id: RequestId::from_bytes(id),
-                    digest,
-                }
-            }));
+        let client = any::<([u8; 16], [u8; 16], [u8; 32])>().prop_map(|(principal, id, digest)| {
+            RequestIdentity::Client(ClientRequest {
+                principal: PrincipalId::from_bytes(principal),
+                request_id: RequestId::from_bytes(id),
+                digest,
+            })
+        });
+        let proxy = any::<[u8; 16]>().prop_map(|id| RequestIdentity::Proxy(RequestId::from_bytes(id)));
+        let request = proptest::option::of(prop_oneof![client, proxy]);
         let receipt = proptest::option::of(any::<[u8; 16]>().prop_map(ReceiptId::from_bytes));
         ("[a-z]{1,20}", change, condition(), condition(), request, receipt).prop_map(
             |(id, change, if_match, if_none_match, request, receipt)| Operation {

@@ -1,16 +1,21 @@
-//! How far a replica has applied its group's log, and the membership that held there. It is written into the
-//! replica's file in the same transaction as the items, so that it tells the truth about them.
+//! How far a replica has applied its group's log, the membership that held there, and the proxies' request ids that are
+//! remembered there. It is written into the replica's file in the same transaction as the items, so that it tells the truth
+//! about them.
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format version, 1 |
 //! | 8 + 8 | term and index of the last applied entry |
 //! | 8 + 8 | term and index of the entry that brought the membership |
-//! | rest | the membership ([`super::membership`]) |
+//! | 4 + n | the membership ([`super::membership`]) |
+//! | rest | the window of request ids ([`super::request_id`]) |
+
+use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::membership::Membership;
+use super::request_id::Window;
 
 /// The version of the format written here.
 pub const FORMAT_VERSION: u8 = 1;
@@ -33,6 +38,8 @@ pub struct MachineState {
     pub membership_at: LogPlace,
     /// The membership.
     pub membership: Membership,
+    /// The proxies' request ids that are remembered. Shared, because the state is copied more often than this changes.
+    pub requests: Arc<Window>,
 }
 
 impl MachineState {
@@ -50,26 +57,39 @@ impl MachineState {
             buffer.put_u64(place.term);
             buffer.put_u64(place.index);
         }
-        buffer.put_slice(&self.membership.encode());
+        let membership = self.membership.encode();
+        buffer.put_u32(membership.len() as u32);
+        buffer.put_slice(&membership);
+        buffer.put_slice(&self.requests.encode());
         buffer.freeze()
     }
 
     /// The state in these bytes; none where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
-        let (head, membership) = bytes.split_first_chunk::<33>()?;
+        let (head, rest) = bytes.split_first_chunk::<33>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (membership, requests) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
         let number = |at: usize| head[at..at + 8].try_into().ok().map(u64::from_be_bytes);
         let place = |at| Some(LogPlace { term: number(at)?, index: number(at + 8)? });
         if head[0] != FORMAT_VERSION {
             return None;
         }
-        Some(Self { applied: place(1)?, membership_at: place(17)?, membership: Membership::decode(membership)? })
+        Some(Self {
+            applied: place(1)?,
+            membership_at: place(17)?,
+            membership: Membership::decode(membership)?,
+            requests: Arc::new(Window::decode(requests)?),
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::Timestamp;
     use crate::domain::ids::{NodeId, ReplicaId};
+    use crate::replication::operation::Outcome;
+    use crate::replication::request_id;
     use proptest::prelude::*;
 
     proptest! {
@@ -77,10 +97,14 @@ mod tests {
         fn what_is_written_is_read(places in any::<[u64; 4]>(), replica in any::<[u8; 16]>(), node in any::<[u8; 16]>()) {
             let [term, index, membership_term, membership_index] = places;
             let member = (ReplicaId::from_bytes(replica), NodeId::from_bytes(node));
+            let mut window = Window::default();
+            window.advance(Timestamp(1 << 40));
+            window.remember(request_id::make(Timestamp(1 << 40), [3; 8]), 7, Outcome::Deleted);
             let state = MachineState {
                 applied: LogPlace { term, index },
                 membership_at: LogPlace { term: membership_term, index: membership_index },
                 membership: Membership::founding([member]),
+                requests: Arc::new(window),
             };
             prop_assert_eq!(MachineState::decode(&state.encode()), Some(state));
         }

@@ -47,6 +47,15 @@ pub struct ClientRequest {
     pub digest: [u8; 32],
 }
 
+/// By what a repeat of a write is known as one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RequestIdentity {
+    /// The client sent an id.
+    Client(ClientRequest),
+    /// The proxy made one, because it asks again where an answer does not come ([`super::request_id`]).
+    Proxy(RequestId),
+}
+
 /// One write of one item.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Operation {
@@ -56,8 +65,8 @@ pub struct Operation {
     pub change: Change,
     /// What must hold.
     pub preconditions: Preconditions,
-    /// The client's request id, where one was sent.
-    pub request: Option<ClientRequest>,
+    /// The request's id, where there is one.
+    pub request: Option<RequestIdentity>,
     /// The receipt under which the outcome can be asked for, where the answer did not wait for it.
     pub receipt: Option<ReceiptId>,
 }
@@ -79,4 +88,6 @@ pub enum Outcome {
     Invalid(String),
     /// The request id was used before with another request.
     RequestIdReused,
+    /// The proxy's request id is so old that nobody knows whether the write happened; this time it did not.
+    RequestIdExpired,
 }

@@ -2,7 +2,7 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | 1 created, 2 updated, 3 deleted, 4 not found, 5 precondition failed, 6 invalid, 7 request id reused |
+//! | 1 | 1 created, 2 updated, 3 deleted, 4 not found, 5 precondition failed, 6 invalid, 7 request id reused, 8 request id expired |
 //! | 8 | version, big-endian (created, updated) |
 //! | rest | message in UTF-8 (invalid) |
 
@@ -22,6 +22,7 @@ impl Outcome {
             Outcome::PreconditionFailed => vec![5],
             Outcome::Invalid(message) => tagged(6, message.as_bytes()),
             Outcome::RequestIdReused => vec![7],
+            Outcome::RequestIdExpired => vec![8],
         }
     }
 
@@ -37,6 +38,7 @@ impl Outcome {
             (5, true) => Some(Outcome::PreconditionFailed),
             (6, _) => String::from_utf8(rest.to_vec()).ok().map(Outcome::Invalid),
             (7, true) => Some(Outcome::RequestIdReused),
+            (8, true) => Some(Outcome::RequestIdExpired),
             _ => None,
         }
     }

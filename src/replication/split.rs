@@ -142,7 +142,7 @@ impl Split {
         let replicas = self.members.get(&own)?;
         let child = |range, low, high, replica, of: fn(&ChildReplicas) -> ReplicaId| {
             let membership = self.renamed(membership, of)?;
-            let machine = MachineState { applied: place, membership_at: place, membership };
+            let machine = MachineState { applied: place, membership_at: place, membership, ..MachineState::default() };
             Some(ChildStart { range, hashes: HashRange::new(low, high)?, replica, machine })
         };
         let below = self.at.checked_sub(1)?;

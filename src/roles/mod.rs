@@ -10,6 +10,7 @@ pub mod coordinators;
 pub mod credentials;
 pub mod descriptors;
 pub mod dev;
+pub mod group_parts;
 mod incarnation;
 pub mod key_files;
 pub mod lifecycle;

@@ -5,7 +5,9 @@
 //! answer what it waits for.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use super::group_parts::Wires;
 use super::lifecycle;
 use super::member::{Followed, Ground, Member};
 use super::node_parts::{self, NodeIdentity, RunningNode, StartError};
@@ -23,6 +25,8 @@ use crate::services::items::OwnNode;
 use crate::services::range_reports::{NodeReporter, OwnRanges};
 use crate::services::ranges::RangeService;
 use crate::storage::keys::{FileKeys, KeyOwner};
+use crate::transport::dialing::NodeDialer;
+use crate::transport::links::Inbox;
 use crate::transport::tls::{ClientCertificates, server_config};
 
 /// Runs a node until it is told to stop. Prints its addresses as one line of JSON as soon as it has them.
@@ -54,7 +58,9 @@ pub async fn run(config: &Config) -> Result<(), StartError> {
     };
     if let Some(running) = started {
         stop.await;
-        eprintln!("stopping: answering what is under way and writing memory to disk");
+        eprintln!("stopping: handing leadership over, answering what is under way and writing memory to disk");
+        // While all are answered still, so that nobody notices.
+        running.node.groups.hand_over().await;
         client.stop().await;
         running.stop().await;
     }
@@ -133,16 +139,19 @@ async fn start(
     let (clock, random) = (ground.clock.clone(), ground.random.clone());
     let (coordinator, parts) = (member.coordinator.clone(), member.parts.clone());
     let passphrase = ground.passphrase.clone();
-    let running = node_parts::start(identity, settings, coordinator, parts, passphrase, clock, random).await?;
+    let dialer = NodeDialer::new(identity.plane, member.identity.clone(), &member.membership.authority_pem);
+    let wires = Wires::Across(dialer);
+    let running = node_parts::start(identity, settings, wires, coordinator, parts, passphrase, clock, random).await?;
     member.parts.started();
     watch_node(&ground.health, &running);
     // Proxies are served as soon as the data is open: they check credentials themselves.
     let reporter = NodeReporter::new(running.engine.clone(), running.database.clone());
-    gate.open(Inside { service: running.engine.clone(), own: Arc::new(reporter) });
+    let (ranges, inbox) = (running.groups.ranges.clone(), running.groups.inbox.clone());
+    gate.open(Inside { service: ranges.clone(), own: Arc::new(reporter), inbox });
     let key = running.keys.newest(KeyOwner::Node);
     let key = key.map_err(|error| StartError(format!("the node's key: {error}")))?.key;
     let followed = member.follow(ground, key).await?;
-    let own = OwnNode::new(node, running.engine.clone() as Arc<dyn RangeService>);
+    let own = OwnNode::new(node, ranges);
     client.open(ground, &member, &followed, Arc::new(own));
     ground.health.note(START, Condition::Good);
     tracing::info!(plane = %member.membership.plane, id = %node, uri = client.uri(), "the node serves");
@@ -155,6 +164,7 @@ async fn start(
 struct Inside {
     service: Arc<dyn RangeService>,
     own: Arc<dyn OwnRanges>,
+    inbox: Arc<dyn Inbox>,
 }
 
 type InsideGate = Arc<Gate<Inside>>;
@@ -174,13 +184,19 @@ fn start_inside(
     let behind = gate.clone();
     let server = server::start(vec![Listener::over(socket, Some(tls))], &server_options(config), move || {
         gate::surface(behind.clone(), waiting.clone(), move |to: Inside| {
-            inside::node_surface(to.service, to.own, None, plane)
+            inside::node_surface(to.service, to.own, Some(to.inbox), plane)
         })
     });
     Ok((gate, server.map_err(|error| failed(&error))?))
 }
 
 fn watch_node(health: &Health, node: &RunningNode) {
+    node.groups.watch(health);
+    let unpublished = node.unpublished.clone();
+    health.count(move |metrics| {
+        let help = "Routes of ranges led from this node that the coordinator does not show yet.";
+        metrics.gauge("dstore_node_routes_unpublished", help, &[], unpublished.load(Ordering::Relaxed) as f64);
+    });
     let engine = node.engine.clone();
     health.watch("storage", move || match engine.readiness() {
         Ok(()) => Condition::Good,

@@ -13,6 +13,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -24,7 +25,7 @@ use crate::crypto::cipher::NonceSource;
 use crate::domain::ids::{NodeId, PlaneId};
 use crate::domain::{Clock, Random};
 use crate::services::assignments::incarnation::Incarnation;
-use crate::services::assignments::{AssignmentParts, Assignments, KeyParts, NoGroups};
+use crate::services::assignments::{AssignmentParts, Assignments, GroupInstances, KeyParts};
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
 use crate::services::engine::keys::{NodeKeys, PartVersions};
@@ -33,10 +34,13 @@ use crate::services::engine::notices::Notices;
 use crate::services::engine::readers;
 use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
+use crate::services::group::ports::GroupOperations;
 use crate::services::key_rounds::KeyRounds;
 use crate::services::node_directory::{DirectoryCopy, NodeDirectory};
 use crate::services::notices::NoticeWriter;
+use crate::services::publishing::rounds::{HeldRanges, PublishingRounds};
 use crate::services::publishing::{PublishedAddress, RoutePublisher};
+use crate::services::reconfiguring::{Reconfiguring, Surroundings};
 use crate::services::retirement::Retirement;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::{Disk, LogOptions, SystemDisk};
@@ -45,6 +49,7 @@ use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
 
+use super::group_parts::{NodeGroups, Wires};
 use super::incarnation;
 use super::key_files::{KeyFileError, Passphrase};
 use super::own_keys::OwnKeys;
@@ -119,6 +124,10 @@ pub struct RunningNode {
     pub database: Arc<dyn NodeDatabase>,
     /// Where the nodes are that it shares ranges with.
     pub directory: Arc<NodeDirectory>,
+    /// Its groups, and its ranges as they are served.
+    pub groups: NodeGroups,
+    /// Routes of ranges led from here that are not published yet.
+    pub unpublished: Arc<AtomicUsize>,
     presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -130,6 +139,7 @@ impl RunningNode {
             task.abort();
         }
         self.presence.leave().await;
+        self.groups.groups.stop().await;
         let (engine, directory) = (self.engine, self.directory);
         let stopped = tokio::task::spawn_blocking(move || {
             directory.save();
@@ -152,13 +162,16 @@ impl From<KeyFileError> for StartError {
     }
 }
 
-/// Puts a node together and starts it. Waits for the control plane's key parts. `passphrase` seals the node's own key.
+/// Puts a node together and starts it, with `wires` to the others. Waits for the control plane's key parts. `passphrase`
+/// seals the node's own key.
 ///
 /// # Errors
 /// Where its files cannot be opened, with the reason.
+#[expect(clippy::too_many_arguments, reason = "called in two places, each of which has all of these")]
 pub async fn start(
     identity: NodeIdentity,
     settings: NodeSettings,
+    wires: Wires,
     coordinator: Arc<dyn Coordinator>,
     parts: Arc<dyn KeyParts>,
     passphrase: Option<Arc<Passphrase>>,
@@ -168,10 +181,7 @@ pub async fn start(
     let folder = identity.data.join(identity.plane.to_string());
     let incarnation = incarnation::read_or_make(&folder, &*random)?;
     let (own_file, own) = OwnKeys::open(&folder, passphrase, Arc::clone(&random))?;
-    let mut at_control = PartVersions::default();
-    for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
-        at_control.add(handed.version, handed.part);
-    }
+    let at_control = node_part(&*parts).await?;
     let keys = Arc::new(NodeKeys::new(own, at_control));
     let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
     let database = open_database(&identity, &file_keys, &random)?;
@@ -183,9 +193,11 @@ pub async fn start(
 
     let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane: identity.plane, keys: file_keys };
     let directory = Arc::new(NodeDirectory::open(Arc::clone(&coordinator), copy, Arc::clone(&random)));
+    let groups = NodeGroups::start(identity.node, &engine, wires, &directory, &random)?;
     let details = NodeDetails { incarnation: Some(incarnation), ..identity.details };
     let address = PublishedAddress { uri: details.uri.clone(), inside_uri: details.inside_uri.clone() };
-    let publisher = RoutePublisher::new(identity.node, address, Arc::clone(&coordinator), Arc::clone(&directory));
+    let publisher =
+        Arc::new(RoutePublisher::new(identity.node, address, Arc::clone(&coordinator), Arc::clone(&directory)));
     let assignments = Assignments::new(AssignmentParts {
         node: identity.node,
         coordinator: Arc::clone(&coordinator),
@@ -194,11 +206,12 @@ pub async fn start(
         database: Arc::clone(&database),
         parts: Arc::clone(&parts),
         random: Arc::clone(&random),
-        publisher: Arc::new(publisher),
+        publisher: Arc::clone(&publisher),
         directory: Arc::clone(&directory),
         notices: Arc::clone(&notices),
-        groups: Arc::new(NoGroups),
+        groups: Arc::clone(&groups.groups) as Arc<dyn GroupInstances>,
     });
+    let (unpublished, leading) = lead(&groups, publisher, &assignments, &engine, &directory, &notices);
     let retirement = Retirement::new(
         identity.plane,
         Arc::clone(&coordinator),
@@ -215,14 +228,44 @@ pub async fn start(
         Incarnation { node: identity.node, own: incarnation, details, coordinator: Arc::clone(&coordinator) };
     let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
     let (presence, plan) = follow_plan(settling, assignments, seconds, disk, &engine, &notices);
-    let tasks = vec![
+    let mut tasks = vec![
         plan,
         tokio::spawn(retirement.follow()),
         tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
-    Ok(RunningNode { node: identity.node, engine, keys, database, directory, presence, tasks })
+    tasks.extend(leading);
+    Ok(RunningNode { node: identity.node, engine, keys, database, directory, groups, unpublished, presence, tasks })
+}
+
+/// The control plane's part of the node's key, all versions in use.
+async fn node_part(parts: &dyn KeyParts) -> Result<PartVersions, StartError> {
+    let mut at_control = PartVersions::default();
+    for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
+        at_control.add(handed.version, handed.part);
+    }
+    Ok(at_control)
+}
+
+/// What a node does for the ranges that it leads: publishes their routes, and brings their groups to the copies that
+/// control wants. With how many routes wait.
+fn lead(
+    groups: &NodeGroups,
+    publisher: Arc<RoutePublisher>,
+    assignments: &Assignments,
+    engine: &Arc<Engine>,
+    directory: &NodeDirectory,
+    notices: &Arc<Notices>,
+) -> (Arc<AtomicUsize>, [JoinHandle<()>; 2]) {
+    let groups = &groups.groups;
+    let operations = || Arc::clone(groups) as Arc<dyn GroupOperations>;
+    let held = Arc::clone(engine) as Arc<dyn HeldRanges>;
+    let rounds = PublishingRounds::new(publisher, operations(), held, directory, Arc::clone(notices));
+    let unpublished = rounds.waiting();
+    let surroundings = Arc::clone(groups) as Arc<dyn Surroundings>;
+    let changes = Reconfiguring::new(operations(), surroundings, assignments.given());
+    (unpublished, [tokio::spawn(rounds.follow()), tokio::spawn(changes.follow())])
 }
 
 fn open_database(

@@ -42,11 +42,12 @@ use crate::services::control::{ControlOptions, ControlPlane};
 use crate::services::items::{Nodes, RoutedItems, Routes};
 use crate::services::ports::{Authenticator, Catalog, Items};
 use crate::services::range_reports::{NodeReporter, RangeReports};
-use crate::services::ranges::RangeService;
 use crate::services::routing::{RoutingOptions, RoutingSource, RoutingTable};
+use crate::transport::memory::MemoryNetwork;
 
 use super::ambient;
 use super::credentials::{Credentials, Maker, told};
+use super::group_parts::Wires;
 use super::key_files::{Passphrase, read_or_make_key};
 use super::local_wiring::{LocalKeyParts, LocalNodes};
 use super::member::{lock_folder, watch_routing};
@@ -151,10 +152,10 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let routing = Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), clock, random));
     watch_routing(&health, Arc::clone(&routing));
     let local = Arc::new(LocalNodes::default());
-    let mut nodes = Vec::new();
+    let (network, mut nodes) = (MemoryNetwork::direct(), Vec::new());
     for number in 1..=ground.options.nodes {
-        let node = ground.start_node(number).await?;
-        local.add(node.node, Arc::clone(&node.engine) as Arc<dyn RangeService>);
+        let node = ground.start_node(number, &network).await?;
+        local.add(node.node, Arc::clone(&node.groups.ranges));
         local.add_reporter(node.node, NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)));
         nodes.push(node);
     }
@@ -175,7 +176,8 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     };
     let credentials = maker.ready(&ground.options.data, &ground.url, &sockets.admin_url).await?;
     wait_for_routing(&routing).await?;
-    let items = RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>);
+    let items = RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>)
+        .with_request_ids(Arc::clone(&ground.clock), Arc::clone(&ground.random));
     let admin_url = sockets.admin_url.clone();
     let engines: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.engine)).collect();
     let readiness: Readiness = Arc::new(move || engines.iter().try_for_each(|engine| engine.readiness()));
@@ -275,7 +277,7 @@ impl Sockets {
 }
 
 impl Ground {
-    async fn start_node(&self, number: u16) -> Result<RunningNode, StartError> {
+    async fn start_node(&self, number: u16, network: &MemoryNetwork) -> Result<RunningNode, StartError> {
         let data = self.options.data.join(format!("node-{number}"));
         let node = read_or_make_id(&data.join("node.id"), &*self.random)?;
         let was_removed = data.join(self.control.plane().to_string()).exists()
@@ -304,7 +306,8 @@ impl Ground {
         let coordinator: Arc<dyn Coordinator> = Arc::new(self.store.handle(Writer::Node(node)));
         let (settings, passphrase) = (self.options.node.clone(), self.options.passphrase.clone());
         let (clock, random) = (Arc::clone(&self.clock), Arc::clone(&self.random));
-        node_parts::start(identity, settings, coordinator, parts, passphrase, clock, random).await
+        let wires = Wires::Within(network.clone());
+        node_parts::start(identity, settings, wires, coordinator, parts, passphrase, clock, random).await
     }
 
     fn serve(

@@ -91,7 +91,10 @@ impl ClientListener {
         let (keys, lists) = (followed.access.keys.clone(), followed.access.lists.clone());
         let health = ground.health.clone();
         self.gate.open(Arc::new(RestState {
-            items: Arc::new(RoutedItems::new(followed.routing.clone(), nodes)),
+            items: Arc::new(
+                RoutedItems::new(followed.routing.clone(), nodes)
+                    .with_request_ids(ground.clock.clone(), ground.random.clone()),
+            ),
             catalog: Arc::new(RemoteCatalog::new(member.control.clone(), followed.routing.clone())),
             authenticator: Arc::new(TokenAuthenticator::new(keys.clone(), lists, ground.clock.clone())),
             token_keys: keys,

@@ -23,7 +23,7 @@ mod verify;
 mod workload;
 
 /// Copies of each range.
-const FACTOR: usize = 1;
+const FACTOR: usize = 3;
 
 /// The binary that is tested.
 fn program() -> std::path::PathBuf {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use dstore::domain::RefusalKind;
 use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{PrincipalId, ReceiptId, RequestId};
-use dstore::replication::operation::{ClientRequest, Operation, Outcome};
+use dstore::replication::operation::{ClientRequest, Operation, Outcome, RequestIdentity};
 use dstore::services::engine::MemberStart;
 use dstore::services::group::ports::GroupOperations;
 use dstore::services::ports::{Consistency, ReceiptState, WriteAnswer};
@@ -91,12 +91,12 @@ async fn a_request_that_comes_again_after_a_failover_is_answered_as_before() {
         request_id: RequestId::from_bytes([6; 16]),
         digest: [digest; 32],
     };
-    let operation = Operation { request: Some(request(1)), ..put("a", "{}") };
+    let operation = Operation { request: Some(RequestIdentity::Client(request(1))), ..put("a", "{}") };
     let first_answer = cluster.write(operation.clone()).await.unwrap();
     let leader = cluster.eventually_led().await;
     cluster.kill(leader).await;
     assert_eq!(cluster.write(operation).await.unwrap(), first_answer);
-    let other = Operation { request: Some(request(2)), ..put("a", "{}") };
+    let other = Operation { request: Some(RequestIdentity::Client(request(2))), ..put("a", "{}") };
     assert_eq!(cluster.write(other).await.unwrap(), WriteAnswer::Applied(Outcome::RequestIdReused));
     cluster.stop().await;
 }

@@ -14,7 +14,9 @@ use dstore::domain::key::{KeyValue, PackedKey};
 use dstore::domain::refusal::RefusalKind;
 use dstore::domain::version::ItemVersion;
 use dstore::domain::{Refusal, document};
-use dstore::replication::operation::{Change, ClientRequest, Operation as Asked, Outcome, Preconditions, TagCondition};
+use dstore::replication::operation::{
+    Change, ClientRequest, Operation as Asked, Outcome, Preconditions, RequestIdentity, TagCondition,
+};
 use dstore::services::ports::{Consistency, StoredItem, WriteAnswer};
 use dstore::services::ranges::RangeAddress;
 use dstore_checkers::{Action, Answer, Condition, Document, NEVER, Operation, Patch, Stored};
@@ -160,7 +162,7 @@ impl Client {
             (1, _) if matches!(action, Action::Put(_)) => Condition::IfAbsent,
             _ => Condition::Always,
         };
-        let request = self.dice.chance(75).then(|| self.request(number));
+        let request = self.dice.chance(75).then(|| RequestIdentity::Client(self.request(number)));
         let preconditions = match condition {
             Condition::Always => Preconditions::default(),
             Condition::IfVersion(version) => Preconditions {
@@ -223,7 +225,7 @@ impl Client {
             Outcome::Deleted => Answer::Deleted,
             Outcome::NotFound => Answer::NotFound,
             Outcome::PreconditionFailed => Answer::PreconditionFailed,
-            Outcome::Invalid(_) | Outcome::RequestIdReused => {
+            Outcome::Invalid(_) | Outcome::RequestIdReused | Outcome::RequestIdExpired => {
                 self.shared.wrong.lock().push(format!("client {} was answered {outcome:?}", self.number));
                 Answer::Unknown
             }

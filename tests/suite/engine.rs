@@ -13,7 +13,7 @@ use dstore::domain::key::{KeyType, KeyValue, PackedKey};
 use dstore::domain::table::{TableDefinition, TableSpecification};
 use dstore::domain::watermark::Watermark;
 use dstore::domain::{Random, TableName, TenantName, Timestamp};
-use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions};
+use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions, RequestIdentity};
 use dstore::roles::ambient;
 use dstore::services::engine::admission::AdmissionLimits;
 use dstore::services::engine::flusher::FlushBudget;
@@ -383,11 +383,14 @@ async fn a_repeated_request_is_answered_as_before_also_after_a_restart() {
         request_id: RequestId::from_bytes([2; 16]),
         digest: [3; 32],
     };
-    let first = Operation { request: Some(request.clone()), ..put("a", r#"{"x":1}"#) };
+    let first = Operation { request: Some(RequestIdentity::Client(request.clone())), ..put("a", r#"{"x":1}"#) };
     let outcome = apply(&node, address, first.clone()).await;
     apply(&node, address, put("a", r#"{"x":2}"#)).await;
     assert_eq!(apply(&node, address, first.clone()).await, outcome);
-    let other = Operation { request: Some(ClientRequest { digest: [4; 32], ..request }), ..put("a", r#"{"x":3}"#) };
+    let other = Operation {
+        request: Some(RequestIdentity::Client(ClientRequest { digest: [4; 32], ..request })),
+        ..put("a", r#"{"x":3}"#)
+    };
     assert_eq!(apply(&node, address, other.clone()).await, Outcome::RequestIdReused);
     node.engine.stop();
     drop(node);

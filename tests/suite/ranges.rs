@@ -95,6 +95,7 @@ fn route(node: NodeId, address: SocketAddr) -> RangeRoute {
         hashes: HashRange::FULL,
         leader: Arc::new(NodeAddress::new(node, "https://clients-only.invalid/".to_owned(), inside_uri)),
         epoch: 1,
+        replicas: Arc::new([]),
     }
 }
 

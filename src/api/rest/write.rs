@@ -28,7 +28,7 @@ use crate::domain::ids::{ReceiptId, RequestId};
 use crate::domain::limits::IDEMPOTENCY_KEY_BYTES_MAX;
 use crate::domain::version::ItemVersion;
 use crate::domain::{Random, Refusal, RefusalKind};
-use crate::replication::operation::{Change, ClientRequest, Operation, Outcome};
+use crate::replication::operation::{Change, ClientRequest, Operation, Outcome, RequestIdentity};
 use crate::services::ports::WriteAnswer;
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -78,6 +78,10 @@ pub fn ended(outcome: &Outcome) -> Result<Ended, Refusal> {
         Outcome::NotFound => Err(no_item()),
         Outcome::PreconditionFailed => Err(conditions::precondition_failed()),
         Outcome::Invalid(message) => Err(Refusal::bad_input(message.as_str())),
+        Outcome::RequestIdExpired => {
+            let what = "the write was under way for so long that nobody knows whether it happened; read the item, and ask again if it did not";
+            Err(Refusal::new(RefusalKind::OutcomeUnknown, what))
+        }
         Outcome::RequestIdReused => {
             let what = "this Idempotency-Key was used before with another request; use a new one for each request";
             Err(Refusal::new(RefusalKind::RequestIdReused, what))
@@ -116,7 +120,7 @@ fn change(asked: &Asked<'_>, key: &ItemKey) -> Result<Change, Refusal> {
     }
 }
 
-fn client_request(asked: &Asked<'_>, key: &ItemKey) -> Result<Option<ClientRequest>, Refusal> {
+fn client_request(asked: &Asked<'_>, key: &ItemKey) -> Result<Option<RequestIdentity>, Refusal> {
     let headers = asked.request.headers();
     let mut given = headers.get_all(IDEMPOTENCY_KEY);
     let Some(value) = given.next() else { return Ok(None) };
@@ -127,11 +131,11 @@ fn client_request(asked: &Asked<'_>, key: &ItemKey) -> Result<Option<ClientReque
     }
     let hashed: [u8; 32] = Sha256::digest(bytes).into();
     let (id, _) = hashed.split_first_chunk::<16>().expect("a SHA-256 has 32 bytes");
-    Ok(Some(ClientRequest {
+    Ok(Some(RequestIdentity::Client(ClientRequest {
         principal: asked.caller().principal,
         request_id: RequestId::from_bytes(*id),
         digest: digest(asked, key),
-    }))
+    })))
 }
 
 /// What the same request has the same of.

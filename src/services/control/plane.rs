@@ -43,7 +43,7 @@ pub struct ControlOptions {
 impl Default for ControlOptions {
     fn default() -> Self {
         let location = Location::free();
-        Self { replicas_max: 1, table_ready_wait_ms: 10_000, invitation_seconds: 24 * 3600, location }
+        Self { replicas_max: 5, table_ready_wait_ms: 10_000, invitation_seconds: 24 * 3600, location }
     }
 }
 

@@ -133,7 +133,7 @@ impl Engine {
         // A refused entry may have used up the last index.
         let last = LogPlace { index: replica.applied_index().max(last.index), ..last };
         let membership = Membership::founding([(name.replica, node)]);
-        let machine = MachineState { applied: last, membership_at: last, membership };
+        let machine = MachineState { applied: last, membership_at: last, membership, ..MachineState::default() };
         let vote = Vote::new(last.term, name.replica);
         let rebuilt = Rebuilt { vote: Some(vote), purged: Some(last), ..Rebuilt::default() };
         let log = KeptLog::new(name.range, name.tenant, rebuilt);

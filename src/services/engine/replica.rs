@@ -23,14 +23,15 @@ use tokio::sync::Notify;
 
 use crate::domain::Timestamp;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::ReceiptId;
+use crate::domain::ids::{ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
 use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::table::TableDefinition;
 use crate::domain::version::ItemVersion;
 use crate::replication::apply::{Effect, Needs, Present, evaluate, needs};
 use crate::replication::machine_state::LogPlace;
-use crate::replication::operation::{Operation, Outcome};
+use crate::replication::operation::{Operation, Outcome, RequestIdentity};
+use crate::replication::request_id;
 use crate::replication::requests::{Remembered, Verdict, judge};
 use crate::services::ports::{ReceiptState, StoredItem};
 use crate::storage::store::{RangeStore, ReplicaName, StoreError};
@@ -212,11 +213,14 @@ impl Replica {
         // So that what one replica has forgotten none can remember, though another leader's clock be behind.
         let time = time.max(self.leader_time()?);
         let verdict = match &operation.request {
-            Some(request) if !is_on(Mutation::ForgetRequests) => {
+            None => Verdict::Fresh,
+            Some(_) if is_on(Mutation::ForgetRequests) => Verdict::Fresh,
+            Some(RequestIdentity::Client(request)) => {
                 judge(request, self.remembered(request.principal, request.request_id)?.as_ref(), time)
             }
-            _ => Verdict::Fresh,
+            Some(RequestIdentity::Proxy(id)) => self.judge_proxy(*id, time),
         };
+        let is_fresh = verdict == Verdict::Fresh;
         let (outcome, effect) = match verdict {
             Verdict::Repeat(outcome) => (outcome, Effect::None),
             Verdict::Fresh => evaluate(index, operation, self.present(operation)?.as_ref()),
@@ -228,8 +232,31 @@ impl Replica {
             _ => count_before,
         };
         self.take_in(place, time, operation, &outcome, effect, count);
+        if is_fresh && let Some(RequestIdentity::Proxy(id)) = &operation.request {
+            self.remember_proxy(*id, operation.key.hash(), &outcome);
+        }
         self.note_applied(index);
         Ok(outcome)
+    }
+
+    /// What to do with a write under an id that a proxy made. Only groups remember these: a range with one copy is asked
+    /// once.
+    fn judge_proxy(&self, id: RequestId, time: Timestamp) -> Verdict {
+        let mut memory = self.memory.write();
+        let Some(machine) = &mut memory.machine else { return Verdict::Fresh };
+        let window = Arc::make_mut(&mut machine.requests);
+        window.advance(time);
+        match window.judge(id) {
+            request_id::Verdict::Fresh => Verdict::Fresh,
+            request_id::Verdict::Repeat(outcome) => Verdict::Repeat(outcome.unwrap_or(Outcome::RequestIdExpired)),
+            request_id::Verdict::Unknown => Verdict::Repeat(Outcome::RequestIdExpired),
+        }
+    }
+
+    fn remember_proxy(&self, id: RequestId, hash: u32, outcome: &Outcome) {
+        if let Some(machine) = &mut self.memory.write().machine {
+            Arc::make_mut(&mut machine.requests).remember(id, hash, outcome.clone());
+        }
     }
 
     pub(super) fn note_applied(&self, index: u64) {
@@ -256,7 +283,7 @@ impl Replica {
             }
             Effect::Remove => memory.active.put(operation.key.clone(), MemoryItem { version, document: None }),
         }
-        if let Some(request) = &operation.request
+        if let Some(RequestIdentity::Client(request)) = &operation.request
             && *outcome != Outcome::RequestIdReused
         {
             let remembered = Remembered { digest: request.digest, outcome: outcome.clone(), index, at: time };
@@ -292,7 +319,7 @@ impl Replica {
     fn remembered(
         &self,
         principal: crate::domain::ids::PrincipalId,
-        id: crate::domain::ids::RequestId,
+        id: RequestId,
     ) -> Result<Option<Remembered>, StoreError> {
         let known = {
             let memory = self.memory.read();

@@ -51,6 +51,7 @@ pub mod questions;
 pub mod reads;
 pub mod rebuild;
 pub mod runtime;
+mod seams;
 pub mod sleep;
 pub mod slots;
 pub mod snapshot;

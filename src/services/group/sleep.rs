@@ -130,7 +130,7 @@ impl Groups {
     }
 
     /// Wakes a group that nobody waits for, a few at a time and not all at the same moment.
-    fn wake_later(&self, range: RangeId, spread: bool) {
+    pub(super) fn wake_later(&self, range: RangeId, spread: bool) {
         let Some(me) = self.me() else { return };
         let mut dice = [0; 2];
         self.parts.random.fill(&mut dice);

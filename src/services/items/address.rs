@@ -1,5 +1,8 @@
 //! Where a node is reached: by clients, and by the other components.
 
+use std::sync::Arc;
+
+use crate::coordination::values::ReplicaState;
 use crate::domain::ids::NodeId;
 
 /// A node and where it is reached. Shared by all ranges that name it.
@@ -23,4 +26,13 @@ impl NodeAddress {
     pub fn inside(&self) -> &str {
         self.inside_uri.as_deref().unwrap_or(&self.uri)
     }
+}
+
+/// One copy of a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RangeReplica {
+    /// The node that holds it.
+    pub address: Arc<NodeAddress>,
+    /// What it may do.
+    pub state: ReplicaState,
 }

@@ -9,13 +9,14 @@
 //! | a node asked by a client | [`OwnNode`] | refused, with that node's address for clients |
 
 mod address;
+mod attempts;
 mod own_node;
 mod remote;
 mod routed;
 #[cfg(test)]
 mod tests;
 
-pub use address::NodeAddress;
+pub use address::{NodeAddress, RangeReplica};
 pub use own_node::OwnNode;
 pub use remote::{RemoteNodes, RemoteOptions};
 pub use routed::{Nodes, RangeRoute, RoutedItems, Routes};

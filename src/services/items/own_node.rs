@@ -31,4 +31,8 @@ impl Nodes for OwnNode {
         let location = Some(route.leader.uri.clone());
         Err(Refusal { location, ..Refusal::new(RefusalKind::WrongNode, message) })
     }
+
+    fn own(&self) -> Option<NodeId> {
+        Some(self.node)
+    }
 }

@@ -247,7 +247,10 @@ impl RemoteNode {
         tracing::warn!(node = %self.node, address = self.inside_uri, %cause, ?kind, "a node gave no answer");
         match kind {
             Kind::Write if !problem.is_connect() => unknown(),
-            _ => Refusal::unavailable("the node that holds this key cannot be reached; try again in a moment", 1),
+            _ => Refusal {
+                unreached: true,
+                ..Refusal::unavailable("the node that holds this key cannot be reached; try again in a moment", 1)
+            },
         }
     }
 

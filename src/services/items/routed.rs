@@ -1,20 +1,26 @@
-//! Routing: key → hash → range → node. A node that does not hold what it is asked for says so, and
-//! the route is looked up once more before anyone is told; a client never sees a wrong answer from
-//! an old route, only a slower one.
+//! Routing: key → hash → range → node. A node that does not hold what it is asked for, or does not lead, says so; a
+//! client never sees a wrong answer from an old route, only a slower one. Where a range has several copies, another one is
+//! asked when the first cannot answer ([`super::attempts`]).
+//!
+//! A node that hangs is given up after [`READ_TIME_MAX`] or [`WRITE_TIME_MAX`] where there is another copy to ask.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::address::NodeAddress;
-use crate::domain::Refusal;
+use super::address::{NodeAddress, RangeReplica};
+use super::attempts::{Attempts, Next, address_of, is_replicated, voters};
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{RangeId, ReceiptId};
+use crate::domain::ids::{NodeId, RangeId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::PAGE_BYTES_MAX;
 use crate::domain::refusal::RefusalKind;
 use crate::domain::table::TableDefinition;
-use crate::replication::operation::Operation;
+use crate::domain::{Clock, Random, Refusal};
+use crate::replication::operation::{Operation, RequestIdentity};
+use crate::replication::request_id;
 use crate::services::ports::{Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
 use crate::services::ranges::{RangeAddress, RangeService};
 
@@ -29,12 +35,17 @@ pub struct RangeRoute {
     pub leader: Arc<NodeAddress>,
     /// The epoch of the route.
     pub epoch: u64,
+    /// Every copy, the leader's included; empty where only the leader is known.
+    pub replicas: Arc<[RangeReplica]>,
 }
 
 /// The routing table, as routing needs it.
 pub trait Routes: Send + Sync + 'static {
     /// The range of the table that holds this hash, from memory.
     fn route(&self, table: &TableDefinition, hash: u32) -> Option<RangeRoute>;
+
+    /// Remembers who answered as the leader of the range of this hash, until its own publication arrives.
+    fn learn(&self, _table: &TableDefinition, _hash: u32, _leader: &NodeAddress) {}
 }
 
 /// Ways to nodes.
@@ -44,60 +55,176 @@ pub trait Nodes: Send + Sync + 'static {
     /// # Errors
     /// `WrongNode` with a location where this process does not pass requests on.
     fn reach(&self, route: &RangeRoute) -> Result<Arc<dyn RangeService>, Refusal>;
+
+    /// The node that this process is, where it answers for its own copies only: it is asked first.
+    fn own(&self) -> Option<NodeId> {
+        None
+    }
+}
+
+/// How long a copy is waited for when it is read, where there are others.
+const READ_TIME_MAX: Duration = Duration::from_millis(2_500);
+/// How long a write may take before it is tried elsewhere, where a repeat is known as one.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(4);
+
+/// What is asked of a range.
+enum Question<'a> {
+    Read(&'a PackedKey, Consistency),
+    Write(&'a Operation, bool),
+    List(&'a ListRequest, usize),
+    Receipt(ReceiptId),
+}
+
+/// What it answered.
+enum Reply {
+    Item(Option<StoredItem>),
+    Written(WriteAnswer),
+    Page(Page),
+    Receipt(Option<ReceiptState>),
+}
+
+impl Question<'_> {
+    fn consistency(&self) -> Consistency {
+        match self {
+            Question::Read(_, consistency) => *consistency,
+            Question::List(request, _) => request.consistency,
+            Question::Write(..) | Question::Receipt(_) => Consistency::Strong,
+        }
+    }
+
+    /// Whether asking twice is the same as asking once.
+    fn can_repeat(&self) -> bool {
+        match self {
+            Question::Write(operation, _) => operation.request.is_some(),
+            _ => true,
+        }
+    }
+
+    async fn ask(
+        &self,
+        node: &dyn RangeService,
+        table: &TableDefinition,
+        route: &RangeRoute,
+    ) -> Result<Reply, Refusal> {
+        let address = RangeAddress { table: table.id, range: route.range };
+        match self {
+            Question::Read(key, consistency) => node.read(address, (*key).clone(), *consistency).await.map(Reply::Item),
+            Question::Write(operation, respond_async) => {
+                node.write(address, (*operation).clone(), *respond_async).await.map(Reply::Written)
+            }
+            Question::List(request, limit) => {
+                node.list(address, clip(request, route.hashes, *limit)).await.map(Reply::Page)
+            }
+            Question::Receipt(receipt) => node.receipt(address, *receipt).await.map(Reply::Receipt),
+        }
+    }
+
+    /// The same, for no longer than another copy is better asked.
+    async fn ask_in_time(
+        &self,
+        node: &dyn RangeService,
+        table: &TableDefinition,
+        route: &RangeRoute,
+    ) -> Result<Reply, Refusal> {
+        let (time_max, kind) = match self {
+            Question::Write(..) if !self.can_repeat() => return self.ask(node, table, route).await,
+            Question::Write(..) => (WRITE_TIME_MAX, RefusalKind::OutcomeUnknown),
+            _ => (READ_TIME_MAX, RefusalKind::Unavailable),
+        };
+        tokio::time::timeout(time_max, self.ask(node, table, route)).await.unwrap_or_else(|_| {
+            let message = "the node that holds this key does not answer in time; try again in a moment";
+            Err(Refusal { unreached: true, retry_after_seconds: Some(1), ..Refusal::new(kind, message) })
+        })
+    }
 }
 
 /// See the module's essay.
 pub struct RoutedItems {
     routes: Arc<dyn Routes>,
     nodes: Arc<dyn Nodes>,
+    /// Eventual reads go to one copy after the other.
+    turn: AtomicUsize,
+    /// Where ids of its own come from, by which the repeat of a write is known as one.
+    ids: Option<(Arc<dyn Clock>, Arc<dyn Random>)>,
 }
 
 impl RoutedItems {
     /// Items reached by these routes.
     pub fn new(routes: Arc<dyn Routes>, nodes: Arc<dyn Nodes>) -> Self {
-        Self { routes, nodes }
+        Self { routes, nodes, turn: AtomicUsize::new(0), ids: None }
     }
 
-    fn find(
-        &self,
-        table: &TableDefinition,
-        hash: u32,
-    ) -> Result<(RangeRoute, RangeAddress, Arc<dyn RangeService>), Refusal> {
-        let route = self.routes.route(table, hash).ok_or_else(|| {
+    /// The same, with ids for writes whose client sent none, so that they can be repeated.
+    pub fn with_request_ids(self, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
+        Self { ids: Some((clock, random)), ..self }
+    }
+
+    fn request_id(&self) -> Option<RequestIdentity> {
+        let (clock, random) = self.ids.as_ref()?;
+        let mut bytes = [0; 8];
+        random.fill(&mut bytes);
+        Some(RequestIdentity::Proxy(request_id::make(clock.now(), bytes)))
+    }
+
+    fn find(&self, table: &TableDefinition, hash: u32) -> Result<RangeRoute, Refusal> {
+        self.routes.route(table, hash).ok_or_else(|| {
             Refusal::unavailable(
                 format!("no node is known yet for this part of the table {}; try again in a moment", table.name),
                 1,
             )
-        })?;
-        let address = RangeAddress { table: table.id, range: route.range };
-        let node = self.nodes.reach(&route)?;
-        Ok((route, address, node))
+        })
     }
 
-    /// The part of the request that lies in the range it begins in, and that range.
-    async fn list_in_one(
+    /// Asks the range of this hash, one copy after the other where that is of use. With the route by which it was answered.
+    async fn ask(
         &self,
         table: &TableDefinition,
-        rest: &ListRequest,
-        limit: usize,
-    ) -> Result<(RangeRoute, Page), Refusal> {
-        let hash = if rest.descending { last_hash(rest.end.as_ref()) } else { rest.start.hash() };
-        let (used, address, node) = self.find(table, hash)?;
-        match node.list(address, clip(rest, used.hashes, limit)).await {
-            Err(refusal) if self.has_moved(table, hash, &used, &refusal) => {
-                let (route, address, node) = self.find(table, hash)?;
-                let page = node.list(address, clip(rest, route.hashes, limit)).await.map_err(settled)?;
-                Ok((route, page))
+        hash: u32,
+        question: &Question<'_>,
+    ) -> Result<(RangeRoute, Reply), Refusal> {
+        let mut route = self.find(table, hash)?;
+        let mut attempts = Attempts::new(question.can_repeat());
+        if let Some(first) = self.first(&route, question.consistency()) {
+            route.leader = first;
+        }
+        loop {
+            let answer = match self.nodes.reach(&route) {
+                Ok(node) if is_replicated(&route) => question.ask_in_time(&*node, table, &route).await,
+                Ok(node) => question.ask(&*node, table, &route).await,
+                Err(refusal) => Err(refusal),
+            };
+            let refusal = match answer {
+                Ok(reply) => {
+                    if attempts.were_many() && question.consistency() == Consistency::Strong {
+                        self.routes.learn(table, hash, &route.leader);
+                    }
+                    return Ok((route, reply));
+                }
+                Err(refusal) => refusal,
+            };
+            let now = self.routes.route(table, hash);
+            match attempts.after(&route, now.as_ref(), refusal) {
+                Next::Tell(refusal) => return Err(settled(refusal)),
+                Next::Ask(next, pause) => {
+                    if !pause.is_zero() {
+                        tokio::time::sleep(pause).await;
+                    }
+                    route = RangeRoute { leader: next, ..self.find(table, hash)? };
+                }
             }
-            other => Ok((used, other.map_err(settled)?)),
         }
     }
 
-    /// Whether the route has changed since it was used, so that asking again makes sense.
-    fn has_moved(&self, table: &TableDefinition, hash: u32, used: &RangeRoute, refusal: &Refusal) -> bool {
-        refusal.kind == RefusalKind::WrongNode
-            && refusal.location.is_none()
-            && self.routes.route(table, hash).is_some_and(|route| route != *used)
+    /// Whom to ask first, where that is not the leader.
+    fn first(&self, route: &RangeRoute, consistency: Consistency) -> Option<Arc<NodeAddress>> {
+        if let Some(own) = self.nodes.own() {
+            return address_of(route, own);
+        }
+        if consistency == Consistency::Strong || !is_replicated(route) {
+            return None;
+        }
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed) % voters(route).count();
+        voters(route).nth(turn).map(|copy| copy.address.clone())
     }
 }
 
@@ -117,32 +244,25 @@ impl Items for RoutedItems {
         key: PackedKey,
         consistency: Consistency,
     ) -> Result<Option<StoredItem>, Refusal> {
-        let hash = key.hash();
-        let (used, address, node) = self.find(table, hash)?;
-        match node.read(address, key.clone(), consistency).await {
-            Err(refusal) if self.has_moved(table, hash, &used, &refusal) => {
-                let (_, address, node) = self.find(table, hash)?;
-                node.read(address, key, consistency).await.map_err(settled)
-            }
-            other => other.map_err(settled),
+        match self.ask(table, key.hash(), &Question::Read(&key, consistency)).await? {
+            (_, Reply::Item(item)) => Ok(item),
+            _ => Err(another_question()),
         }
     }
 
     async fn write(
         &self,
         table: &Arc<TableDefinition>,
-        operation: Operation,
+        mut operation: Operation,
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
         let hash = operation.key.hash();
-        let (used, address, node) = self.find(table, hash)?;
-        match node.write(address, operation.clone(), respond_async).await {
-            // A node that says "not here" has written nothing: asking another one cannot write twice.
-            Err(refusal) if self.has_moved(table, hash, &used, &refusal) => {
-                let (_, address, node) = self.find(table, hash)?;
-                node.write(address, operation, respond_async).await.map_err(settled)
-            }
-            other => other.map_err(settled),
+        if operation.request.is_none() && self.routes.route(table, hash).is_some_and(|route| is_replicated(&route)) {
+            operation.request = self.request_id();
+        }
+        match self.ask(table, hash, &Question::Write(&operation, respond_async)).await? {
+            (_, Reply::Written(answer)) => Ok(answer),
+            _ => Err(another_question()),
         }
     }
 
@@ -153,12 +273,15 @@ impl Items for RoutedItems {
         let limit = rest.limit;
         let mut is_first = true;
         loop {
-            let (route, part) = match self.list_in_one(table, &rest, limit - page.items.len()).await {
+            let hash = if rest.descending { last_hash(rest.end.as_ref()) } else { rest.start.hash() };
+            let (route, part) = match self.ask(table, hash, &Question::List(&rest, limit - page.items.len())).await {
                 Err(refusal) if !is_first && is_elsewhere(&refusal) => {
                     page.last = Some(bound(&rest));
                     return Ok(page);
                 }
-                other => other?,
+                Ok((route, Reply::Page(part))) => (route, part),
+                Ok(_) => return Err(another_question()),
+                Err(refusal) => return Err(refusal),
             };
             is_first = false;
             bytes += part.items.iter().map(|(key, item)| key.len() + item.document.as_bytes().len()).sum::<usize>();
@@ -180,9 +303,15 @@ impl Items for RoutedItems {
     async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         let bytes = receipt.as_bytes();
         let hash = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        let (_, address, node) = self.find(table, hash)?;
-        node.receipt(address, receipt).await.map_err(settled)
+        match self.ask(table, hash, &Question::Receipt(receipt)).await? {
+            (_, Reply::Receipt(state)) => Ok(state),
+            _ => Err(another_question()),
+        }
     }
+}
+
+fn another_question() -> Refusal {
+    Refusal::internal("a node answered another question than it was asked")
 }
 
 /// Whether the refusal says who else to ask.

@@ -132,6 +132,7 @@ fn plan(first: u8, cuts: &BTreeMap<u32, u8>) -> Arc<Plan> {
         hashes: HashRange { low, high },
         leader: leader(node),
         epoch: 1,
+        replicas: Arc::new([]),
     };
     let routes = lows.iter().copied().zip(highs).map(route).collect();
     Arc::new(Plan { routes: Mutex::new(routes), items: Mutex::default() })

@@ -381,7 +381,14 @@ impl Reader {
         let retry_after_seconds = if flags & FLAG_RETRY_AFTER == 0 { None } else { Some(self.u32()?) };
         let location = if flags & FLAG_LOCATION == 0 { None } else { Some(text(self.counted()?)?) };
         let leader = if flags & FLAG_LEADER == 0 { None } else { Some(NodeId::from_bytes(self.array()?)) };
-        Ok(Refusal { kind: *kind, message: text(self.rest())?, location, leader, retry_after_seconds })
+        Ok(Refusal {
+            kind: *kind,
+            message: text(self.rest())?,
+            location,
+            leader,
+            unreached: false,
+            retry_after_seconds,
+        })
     }
 }
 

@@ -19,13 +19,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ranges::{RangeReplica, RangeRoute, TableRoutes};
+use super::ranges::{RangeRoute, TableRoutes};
 use super::snapshot::{Revisions, RoutingSnapshot, put};
 use crate::coordination::values::{ReplicaState, from_json, to_json};
 use crate::domain::ids::{NodeId, RangeId, TableId};
 use crate::domain::table::{TableDefinition, Tenant};
 use crate::domain::{TableName, TenantName, Timestamp};
-use crate::services::items::NodeAddress;
+use crate::services::items::{NodeAddress, RangeReplica};
 use crate::services::sealed_copy::{self, CopyKind, DiskCopyError, DiskCopyOptions};
 
 type Result<T> = std::result::Result<T, DiskCopyError>;

@@ -43,6 +43,6 @@ mod tests;
 pub use super::sealed_copy::{DiskCopyError, DiskCopyOptions};
 pub use disk_copy::fuzz_routing_copy;
 pub use plan::Distrust;
-pub use ranges::{RangeReplica, RangeRoute, TableRoutes};
+pub use ranges::{RangeRoute, TableRoutes};
 pub use snapshot::{Revisions, RoutingSnapshot};
 pub use table::{RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::ranges::{RangeReplica, RangeRoute, TableRoutes};
+use super::ranges::{RangeRoute, TableRoutes};
 use super::snapshot::{ByTable, RoutingSnapshot, change, put, remove};
 use crate::coordination::layout::{self, RouteKey};
 use crate::coordination::values::{Route, from_json};
@@ -13,7 +13,7 @@ use crate::coordination::{EventKind, KeyValue, Listing, WatchBatch};
 use crate::domain::ids::NodeId;
 use crate::domain::table::{TableDefinition, Tenant};
 use crate::domain::{TableName, TenantName};
-use crate::services::items::NodeAddress;
+use crate::services::items::{NodeAddress, RangeReplica};
 
 /// What is followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

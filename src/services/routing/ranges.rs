@@ -11,21 +11,11 @@
 
 use std::sync::Arc;
 
-use crate::coordination::values::ReplicaState;
 use crate::domain::ids::{RangeId, TableId};
-use crate::services::items::NodeAddress;
+use crate::services::items::{NodeAddress, RangeReplica};
 
 /// Ranges in a piece after a split; a piece is split at twice as many.
 const PIECE_RANGES: usize = 256;
-
-/// One copy of a range.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RangeReplica {
-    /// The node that holds it.
-    pub address: Arc<NodeAddress>,
-    /// What it may do.
-    pub state: ReplicaState,
-}
 
 /// Who serves the hashes from `low` to `high`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -162,6 +152,7 @@ pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::coordination::values::ReplicaState;
     use crate::domain::ids::NodeId;
 
     pub(crate) fn address(number: u8) -> Arc<NodeAddress> {

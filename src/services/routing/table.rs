@@ -148,7 +148,12 @@ impl Routes for RoutingTable {
             hashes: HashRange { low: route.low, high: route.high },
             leader: route.leader.clone(),
             epoch: route.epoch,
+            replicas: route.replicas.clone(),
         })
+    }
+
+    fn learn(&self, table: &TableDefinition, hash: u32, leader: &NodeAddress) {
+        RoutingTable::learn(self, table, hash, leader.clone());
     }
 }
 

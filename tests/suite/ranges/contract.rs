@@ -6,7 +6,9 @@ use dstore::domain::RefusalKind;
 use dstore::domain::ids::{PrincipalId, RangeId, ReceiptId, RequestId, TableId};
 use dstore::domain::key::PackedKey;
 use dstore::domain::version::ItemVersion;
-use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions, TagCondition};
+use dstore::replication::operation::{
+    Change, ClientRequest, Operation, Outcome, Preconditions, RequestIdentity, TagCondition,
+};
 use dstore::services::ports::{Consistency, ListRequest, ReceiptState, StoredItem, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 
@@ -124,12 +126,12 @@ async fn requests_are_done_once(range: &dyn RangeService, address: RangeAddress)
         request_id: RequestId::from_bytes([2; 16]),
         digest: [3; 32],
     };
-    let first = Operation { request: Some(request.clone()), ..put("once", r#"{"x":1}"#) };
+    let first = Operation { request: Some(RequestIdentity::Client(request.clone())), ..put("once", r#"{"x":1}"#) };
     let outcome = apply(range, address, first.clone()).await;
     apply(range, address, put("once", r#"{"x":2}"#)).await;
     assert_eq!(apply(range, address, first).await, outcome);
     let other = ClientRequest { digest: [4; 32], ..request };
-    let other = Operation { request: Some(other), ..put("once", r#"{"x":3}"#) };
+    let other = Operation { request: Some(RequestIdentity::Client(other)), ..put("once", r#"{"x":3}"#) };
     assert_eq!(apply(range, address, other).await, Outcome::RequestIdReused);
     assert_eq!(read(range, address, "once").await.unwrap().document, document(r#"{"x":2}"#));
 }

@@ -37,6 +37,7 @@ impl Routes for Halves {
             hashes: HashRange { low, high },
             leader: Arc::new(NodeAddress::new(node(number), uri, Some("https://inside.invalid/".to_owned()))),
             epoch: 1,
+            replicas: Arc::new([]),
         })
     }
 }

@@ -22,6 +22,7 @@ fn any_record() -> impl Strategy<Value = PieceRecord> {
             applied: LogPlace { term, index },
             membership_at: LogPlace { term, index: at },
             membership: Membership::founding([member]),
+            ..MachineState::default()
         };
         PieceRecord::State(count, Timestamp(time), machine)
     });

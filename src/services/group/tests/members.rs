@@ -4,7 +4,7 @@ use super::*;
 use crate::domain::RefusalKind;
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::version::ItemVersion;
-use crate::replication::operation::{ClientRequest, Outcome};
+use crate::replication::operation::{ClientRequest, Outcome, RequestIdentity};
 use crate::services::engine::replica::{Peek, Replica};
 use crate::services::ports::{Consistency, ReceiptState, WriteAnswer};
 use crate::services::ranges::RangeService;
@@ -20,7 +20,7 @@ fn history() -> Vec<Entry> {
         request_id: RequestId::from_bytes([2; 16]),
         digest: [3; 32],
     };
-    let once = Operation { request: Some(request), ..put("b", r#"{"n":2}"#) };
+    let once = Operation { request: Some(RequestIdentity::Client(request)), ..put("b", r#"{"n":2}"#) };
     let with_receipt = Operation { receipt: Some(ReceiptId::from_bytes([5; 16])), ..put("c", r#"{"n":[1,{}]}"#) };
     vec![
         blank(1, 1),

@@ -72,6 +72,7 @@ fn refusal() -> impl Strategy<Value = Refusal> {
             message,
             location,
             leader,
+            unreached: false,
             retry_after_seconds,
         },
     )

@@ -1,0 +1,114 @@
+//! A node's groups put together: links over a carrier, openraft's network over them, the host, and the range service
+//! over that.
+//!
+//! Within one process a frame is brought by a call; between processes by HTTP over mutual TLS, to where the node
+//! directory says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::Instant;
+
+use super::node_parts::StartError;
+use crate::api::health::Health;
+use crate::domain::Random;
+use crate::domain::ids::NodeId;
+use crate::services::engine::Engine;
+use crate::services::group::host::{Groups, GroupsParts};
+use crate::services::group::incoming::Incoming;
+use crate::services::group::network::{GroupNetworks, NetworkOptions};
+use crate::services::node_directory::NodeDirectory;
+use crate::services::ranges::RangeService;
+use crate::services::replicated::ReplicatedRanges;
+use crate::transport::dialing::NodeDialer;
+use crate::transport::frame_client::{FrameClient, FrameOptions, PeerAddresses};
+use crate::transport::links::{Carrier, Inbox, LinkOptions, Links};
+use crate::transport::memory::MemoryNetwork;
+
+/// How long a planned stop may take to hand leadership over.
+const HAND_OVER_TIME: Duration = Duration::from_secs(5);
+
+/// How a node's frames get to other nodes.
+pub enum Wires {
+    /// They are in the same process.
+    Within(MemoryNetwork),
+    /// They are anywhere.
+    Across(NodeDialer),
+}
+
+/// See the module's essay.
+pub struct NodeGroups {
+    /// The groups.
+    pub groups: Arc<Groups>,
+    /// The node's ranges, with and without groups.
+    pub ranges: Arc<dyn RangeService>,
+    /// Takes frames of other nodes.
+    pub inbox: Arc<dyn Inbox>,
+}
+
+impl NodeGroups {
+    /// Puts them together and starts them, in the runtime it is called in.
+    ///
+    /// # Errors
+    /// Where openraft does not accept its settings.
+    pub fn start(
+        node: NodeId,
+        engine: &Arc<Engine>,
+        wires: Wires,
+        directory: &Arc<NodeDirectory>,
+        random: &Arc<dyn Random>,
+    ) -> Result<Self, StartError> {
+        let (within, carrier): (_, Arc<dyn Carrier>) = match wires {
+            Wires::Within(network) => (Some(network.clone()), network.carrier(node)),
+            Wires::Across(dialer) => {
+                let addresses = Arc::new(Addresses(Arc::clone(directory)));
+                (None, Arc::new(FrameClient::new(dialer, addresses, FrameOptions::default())))
+            }
+        };
+        let links = Arc::new(Links::new(carrier, Handle::current(), LinkOptions::default()));
+        let networks = GroupNetworks::new(links, &**random, NetworkOptions::default());
+        let parts = GroupsParts {
+            node,
+            engine: Arc::clone(engine),
+            networks: Arc::clone(&networks),
+            random: Arc::clone(random),
+        };
+        let groups = Groups::new(parts).map_err(|error| StartError(format!("the groups of the node: {error}")))?;
+        let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, Arc::clone(&groups) as _));
+        if let Some(network) = within {
+            network.attach(node, &inbox);
+        }
+        groups.start();
+        let ranges = Arc::new(ReplicatedRanges::new(Arc::clone(engine), Arc::clone(&groups)));
+        Ok(Self { groups, ranges, inbox })
+    }
+
+    /// Before a planned stop, while requests are still answered: others lead from now on.
+    pub async fn hand_over(&self) {
+        self.groups.hand_over_all(Instant::now() + HAND_OVER_TIME).await;
+    }
+
+    /// Tells metrics of them.
+    pub fn watch(&self, health: &Health) {
+        let groups = Arc::clone(&self.groups);
+        health.count(move |metrics| {
+            let stats = groups.stats();
+            let help = "Groups that this node has a replica of and that were awake since it started.";
+            metrics.gauge("dstore_node_groups", help, &[("state", "awake")], stats.slots.awake as f64);
+            metrics.gauge("dstore_node_groups", help, &[("state", "asleep")], stats.slots.asleep as f64);
+            let help = "Groups that are awake and led from this node.";
+            metrics.gauge("dstore_node_groups_leading", help, &[], stats.slots.leading as f64);
+            let help = "Elections that a replica of this node has won since it started.";
+            metrics.gauge("dstore_node_elections", help, &[], stats.elections as f64);
+        });
+    }
+}
+
+struct Addresses(Arc<NodeDirectory>);
+
+impl PeerAddresses for Addresses {
+    fn inside_uri(&self, node: NodeId) -> Option<String> {
+        self.0.address(node).map(|address| address.inside().to_owned())
+    }
+}

@@ -1,0 +1,54 @@
+//! The groups as assignments and the changes of placement see them.
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::host::Groups;
+use super::ports::{GroupOperations, GroupStatus};
+use crate::domain::Refusal;
+use crate::domain::ids::{NodeId, RangeId};
+use crate::services::assignments::GroupInstances;
+use crate::services::reconfiguring::Surroundings;
+
+#[async_trait]
+impl GroupInstances for Groups {
+    fn status(&self, range: RangeId) -> Option<GroupStatus> {
+        GroupOperations::status(self, range)
+    }
+
+    fn wake(&self, range: RangeId) {
+        self.wake_later(range, false);
+    }
+
+    /// The engine has taken the replica out of service before, so it is not woken again.
+    async fn end(&self, range: RangeId) {
+        let awake = self.slots.lock().awake(range);
+        if let Some(group) = awake {
+            self.put_to_sleep(range, &group, false, false).await;
+        }
+        let mut slots = self.slots.lock();
+        // What is left busy is somebody else's, who finds no replica.
+        if slots.asleep(range).is_some() {
+            slots.forget(range);
+        }
+    }
+}
+
+#[async_trait]
+impl Surroundings for Groups {
+    fn is_alone(&self, range: RangeId) -> bool {
+        let replica = self.parts.engine.replica_of(range);
+        replica.is_some_and(|replica| !replica.is_grouped() && replica.damage().is_none())
+    }
+
+    async fn begin_group(&self, range: RangeId) -> Result<(), Refusal> {
+        self.parts.engine.begin_group(range, self.parts.node).await?;
+        self.wake_later(range, false);
+        self.tell_change(range);
+        Ok(())
+    }
+
+    fn is_heard(&self, node: NodeId) -> bool {
+        !self.presence.lock().is_silent(node, Instant::now())
+    }
+}
