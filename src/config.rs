@@ -206,6 +206,10 @@ pub struct Control {
     pub ca: Option<PathBuf>,
     /// File that holds control's own key, which seals the secrets it keeps in the coordinator.
     pub key_file: Option<PathBuf>,
+    /// After how many seconds of silence a node's copies are made anew elsewhere.
+    pub node_lost_after: u64,
+    /// Copies of a range that are placed, at most, whatever tables ask for.
+    pub replicas_max: u8,
 }
 
 /// `[node]`

@@ -20,7 +20,7 @@ use crate::crypto::Key256;
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId, SessionId, TableId, TenantId};
 use crate::domain::key::PackedKey;
 use crate::domain::rid::Location;
-use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
 use crate::domain::version::ItemVersion;
 use crate::domain::{Clock, Random, Refusal, TableName, TenantName, Timestamp};
 use crate::replication::apply::{Effect, Present, evaluate};
@@ -267,6 +267,24 @@ impl Catalog for MemoryCatalog {
         };
         tables.insert(table.clone(), Arc::new(new.clone()));
         Ok((new, Creation::Created))
+    }
+
+    async fn change_table(
+        &self,
+        _caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        change: TableChange,
+    ) -> Result<TableDefinition, Refusal> {
+        let mut tenants = self.tenants.lock();
+        let (_, tables) = tenants.get_mut(tenant).ok_or_else(no_tenant)?;
+        let there = tables.get_mut(table).ok_or_else(|| Refusal::not_found("there is no such table"))?;
+        let mut changed = (**there).clone();
+        changed.specification.replication_factor =
+            change.replication_factor.or(changed.specification.replication_factor);
+        changed.version += 1;
+        *there = Arc::new(changed.clone());
+        Ok(changed)
     }
 
     async fn delete_table(&self, _caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {

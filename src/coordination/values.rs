@@ -33,6 +33,9 @@ pub struct NodeDetails {
     /// The program's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// The highest version of the cluster's formats that the program knows; 1 where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u32>,
 }
 
 /// How a node is.
@@ -227,6 +230,7 @@ mod tests {
             capacity_bytes: None,
             free_bytes: None,
             version: None,
+            format: None,
         };
         golden(least, r#"{"status":"okay","uri":"https://abc123:8080/","zone":"fra-1"}"#);
         let all = NodeDetails {
@@ -238,10 +242,11 @@ mod tests {
             capacity_bytes: Some(7),
             free_bytes: Some(5),
             version: Some("0.1.0".into()),
+            format: Some(2),
         };
         let text = concat!(
             r#"{"status":"draining","uri":"https://abc123:8080/","inside_uri":"https://abc123:8081/","zone":"fra-1","#,
-            r#""incarnation":"11111111-1111-1111-1111-111111111111","capacity_bytes":7,"free_bytes":5,"version":"0.1.0"}"#
+            r#""incarnation":"11111111-1111-1111-1111-111111111111","capacity_bytes":7,"free_bytes":5,"version":"0.1.0","format":2}"#
         );
         golden(all, text);
         golden(NodeStatus::Down, r#""down""#);

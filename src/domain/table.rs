@@ -6,6 +6,7 @@ use super::ambient::Timestamp;
 use super::ids::{TableId, TenantId};
 use super::key::KeyType;
 use super::names::{TableName, TenantName};
+use super::refusal::Refusal;
 
 /// What is asked for when a table is created: the body of `PUT …/table/{table}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,30 @@ fn default_sort_name() -> String {
     "sort".to_owned()
 }
 
+/// What of a table can be changed later: the body of `POST …/table/{table}`. What is not given stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TableChange {
+    /// How many replicas each range shall have from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replication_factor: Option<u8>,
+}
+
+/// Whether ranges can have so many replicas. An even number bears the loss of no more nodes than the odd one below it.
+///
+/// # Errors
+/// `BadInput` for any number but 1, 3 and 5.
+pub fn check_replication_factor(factor: u8) -> Result<(), Refusal> {
+    match factor {
+        1 | 3 | 5 => Ok(()),
+        2 | 4 => Err(Refusal::bad_input(format!(
+            "replication_factor is 1, 3 or 5; {factor} replicas bear the loss of no more nodes than {} do",
+            factor - 1
+        ))),
+        _ => Err(Refusal::bad_input("replication_factor is 1, 3 or 5")),
+    }
+}
+
 /// A table as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableDefinition {
@@ -67,4 +92,24 @@ pub struct Tenant {
     pub name: TenantName,
     /// When it was created.
     pub created_at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_numbers_of_replicas_up_to_five() {
+        let good: Vec<u8> = (0..=u8::MAX).filter(|factor| check_replication_factor(*factor).is_ok()).collect();
+        assert_eq!(good, [1, 3, 5]);
+        let why = check_replication_factor(4).unwrap_err().message;
+        assert!(why.contains("4 replicas bear the loss of no more nodes than 3 do"), "{why}");
+    }
+
+    #[test]
+    fn a_change_names_only_what_it_changes() {
+        let change: TableChange = serde_json::from_str("{}").unwrap();
+        assert_eq!((change, serde_json::to_string(&change).unwrap().as_str()), (TableChange::default(), "{}"));
+        assert!(serde_json::from_str::<TableChange>(r#"{"id_type":"String"}"#).is_err());
+    }
 }

@@ -282,7 +282,7 @@ impl RunningControl {
 /// Where the cluster cannot be opened or a listener not be bound.
 pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let (coordinator, control_key) = open_local(config)?;
-    let plane = open_plane(&coordinator, &control_key).await?;
+    let plane = open_plane_as(&coordinator, &control_key, serving_options(config)).await?;
     let instance = plane.instance();
     let authority_pem = plane.cluster().authority_pem.clone();
     let (key_pem, request_pem) = certificate_request()?;
@@ -304,9 +304,11 @@ pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let admin_listener = Listener::bind(config.admin.listen, Some(tls(ClientCertificates::Optional)?))?;
     let state = Arc::new(AdminState { plane: plane.clone(), authenticator });
     let admin = server::start(vec![admin_listener], &options, move || admin::surface(state.clone()))?;
+    let election = Election::stand(coordinator.handle.clone(), instance, LEASE_SECONDS);
     let tasks = vec![
         follow,
-        tokio::spawn(maintain(plane.clone(), coordinator.handle.clone(), instance)),
+        tokio::spawn(plane.clone().place_while_leading(election.changes())),
+        tokio::spawn(maintain(plane.clone(), election)),
         tokio::spawn(renew(plane.clone(), identity, instance, authority_pem)),
     ];
     tracing::info!(plane = %plane.plane(), admin = ?admin.addresses(), inside = ?inside.addresses(), "control serves");
@@ -314,12 +316,7 @@ pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
 }
 
 /// Cleans up while this instance leads.
-async fn maintain(
-    plane: Arc<ControlPlane>,
-    coordinator: Arc<dyn crate::coordination::Coordinator>,
-    instance: ControlId,
-) {
-    let election = Election::stand(coordinator, instance, LEASE_SECONDS);
+async fn maintain(plane: Arc<ControlPlane>, election: Election) {
     let mut changes = election.changes();
     loop {
         if changes.wait_for(|leads| *leads).await.is_err() {
@@ -354,8 +351,24 @@ async fn renew(plane: Arc<ControlPlane>, identity: Arc<Identity>, instance: Cont
 }
 
 async fn open_plane(coordinator: &OpenCoordinator, control_key: &Key256) -> Result<Arc<ControlPlane>, ControlError> {
+    open_plane_as(coordinator, control_key, ControlOptions::default()).await
+}
+
+/// What the settings say about placement.
+fn serving_options(config: &Config) -> ControlOptions {
+    ControlOptions {
+        replicas_max: config.control.replicas_max,
+        node_lost_after_seconds: config.control.node_lost_after,
+        ..ControlOptions::default()
+    }
+}
+
+async fn open_plane_as(
+    coordinator: &OpenCoordinator,
+    control_key: &Key256,
+    options: ControlOptions,
+) -> Result<Arc<ControlPlane>, ControlError> {
     let (clock, random) = (ambient::clock(), ambient::random());
-    let options = ControlOptions::default();
     Ok(ControlPlane::open(coordinator.handle.clone(), control_key, options, clock, random).await?)
 }
 

@@ -45,10 +45,12 @@ use crate::crypto::hierarchy::KeyKind;
 use crate::domain::ids::{NodeId, ProxyId, Role};
 use crate::domain::{Clock, Random};
 use crate::services::control::remote::{RemoteControl, join};
-use crate::services::control::{AccessMirror, AccessStatus, JoinRequest, token_parts};
+use crate::services::control::{AccessMirror, AccessStatus, JoinRequest, check_cluster_format, token_parts};
 use crate::services::routing::{DiskCopyOptions, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};
 use crate::transport::tls::Identity;
 
+/// How long a start waits for the coordinator to tell the version of the cluster's formats.
+const FORMAT_WAIT: Duration = Duration::from_secs(2);
 /// How long to wait before something that a start needs is asked for again.
 const WAIT_PAUSE: Duration = Duration::from_millis(500);
 
@@ -173,6 +175,11 @@ impl Member {
         };
         let coordinator = coordinators::open(&config.coordinator, &folder, writer)
             .map_err(|error| StartError(format!("the coordinator's settings: {error}")))?;
+        let format = check_cluster_format(&*coordinator.handle);
+        // A coordinator that does not answer is waited for by others; members start without it.
+        if let Ok(checked) = tokio::time::timeout(FORMAT_WAIT, format).await {
+            checked.map_err(|refusal| StartError(refusal.to_string()))?;
+        }
         let kept_at = ground.passphrase.clone();
         let kept_at = kept_at.map(|passphrase| KeptAt { path: folder.join("key-parts"), passphrase });
         let parts = MemberParts::new(control.clone(), membership.id, kept_at, ground.random.clone());

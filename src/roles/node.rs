@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::coordination::values::{NodeDetails, NodeStatus};
 use crate::domain::ids::{NodeId, Role};
 use crate::services::control::JoinRequest;
+use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::items::OwnNode;
 use crate::services::range_reports::{NodeReporter, OwnRanges};
 use crate::services::ranges::RangeService;
@@ -132,6 +133,7 @@ async fn start(
         capacity_bytes: None,
         free_bytes: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        format: Some(RECORDS_FORMAT),
     };
     let node = NodeId(member.membership.id);
     let identity = NodeIdentity { node, plane: member.membership.plane, data: ground.data.clone(), details };

@@ -38,6 +38,7 @@ use crate::domain::ids::NodeId;
 use crate::domain::rid::Location;
 use crate::domain::{Clock, Random};
 use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
+use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::control::{ControlOptions, ControlPlane};
 use crate::services::items::{Nodes, RoutedItems, Routes};
 use crate::services::ports::{Authenticator, Catalog, Items};
@@ -188,8 +189,9 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     });
     let servers = ground.serve(sockets, Arc::new(items), authenticator, keys, readiness)?;
     let maintenance = tokio::spawn(maintain(Arc::clone(&ground.control)));
+    let placement = tokio::spawn(place(Arc::clone(&ground.control)));
     let (control, store) = (ground.control, ground.store);
-    let tasks = vec![follower, maintenance];
+    let tasks = vec![follower, maintenance, placement];
     health.note(START, Condition::Good);
     let health = health_server;
     Ok(OneProcess { credentials, admin_url, control, servers, health, nodes, tasks, routing, store, _lock: lock })
@@ -300,6 +302,7 @@ impl Ground {
             capacity_bytes: None,
             free_bytes: None,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            format: Some(RECORDS_FORMAT),
         };
         let identity = NodeIdentity { node, plane: self.control.plane(), data, details };
         let parts = Arc::new(LocalKeyParts { control: Arc::clone(&self.control), node });
@@ -417,6 +420,12 @@ async fn wait_for_routing(routing: &RoutingTable) -> Result<(), StartError> {
         Ok(Ok(_)) => Ok(()),
         _ => Err(StartError("the routing table did not come up in time; the log says why".to_owned())),
     }
+}
+
+/// The only instance of control that there is leads.
+async fn place(control: Arc<ControlPlane>) {
+    let (_leads, always) = tokio::sync::watch::channel(true);
+    control.place_while_leading(always).await;
 }
 
 async fn maintain(control: Arc<ControlPlane>) {

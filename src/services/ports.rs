@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, ReceiptId, TenantId};
 use crate::domain::key::PackedKey;
-use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
 use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::replication::operation::{Operation, Outcome};
@@ -142,6 +142,14 @@ pub trait Catalog: Send + Sync + 'static {
         table: &TableName,
         specification: TableSpecification,
     ) -> Result<(TableDefinition, Creation), Refusal>;
+    /// Changes a table while it serves; gives it as it is then.
+    async fn change_table(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        change: TableChange,
+    ) -> Result<TableDefinition, Refusal>;
     /// Removes a table; it can be brought back for seven days.
     async fn delete_table(&self, caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal>;
 }

@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::ids::{NodeId, RangeId, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::storage::node_database::{NodeDatabase, TableRange};
 
 use super::engine::Engine;
+use super::group::ports::{GroupOperations, GroupStatus};
 
 /// One range, as the node that holds it describes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +40,59 @@ pub struct RangeReport {
     pub uuid: Option<Uuid>,
     /// Grows with each change of the table's definition.
     pub table_version: u64,
+    /// How the range's group stands, as this node knows it; none where the copy here is the only one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupReport>,
+}
+
+/// A copy in its range's group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupReport {
+    /// The copy.
+    pub replica: ReplicaId,
+    /// What it is there.
+    pub role: GroupRole,
+    /// The term it is in.
+    pub term: u64,
+    /// The last entry in its log.
+    pub last_index: u64,
+    /// The last entry that it knows to be on a majority.
+    pub committed: u64,
+    /// The last entry that it has applied.
+    pub applied: u64,
+}
+
+/// What a copy is in its range's group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GroupRole {
+    /// It leads.
+    Leader,
+    /// It votes.
+    Voter,
+    /// It is being filled, or was let go.
+    Learner,
+    /// A word of a newer version.
+    #[serde(other)]
+    Unknown,
+}
+
+impl From<GroupStatus> for GroupReport {
+    fn from(status: GroupStatus) -> Self {
+        let role = match (status.is_leader, status.membership.is_voter(status.replica)) {
+            (true, _) => GroupRole::Leader,
+            (false, true) => GroupRole::Voter,
+            (false, false) => GroupRole::Learner,
+        };
+        Self {
+            replica: status.replica,
+            role,
+            term: status.term,
+            last_index: status.last_index,
+            committed: status.committed,
+            applied: status.applied,
+        }
+    }
 }
 
 /// Asks nodes what they hold.
@@ -66,12 +120,18 @@ pub trait OwnRanges: Send + Sync + 'static {
 pub struct NodeReporter {
     engine: Arc<Engine>,
     database: Arc<dyn NodeDatabase>,
+    groups: Option<Arc<dyn GroupOperations>>,
 }
 
 impl NodeReporter {
     /// The node with this engine over this database.
     pub fn new(engine: Arc<Engine>, database: Arc<dyn NodeDatabase>) -> Self {
-        Self { engine, database }
+        Self { engine, database, groups: None }
+    }
+
+    /// The same, which also tells how the groups of its ranges stand.
+    pub fn with_groups(self, groups: Arc<dyn GroupOperations>) -> Self {
+        Self { groups: Some(groups), ..self }
     }
 
     fn read(&self, table: TableId) -> Result<Vec<RangeReport>, Refusal> {
@@ -92,6 +152,7 @@ impl NodeReporter {
             hash_end: row.hashes.high,
             uuid: row.tenant_uuid,
             table_version: row.table_version,
+            group: self.groups.as_ref().and_then(|groups| groups.status(row.range)).map(GroupReport::from),
         };
         Ok(self.database.table_ranges(table).map_err(failed)?.into_iter().map(report).collect())
     }
@@ -110,6 +171,8 @@ impl OwnRanges for NodeReporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replication::machine_state::LogPlace;
+    use crate::replication::membership::Membership;
 
     /// It travels between processes of different versions.
     #[test]
@@ -123,6 +186,7 @@ mod tests {
             quantity: 7,
             uuid: Some(Uuid::from_bytes([0x22; 16])),
             table_version: 1,
+            group: None,
         };
         let text = concat!(
             r#"{"range":"11111111-1111-1111-1111-111111111111","rid_tenant":"acme","rid_table":"users","#,
@@ -131,5 +195,46 @@ mod tests {
         );
         assert_eq!(serde_json::to_string(&report).unwrap(), text);
         assert_eq!(serde_json::from_str::<RangeReport>(text).unwrap(), report);
+        let group = GroupReport {
+            replica: ReplicaId::from_bytes([0x33; 16]),
+            role: GroupRole::Leader,
+            term: 2,
+            last_index: 9,
+            committed: 8,
+            applied: 7,
+        };
+        let told = concat!(
+            r#"{"replica":"33333333-3333-3333-3333-333333333333","role":"leader","#,
+            r#""term":2,"last_index":9,"committed":8,"applied":7}"#
+        );
+        assert_eq!(serde_json::to_string(&group).unwrap(), told);
+        assert_eq!(serde_json::from_str::<GroupReport>(told).unwrap(), group);
+    }
+
+    #[test]
+    fn the_role_is_that_of_the_own_copy() {
+        let replica = |number: u8| ReplicaId::from_bytes([number; 16]);
+        let node = |number: u8| NodeId::from_bytes([number; 16]);
+        let mut membership = Membership::founding([(replica(1), node(1)), (replica(2), node(2))]);
+        membership.members.insert(replica(3), node(3));
+        let status = |number: u8, is_leader: bool| GroupStatus {
+            range: RangeId::from_bytes([9; 16]),
+            replica: replica(number),
+            term: 1,
+            leader: Some(replica(1)),
+            is_leader,
+            is_awake: true,
+            membership: membership.clone(),
+            membership_at: LogPlace::default(),
+            last_index: 3,
+            committed: 2,
+            applied: 1,
+            matched: BTreeMap::new(),
+        };
+        let role = |number, is_leader| GroupReport::from(status(number, is_leader)).role;
+        assert_eq!(
+            [role(1, true), role(2, false), role(3, false)],
+            [GroupRole::Leader, GroupRole::Voter, GroupRole::Learner]
+        );
     }
 }

@@ -138,6 +138,7 @@ async fn published(store: &EmbeddedStore, address: SocketAddr) {
         capacity_bytes: None,
         free_bytes: None,
         version: None,
+        format: None,
     };
     let control = store.handle(Writer::Control);
     control.put(&layout::node_details(NODE), to_json(&details), None).await.unwrap();

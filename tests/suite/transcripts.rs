@@ -177,7 +177,7 @@ fn ages_masked(text: &str) -> String {
             })
     };
     let masked = text.lines().map(|line| {
-        let counted = ["coordinator bytes", "maintenance rounds"];
+        let counted = ["coordinator bytes", "free bytes", "maintenance rounds"];
         if let Some(name) = counted.iter().find(|name| line.starts_with(&format!("{name}  "))) {
             return format!("{name}  <count>\n");
         }
@@ -210,7 +210,20 @@ macro_rules! transcripts {
     };
 }
 
-transcripts!(access, contexts, control, help, json, members, mistakes, removal, tables, tenant_admin, tenants);
+transcripts!(
+    access,
+    contexts,
+    control,
+    help,
+    json,
+    members,
+    mistakes,
+    placement,
+    removal,
+    tables,
+    tenant_admin,
+    tenants
+);
 
 #[test]
 fn masks_hide_what_differs_and_nothing_else() {

@@ -61,6 +61,10 @@ pub(super) async fn node_show(plane: &ControlPlane, call: AdminCall) -> Answer {
     let found = found.ok_or_else(|| Refusal::not_found(format!("there is no node {id}")))?;
     let held = plane.node_ranges(id).await?;
     let mut json = ok(&found)?.1;
+    json["leads_shared"] = plane.node_leads_shared(id).await?.into();
+    if found.status == NodeStatus::Draining {
+        json["stuck"] = plane.node_stuck(id).await?.into();
+    }
     json["held"] = held.iter().map(|(tenant, table, low)| format!("{tenant}/{table}/{low:010}")).collect();
     Ok((200, json))
 }
@@ -68,6 +72,16 @@ pub(super) async fn node_show(plane: &ControlPlane, call: AdminCall) -> Answer {
 pub(super) async fn node_status(plane: &ControlPlane, call: AdminCall) -> Answer {
     let asked: NodeStatusRequest = call.body()?;
     plane.node_status_set(&call.caller, call.parameter("node")?, asked.status).await?;
+    nothing()
+}
+
+pub(super) async fn node_drain(plane: &ControlPlane, call: AdminCall) -> Answer {
+    plane.node_drain(&call.caller, call.parameter("node")?).await?;
+    nothing()
+}
+
+pub(super) async fn node_hand_over(plane: &ControlPlane, call: AdminCall) -> Answer {
+    plane.node_hand_over(&call.caller, call.parameter("node")?).await?;
     nothing()
 }
 

@@ -10,13 +10,15 @@
 //! |---|---|
 //! | `routes.rs` | the table |
 //! | `permissions.rs` | (none) who may ask them |
-//! | `resources.rs` | status, tenants, tables, ranges, history, notices |
+//! | `resources.rs` | status, tenants, tables, history, notices |
+//! | `ranges.rs` | ranges, and upgrades of the formats |
 //! | `members.rs` | invitations, nodes, proxies, reporters, keys |
 //! | `access.rs` | principals, access keys, tokens |
 
 mod access;
 mod members;
 mod permissions;
+mod ranges;
 mod resources;
 mod routes;
 #[cfg(test)]
@@ -37,6 +39,7 @@ use crate::services::ports::{Authenticator, Caller};
 pub use access::{AccessKeyAnswer, TokenAnswer, TokenRequest};
 pub use members::{InvitationAnswer, InvitationRequest, NodeStatusRequest};
 pub use permissions::{AdminNeed, Target};
+pub use ranges::{MoveLeaderRequest, MoveReplicaRequest};
 pub use resources::{StatusAnswer, UndeleteRequest};
 pub use routes::ROUTES;
 

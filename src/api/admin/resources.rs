@@ -1,8 +1,9 @@
-//! Status, tenants, tables, ranges, history and notices.
+//! Status, tenants, tables, history and notices.
 
 use serde::{Deserialize, Serialize};
 
 use crate::api::calls::{Answer, nothing, ok};
+use crate::coordination::values::NodeStatus;
 use crate::domain::ids::{ControlId, PlaneId, TableId};
 use crate::domain::rid::{Resource, Rid};
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
@@ -25,8 +26,20 @@ pub struct StatusAnswer {
     pub nodes: usize,
     /// Nodes whose lease runs.
     pub nodes_alive: usize,
-    /// Ranges given to nodes.
+    /// Nodes that are being emptied.
+    pub nodes_draining: usize,
+    /// Nodes that were given up, or stopped.
+    pub nodes_down: usize,
+    /// Ranges.
     pub ranges: usize,
+    /// Copies of ranges given to nodes.
+    pub copies: usize,
+    /// Ranges that cannot be written, because no majority of their copies answers.
+    pub ranges_unavailable: usize,
+    /// Ranges of which fewer copies answer than their tables ask for.
+    pub ranges_under_replicated: usize,
+    /// Ranges with copies on their way in or out.
+    pub ranges_changing: usize,
     /// Tenants, up to a thousand.
     pub tenants: usize,
     /// Notices not acknowledged, repeats counted once.
@@ -61,7 +74,7 @@ fn tenant(call: &AdminCall) -> Result<TenantName, Refusal> {
     TenantName::new(call.text("tenant"))
 }
 
-fn table(call: &AdminCall) -> Result<(TenantName, TableName), Refusal> {
+pub(super) fn table(call: &AdminCall) -> Result<(TenantName, TableName), Refusal> {
     Ok((tenant(call)?, TableName::new(call.text("table"))?))
 }
 
@@ -98,12 +111,19 @@ fn status_of(creation: Creation) -> u16 {
 pub(super) async fn status(plane: &ControlPlane, _call: AdminCall) -> Answer {
     let nodes = plane.node_list().await?;
     let coordinator = plane.coordinator_health().await?;
+    let placed = plane.placement_summary().await?;
     ok(&StatusAnswer {
         plane: plane.plane(),
         created_at: plane.cluster().created_at,
         nodes: nodes.len(),
         nodes_alive: nodes.iter().filter(|node| node.alive).count(),
-        ranges: nodes.iter().map(|node| node.ranges).sum(),
+        nodes_draining: nodes.iter().filter(|node| node.status == NodeStatus::Draining).count(),
+        nodes_down: nodes.iter().filter(|node| node.status == NodeStatus::Down).count(),
+        ranges: placed.ranges,
+        copies: placed.copies,
+        ranges_unavailable: placed.unavailable,
+        ranges_under_replicated: placed.under_replicated,
+        ranges_changing: placed.changing,
         tenants: plane.list_tenants(None, PAGE_MAX).await?.len(),
         notices: plane.notice_list(None).await?.len(),
         instance: plane.instance(),
@@ -166,6 +186,11 @@ pub(super) async fn table_create(plane: &ControlPlane, call: AdminCall) -> Answe
     Ok((status_of(creation), of_table(plane, &made)?.1))
 }
 
+pub(super) async fn table_change(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    of_table(plane, &plane.change_table(&call.caller, &tenant, &table, call.body()?).await?)
+}
+
 pub(super) async fn table_delete(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (tenant, table) = table(&call)?;
     plane.delete_table(&call.caller, &tenant, &table).await?;
@@ -176,16 +201,6 @@ pub(super) async fn table_undelete(plane: &ControlPlane, call: AdminCall) -> Ans
     let (tenant, table) = table(&call)?;
     let how: UndeleteRequest = call.body()?;
     of_table(plane, &plane.table_undelete(&call.caller, &tenant, &table, how.table_uuid, how.new_name).await?)
-}
-
-pub(super) async fn range_list(plane: &ControlPlane, call: AdminCall) -> Answer {
-    let (tenant, table) = table(&call)?;
-    ok(&plane.range_list(&tenant, &table).await?)
-}
-
-pub(super) async fn range_show(plane: &ControlPlane, call: AdminCall) -> Answer {
-    let (tenant, table) = table(&call)?;
-    ok(&plane.range_show(&tenant, &table, call.parameter("range")?).await?)
 }
 
 pub(super) async fn history(plane: &ControlPlane, call: AdminCall) -> Answer {

@@ -7,7 +7,7 @@ use crate::services::control::ControlPlane;
 use crate::services::ports::Caller;
 
 use super::permissions::{AdminNeed, AdminNeed::Admin, AdminNeed::Root, Target};
-use super::{access, members, resources};
+use super::{access, members, ranges, resources};
 
 pub(super) type AdminRoute = Route<Arc<ControlPlane>, Arc<Caller>, AdminNeed>;
 
@@ -34,10 +34,13 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("GET" "tenant/{tenant}/deleted-table" [], Admin(Target::Tenant) => resources::deleted_table_list),
     route!("GET" "tenant/{tenant}/table/{table}" [], Admin(Target::Tenant) => resources::table_show),
     route!("PUT" "tenant/{tenant}/table/{table}" [], Admin(Target::Tenant) => resources::table_create),
+    route!("POST" "tenant/{tenant}/table/{table}" [], Admin(Target::Tenant) => resources::table_change),
     route!("DELETE" "tenant/{tenant}/table/{table}" [], Admin(Target::Tenant) => resources::table_delete),
     route!("POST" "tenant/{tenant}/table/{table}/undelete" [], Admin(Target::Tenant) => resources::table_undelete),
-    route!("GET" "tenant/{tenant}/table/{table}/range" [], Admin(Target::Tenant) => resources::range_list),
-    route!("GET" "tenant/{tenant}/table/{table}/range/{range}" [], Admin(Target::Tenant) => resources::range_show),
+    route!("GET" "tenant/{tenant}/table/{table}/range" [], Admin(Target::Tenant) => ranges::list),
+    route!("GET" "tenant/{tenant}/table/{table}/range/{range}" [], Admin(Target::Tenant) => ranges::show),
+    route!("POST" "tenant/{tenant}/table/{table}/range/{range}/move-leader" [], Root => ranges::move_leader),
+    route!("POST" "tenant/{tenant}/table/{table}/range/{range}/move-replica" [], Root => ranges::move_replica),
     route!("GET" "history" ["resource", "before", "limit"], Admin(Target::Resource) => resources::history),
     route!("GET" "notice" ["component"], Root => resources::notice_list),
     route!("POST" "notice/{component}/acknowledge" ["up_to"], Root => resources::notice_acknowledge),
@@ -45,11 +48,15 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("GET" "node" [], Root => members::node_list),
     route!("GET" "node/{node}" [], Root => members::node_show),
     route!("POST" "node/{node}/status" [], Root => members::node_status),
+    route!("POST" "node/{node}/drain" [], Root => members::node_drain),
+    route!("POST" "node/{node}/hand-over" [], Root => members::node_hand_over),
     route!("DELETE" "node/{node}" [], Root => members::node_remove),
     route!("GET" "proxy" [], Root => members::proxy_list),
     route!("DELETE" "proxy/{id}" [], Root => members::proxy_remove),
     route!("GET" "reporter" [], Root => members::reporter_list),
     route!("DELETE" "reporter/{id}" [], Root => members::reporter_remove),
+    route!("GET" "upgrade" [], Root => ranges::upgrade_status),
+    route!("POST" "upgrade/finish" [], Root => ranges::upgrade_finish),
     route!("GET" "key" [], Root => members::key_list),
     route!("POST" "key/{kind}/rotate" ["owner"], Root => members::key_rotate),
     route!("GET" "principal" ["tenant"], Admin(Target::QueriedTenant) => access::principal_list),

@@ -123,10 +123,13 @@ async fn the_permissions_are_pinned() {
         GET tenant/{tenant}/deleted-table: yes yes 404 403\n\
         GET tenant/{tenant}/table/{table}: yes yes 404 403\n\
         PUT tenant/{tenant}/table/{table}: yes yes 404 403\n\
+        POST tenant/{tenant}/table/{table}: yes yes 404 403\n\
         DELETE tenant/{tenant}/table/{table}: yes yes 404 403\n\
         POST tenant/{tenant}/table/{table}/undelete: yes yes 404 403\n\
         GET tenant/{tenant}/table/{table}/range: yes yes 404 403\n\
         GET tenant/{tenant}/table/{table}/range/{range}: yes yes 404 403\n\
+        POST tenant/{tenant}/table/{table}/range/{range}/move-leader: yes 403 404 403\n\
+        POST tenant/{tenant}/table/{table}/range/{range}/move-replica: yes 403 404 403\n\
         GET history: yes yes 404 403\n\
         GET notice: yes 403 403 403\n\
         POST notice/{component}/acknowledge: yes 403 403 403\n\
@@ -134,11 +137,15 @@ async fn the_permissions_are_pinned() {
         GET node: yes 403 403 403\n\
         GET node/{node}: yes 403 403 403\n\
         POST node/{node}/status: yes 403 403 403\n\
+        POST node/{node}/drain: yes 403 403 403\n\
+        POST node/{node}/hand-over: yes 403 403 403\n\
         DELETE node/{node}: yes 403 403 403\n\
         GET proxy: yes 403 403 403\n\
         DELETE proxy/{id}: yes 403 403 403\n\
         GET reporter: yes 403 403 403\n\
         DELETE reporter/{id}: yes 403 403 403\n\
+        GET upgrade: yes 403 403 403\n\
+        POST upgrade/finish: yes 403 403 403\n\
         GET key: yes 403 403 403\n\
         POST key/{kind}/rotate: yes 403 403 403\n\
         GET principal: yes yes 404 403\n\

@@ -105,6 +105,10 @@ async fn catalog(plane: &ControlPlane, call: InsideCall) -> Answer {
             let (made, creation) = plane.create_table(&caller, tenant, &table, specification).await?;
             ok(&WireMade { created: creation == Creation::Created, made })
         }
+        WireCatalogChange::ChangeTable { table, change } => {
+            let made = plane.change_table(&caller, tenant, &table, change).await?;
+            ok(&WireMade { created: false, made })
+        }
         WireCatalogChange::DeleteTable { table } => {
             plane.delete_table(&caller, tenant, &table).await?;
             nothing()

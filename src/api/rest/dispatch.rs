@@ -132,6 +132,7 @@ async fn handle(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
         Action::ReadTable => tables::read(asked),
         Action::ListTables => Box::pin(tables::list(asked)).await,
         Action::CreateTable => Box::pin(tables::create(asked)).await,
+        Action::ChangeTable => Box::pin(tables::change(asked)).await,
         Action::DeleteTable => Box::pin(tables::delete(asked)).await,
         Action::ReadTenant => tenants::read(asked),
         Action::ListTenants => Box::pin(tenants::list(asked)).await,

@@ -114,6 +114,7 @@ fn request_schema(endpoint: &Endpoint) -> Value {
     use super::routes::Action;
     match endpoint.action {
         Action::CreateTable => json!({"$ref": "#/components/schemas/TableSpecification"}),
+        Action::ChangeTable => json!({"$ref": "#/components/schemas/TableChange"}),
         Action::CreateTenant => json!({"type": "object", "additionalProperties": false}),
         _ => json!({"$ref": "#/components/schemas/Item"}),
     }
@@ -214,6 +215,7 @@ fn schemas() -> Value {
             "id": key, "sort": key, "etag": text, "item": {"$ref": "#/components/schemas/Item"}}},
         "ItemPage": page("items", "ItemEntry"),
         "TableSpecification": {"type": "object", "required": ["id_type"], "properties": specification, "additionalProperties": false},
+        "TableChange": {"type": "object", "properties": {"replication_factor": {"enum": [1, 3, 5]}}, "additionalProperties": false},
         "Table": {"type": "object", "properties": table},
         "TablePage": page("tables", "Table"),
         "Tenant": {"type": "object", "properties": {"tenant": text, "uuid": text, "created_at": text, "rid": text}},

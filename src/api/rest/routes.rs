@@ -38,6 +38,7 @@ pub enum Action {
     ListTables,
     ReadTable,
     CreateTable,
+    ChangeTable,
     DeleteTable,
     ListItems,
     ReadItem,
@@ -282,6 +283,18 @@ const CREATE_TABLE: Endpoint = Endpoint {
     ..PLAIN
 };
 
+const CHANGE_TABLE: Endpoint = Endpoint {
+    method: Method::POST,
+    action: Action::ChangeTable,
+    summary: "Changes a table while it serves: how many replicas its ranges have",
+    need: ADMIN,
+    scope: Scope::Tenant,
+    media_types: JSON,
+    answers: &[(200, Shape::Table)],
+    problems: CREATE_PROBLEMS,
+    ..PLAIN
+};
+
 const DELETE_TABLE: Endpoint = Endpoint {
     method: Method::DELETE,
     action: Action::DeleteTable,
@@ -389,7 +402,7 @@ pub static ROUTES: &[Route] = &[
     Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table"), A(Table), L("id"), A(Id), L("sort"), A(Sort)], endpoints: &[READ_ITEM, PUT_ITEM, MERGE_ITEM, DELETE_ITEM] },
     Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table"), A(Table), L("id")], endpoints: &[LIST_ITEMS] },
     Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table"), A(Table), L("receipt"), A(Receipt)], endpoints: &[READ_RECEIPT] },
-    Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table"), A(Table)], endpoints: &[READ_TABLE, CREATE_TABLE, DELETE_TABLE] },
+    Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table"), A(Table)], endpoints: &[READ_TABLE, CREATE_TABLE, CHANGE_TABLE, DELETE_TABLE] },
     Route { pattern: &[L("v1"), L("tenant"), A(Tenant), L("table")], endpoints: &[LIST_TABLES] },
     Route { pattern: &[L("v1"), L("tenant"), A(Tenant)], endpoints: &[READ_TENANT, CREATE_TENANT, DELETE_TENANT] },
     Route { pattern: &[L("v1"), L("tenant")], endpoints: &[LIST_TENANTS] },

@@ -6,6 +6,7 @@
 //!  "created_at":"2026-01-31T12:00:00Z","version":1,"rid":"rid:dStore:acme:NA:table:orders"}
 //! ```
 //!
+//! The body of a POST changes what can be changed while the table serves: `replication_factor`.
 //! The body of a PUT is the definition: `id_type` must be given; the rest has defaults. The same
 //! definition again is 200, another 409: whether they are the same is the catalogue's decision.
 
@@ -19,7 +20,7 @@ use super::parameters::Parameter;
 use super::rid;
 use crate::crypto::cursor::Binding;
 use crate::domain::rid::Location;
-use crate::domain::table::{TableDefinition, TableSpecification};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, check_replication_factor};
 use crate::domain::{Refusal, TableName, Timestamp};
 use crate::services::ports::Creation;
 
@@ -108,6 +109,27 @@ pub async fn create(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
     Ok(answer.json(TableJson::new(&table, &asked.state.location)))
 }
 
+/// Changes a table.
+///
+/// # Errors
+/// `BadInput`, `NotFound`, and those of the service.
+pub async fn change(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
+    let name = TableName::new(&asked.parameter(Parameter::Table)?)?;
+    let no_change = |problem: &dyn std::fmt::Display| {
+        Refusal::bad_input(format!("the body is no change of a table, such as {{\"replication_factor\":3}}: {problem}"))
+    };
+    // An empty array would pass for an object without names.
+    if !asked.body.trim_ascii_start().starts_with(b"{") {
+        return Err(no_change(&"it is no object"));
+    }
+    let change: TableChange = serde_json::from_slice(&asked.body).map_err(|error| no_change(&error))?;
+    if let Some(factor) = change.replication_factor {
+        check_replication_factor(factor)?;
+    }
+    let table = asked.state.catalog.change_table(asked.caller(), &asked.tenant().name, &name, change).await?;
+    Ok(HttpResponse::Ok().json(TableJson::new(&table, &asked.state.location)))
+}
+
 /// Deletes a table.
 ///
 /// # Errors
@@ -144,8 +166,8 @@ fn check(specification: &TableSpecification) -> Result<(), Refusal> {
     if specification.initial_ranges.is_some_and(|ranges| !(1..=INITIAL_RANGES_MAX).contains(&ranges)) {
         return Err(Refusal::bad_input(format!("initial_ranges is 1 to {INITIAL_RANGES_MAX}")));
     }
-    if specification.replication_factor.is_some_and(|factor| ![1, 3, 5].contains(&factor)) {
-        return Err(Refusal::bad_input("replication_factor is 1, 3 or 5"));
+    if let Some(factor) = specification.replication_factor {
+        check_replication_factor(factor)?;
     }
     Ok(())
 }

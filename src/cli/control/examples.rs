@@ -89,6 +89,7 @@ Examples:
   dstore control table create users --tenant acme --id-type String
   dstore control table create posts --id-type String --sort-type Integer --initial-ranges 8
   dstore control table show rid:dStore:acme:NA:table:users
+  dstore control table set acme/users --replication-factor 5
   dstore control table delete users --tenant acme
   dstore control table list --tenant acme --deleted
   dstore control table undelete users --tenant acme --new-name users2";
@@ -96,17 +97,25 @@ Examples:
 pub(super) const RANGE: &str = "\
 Examples:
   dstore control range list users --tenant acme
-  dstore control range show users --tenant acme --hash 2147483648";
+  dstore control range show users --tenant acme --hash 2147483648
+  dstore control range move-leader users --hash 0 --to node-2
+  dstore control range move-replica users --hash 0 --from node-1 --to node-4";
 
 pub(super) const NODE: &str = "\
 Examples:
   dstore control node invite --name node-1 --out join-token
   dstore control node list
   dstore control node show node-1
+  dstore control node hand-over node-1                     before a restart: others lead
+  dstore control node drain node-1                         its copies move to other nodes
+  dstore control node status node-1 down                   given up: its copies are made anew elsewhere
   dstore control node remove node-1                        refused while it holds ranges
-  dstore control node remove node-1 --lose-data node-1     their data is lost
+  dstore control node remove node-1 --lose-data node-1     their data is lost";
 
-Moving ranges from node to node comes with replication.";
+pub(super) const UPGRADE: &str = "\
+Examples:
+  dstore control upgrade status
+  dstore control upgrade finish";
 
 pub(super) const PROXY: &str = "\
 Examples:
@@ -177,6 +186,7 @@ mod tests {
             TABLE,
             RANGE,
             NODE,
+            UPGRADE,
             PROXY,
             REPORTER,
             KEY,

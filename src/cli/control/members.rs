@@ -1,4 +1,4 @@
-//! Nodes, proxies, reporters, keys and notices.
+//! Proxies, reporters, keys and notices; and invitations of all members.
 
 use std::path::PathBuf;
 
@@ -21,36 +21,6 @@ pub struct InviteFlags {
     /// Write the token to this new file (mode 0600), instead of printing it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-}
-
-/// `dstore control node …`
-#[derive(Debug, Subcommand)]
-pub enum NodeCommand {
-    /// Print a one-time join token for a new node
-    Invite(InviteFlags),
-    /// All nodes
-    List,
-    /// One node and the ranges it holds
-    Show {
-        /// Its name or UUID
-        node: String,
-    },
-    /// Remove a node; refused while it holds ranges
-    Remove {
-        /// Its name or UUID
-        node: String,
-        /// Remove it though it holds ranges, whose data is lost; type the node's name
-        #[arg(long, value_name = "NAME")]
-        lose_data: Option<String>,
-    },
-    /// Say that a node is given up (down), leaving (draining) or welcome (okay)
-    Status {
-        /// Its name or UUID
-        node: String,
-        /// What it is from now on
-        #[arg(value_parser = ["okay", "draining", "down"])]
-        status: String,
-    },
 }
 
 /// `dstore control proxy|reporter …`
@@ -103,43 +73,15 @@ pub enum NoticeCommand {
     },
 }
 
-const NODE: &[&str] = &["name", "id", "status", "alive", "zone", "ranges", "uri", "joined_at"];
 const MEMBER: &[&str] = &["name", "id", "role", "joined_at", "certificate_until"];
 const KEY: &[&str] = &["kind", "owner", "version", "old_version", "age=age_seconds", "created_at"];
 const NOTICE: &[&str] = &["timestamp", "component", "count", "details"];
 
-async fn invite(role: &str, flags: &InviteFlags) -> Result<Shown, Failure> {
+pub(super) async fn invite(role: &str, flags: &InviteFlags) -> Result<Shown, Failure> {
     let file = SecretFile::create(flags.out.as_deref())?;
     let body = json!({ "role": role, "name": flags.name, "seconds": flags.seconds });
     let answer = Admin::open()?.post("invitation", &body).await?;
     Ok(Shown::new(keep_token(answer, file)?, &["role", "expires_at", "token"]))
-}
-
-pub(super) async fn node(command: &NodeCommand) -> Result<Shown, Failure> {
-    if let NodeCommand::Invite(flags) = command {
-        return invite("node", flags).await;
-    }
-    let admin = Admin::open()?;
-    match command {
-        NodeCommand::Invite(_) | NodeCommand::List => {
-            Ok(Shown::new(admin.get("node").await?, NODE).sorted_by(&["name", "id"]))
-        }
-        NodeCommand::Show { node } => {
-            let id = admin.id_of("node", node).await?;
-            Ok(Shown::new(admin.get(&format!("node/{}", escape(&id))).await?, NODE))
-        }
-        NodeCommand::Remove { node, lose_data } => {
-            let id = admin.id_of("node", node).await?;
-            let body = json!({ "lose_data": lose_data.is_some(), "typed_name": lose_data });
-            let answer = admin.delete(&format!("node/{}", escape(&id)), Some(&body)).await?;
-            Ok(Shown::done(answer, "removed; its certificate opens nothing any more"))
-        }
-        NodeCommand::Status { node, status } => {
-            let id = admin.id_of("node", node).await?;
-            let answer = admin.post(&format!("node/{}/status", escape(&id)), &json!({ "status": status })).await?;
-            Ok(Shown::done(answer, format!("the node is {status} now")))
-        }
-    }
 }
 
 pub(super) async fn member(noun: &str, role: &str, command: &MemberCommand) -> Result<Shown, Failure> {

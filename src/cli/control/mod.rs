@@ -18,8 +18,12 @@ mod call;
 pub(super) mod examples;
 mod login;
 mod members;
+mod nodes;
 mod output;
+mod ranges;
 mod tenants;
+mod upgrade;
+mod waiting;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,8 +45,23 @@ pub struct ControlCommand {
 }
 
 /// What people see of the status first.
-const STATUS: &[&str] =
-    &["plane", "created_at", "nodes", "nodes_alive", "ranges", "tenants", "notices", "leader", "instance"];
+const STATUS: &[&str] = &[
+    "plane",
+    "created_at",
+    "nodes",
+    "nodes_alive",
+    "nodes_draining",
+    "nodes_down",
+    "ranges",
+    "ranges_under_replicated",
+    "ranges_changing",
+    "ranges_unavailable",
+    "copies",
+    "tenants",
+    "notices",
+    "leader",
+    "instance",
+];
 
 /// What people see first of what `init`, `recovery` and `serve` tell.
 const LOCAL: &[&str] = &[
@@ -87,16 +106,19 @@ pub enum Noun {
     Table(tenants::TableCommand),
     /// Ranges of a table, and who serves them
     #[command(subcommand, after_help = examples::RANGE)]
-    Range(tenants::RangeCommand),
+    Range(ranges::RangeCommand),
     /// Nodes, which store data
     #[command(subcommand, after_help = examples::NODE)]
-    Node(members::NodeCommand),
+    Node(nodes::NodeCommand),
     /// Proxies, which route requests
     #[command(subcommand, after_help = examples::PROXY)]
     Proxy(members::MemberCommand),
     /// Reporters, which collect usage
     #[command(subcommand, after_help = examples::REPORTER)]
     Reporter(members::MemberCommand),
+    /// Upgrades: which program each node runs, and the formats that all of them know
+    #[command(subcommand, after_help = examples::UPGRADE)]
+    Upgrade(upgrade::UpgradeCommand),
     /// Encryption keys: which there are and how old they are, never their bytes
     #[command(subcommand, after_help = examples::KEY)]
     Key(members::KeyCommand),
@@ -234,10 +256,11 @@ impl ControlCommand {
             Noun::Status => output::Shown::new(call::Admin::open()?.get("status").await?, STATUS),
             Noun::Tenant(command) => tenants::tenant(command).await?,
             Noun::Table(command) => tenants::table(command).await?,
-            Noun::Range(command) => tenants::range(command, self.output).await?,
-            Noun::Node(command) => members::node(command).await?,
+            Noun::Range(command) => ranges::range(command, self.output).await?,
+            Noun::Node(command) => nodes::node(command).await?,
             Noun::Proxy(command) => members::member("proxy", "proxy", command).await?,
             Noun::Reporter(command) => members::member("reporter", "reporting", command).await?,
+            Noun::Upgrade(command) => upgrade::upgrade(command, self.output).await?,
             Noun::Key(command) => members::key(command).await?,
             Noun::Principal(command) => access::principal(command).await?,
             Noun::AccessKey(command) => access::access_key(command).await?,

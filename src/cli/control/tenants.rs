@@ -1,11 +1,10 @@
-//! Tenants, tables and ranges.
+//! Tenants and tables.
 
 use clap::{Args, Subcommand};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::call::{Admin, Failure, escape};
 use super::output::Shown;
-use crate::cli::OutputFormat;
 use crate::domain::rid::{Resource, Rid};
 
 /// `dstore control tenant …`
@@ -36,7 +35,7 @@ pub enum TenantCommand {
 /// Which table.
 #[derive(Debug, Args)]
 pub struct WhichTable {
-    /// The table's name or RID
+    /// The table's name, TENANT/TABLE, or RID
     name: String,
     /// The tenant; the context's where none is given
     #[arg(long)]
@@ -60,7 +59,7 @@ pub enum TableCommand {
         /// How many ranges it starts with, 1 to 1024
         #[arg(long)]
         initial_ranges: Option<u16>,
-        /// Replicas of each range, 1 to 5
+        /// Replicas of each range: 1, 3 or 5; 3 where none is given, or as many as there are nodes
         #[arg(long)]
         replication_factor: Option<u8>,
     },
@@ -75,6 +74,15 @@ pub enum TableCommand {
     },
     /// One table
     Show(WhichTable),
+    /// Change a table while it serves
+    Set {
+        /// Which
+        #[command(flatten)]
+        which: WhichTable,
+        /// Replicas of each range: 1, 3 or 5
+        #[arg(long)]
+        replication_factor: u8,
+    },
     /// Drop a table; it can be brought back for seven days
     Delete(WhichTable),
     /// Bring a dropped table back
@@ -91,44 +99,11 @@ pub enum TableCommand {
     },
 }
 
-/// `dstore control range …`
-#[derive(Debug, Subcommand)]
-pub enum RangeCommand {
-    /// The ranges of a table, with what their nodes say of them: description and quantity, about
-    List(WhichTable),
-    /// One range: the one of a UUID, or the one that holds a hash
-    Show {
-        /// Which table
-        #[command(flatten)]
-        which: WhichTable,
-        /// The range's UUID
-        #[arg(long, value_name = "UUID", conflicts_with = "hash")]
-        range: Option<String>,
-        /// A hash, 0 to 4294967295
-        #[arg(long, default_value_t = 0)]
-        hash: u32,
-    },
-}
-
 const TENANT: &[&str] = &["name", "id", "created_at", "rid"];
 const TABLE: &[&str] = &["name", "tenant", "id_type", "sort_type", "version", "created_at"];
 const TABLE_SHOWN: &[&str] = &["name", "rid", "tenant", "id", "id_type", "id_name", "sort_type", "sort_name"];
 const DELETED: &[&str] =
     &["name=table.name", "tenant=table.tenant", "uuid=table.id", "id_type=table.id_type", "deleted_at", "deleted_by"];
-const RANGE: &[&str] = &[
-    "RID_TENANT",
-    "RID_TABLE",
-    "HASH_START",
-    "HASH_END",
-    "QUANTITY",
-    "UUID",
-    "TABLE_VERSION",
-    "range",
-    "epoch",
-    "leader",
-    "replicas",
-];
-
 /// The tenant that a name or RID means.
 fn tenant_of(text: &str) -> Result<String, Failure> {
     if !text.starts_with("rid:") {
@@ -161,6 +136,9 @@ pub(super) async fn tenant(command: &TenantCommand) -> Result<Shown, Failure> {
 
 /// Tenant and name of a table.
 fn named(admin: &Admin, which: &WhichTable) -> Result<(String, String), Failure> {
+    if let Some((tenant, table)) = which.name.split_once('/').filter(|_| which.tenant.is_none()) {
+        return Ok((tenant.to_owned(), table.to_owned()));
+    }
     if !which.name.starts_with("rid:") {
         return Ok((admin.tenant(which.tenant.as_deref())?, which.name.clone()));
     }
@@ -171,7 +149,7 @@ fn named(admin: &Admin, which: &WhichTable) -> Result<(String, String), Failure>
     }
 }
 
-fn path_of(admin: &Admin, which: &WhichTable) -> Result<String, Failure> {
+pub(super) fn path_of(admin: &Admin, which: &WhichTable) -> Result<String, Failure> {
     let (tenant, table) = named(admin, which)?;
     Ok(format!("tenant/{}/table/{}", escape(&tenant), escape(&table)))
 }
@@ -202,6 +180,10 @@ pub(super) async fn table(command: &TableCommand) -> Result<Shown, Failure> {
             Ok(Shown::new(admin.all(&format!("{of_tenant}/table"), "name").await?, TABLE))
         }
         TableCommand::Show(which) => Ok(Shown::new(admin.get(&path_of(&admin, which)?).await?, TABLE_SHOWN)),
+        TableCommand::Set { which, replication_factor } => {
+            let body = json!({ "replication_factor": replication_factor });
+            Ok(Shown::new(admin.post(&path_of(&admin, which)?, &body).await?, TABLE_SHOWN))
+        }
         TableCommand::Delete(which) => {
             let (tenant, table) = named(&admin, which)?;
             let answer = admin.delete(&path_of(&admin, which)?, None).await?;
@@ -216,73 +198,5 @@ pub(super) async fn table(command: &TableCommand) -> Result<Shown, Failure> {
             })?;
             Ok(Shown::new(answer, TABLE_SHOWN))
         }
-    }
-}
-
-pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Result<Shown, Failure> {
-    let admin = Admin::open()?;
-    let answer = match command {
-        RangeCommand::List(which) => admin.get(&format!("{}/range", path_of(&admin, which)?)).await?,
-        RangeCommand::Show { which, range: Some(range), .. } => {
-            admin.get(&format!("{}/range/{}", path_of(&admin, which)?, escape(range))).await?
-        }
-        RangeCommand::Show { which, range: None, hash } => {
-            let ranges = admin.get(&format!("{}/range", path_of(&admin, which)?)).await?;
-            let holds = |range: &&Value| {
-                let bound = |name: &str| range[name].as_u64().unwrap_or(u64::MAX);
-                (bound("low_hash")..=bound("high_hash")).contains(&u64::from(*hash))
-            };
-            let found = ranges.as_array().and_then(|ranges| ranges.iter().find(holds)).cloned();
-            found.ok_or_else(|| Failure::not_found(format!("no range holds the hash {hash}")))?
-        }
-    };
-    let answer = match (format, answer) {
-        (OutputFormat::Json, answer) => answer,
-        (OutputFormat::Human, Value::Array(ranges)) => ranges.iter().map(flat).collect(),
-        (OutputFormat::Human, range) => flat(&range),
-    };
-    Ok(Shown::new(answer, RANGE))
-}
-
-/// A range as a row for people: the description by the leader's node, and who that is. What is not known is empty.
-fn flat(range: &Value) -> Value {
-    let replicas = range["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let said = replicas.iter().find(|replica| replica["node"] == range["leader"]).map(|replica| &replica["table"]);
-    let said = |name: &str| said.map_or(Value::Null, |table| table[name].clone());
-    json!({
-        "RID_TENANT": said("rid_tenant"),
-        "RID_TABLE": said("rid_table"),
-        "HASH_START": range["low_hash"],
-        "HASH_END": range["high_hash"],
-        "QUANTITY": range["quantity"],
-        "UUID": said("uuid"),
-        "TABLE_VERSION": said("table_version"),
-        "range": range["range"],
-        "epoch": range["epoch"],
-        "leader": range["leader"],
-        "replicas": replicas.len(),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_range_is_a_row_also_where_its_node_is_silent() {
-        let report =
-            json!({"rid_tenant": "acme", "rid_table": "users", "uuid": "u", "table_version": 2, "quantity": 7});
-        let mut range = json!({
-            "range": "r", "low_hash": 0, "high_hash": 9, "epoch": 1, "leader": "n2", "quantity": 7,
-            "replicas": [{"node": "n1", "table": null}, {"node": "n2", "table": report}],
-        });
-        let row = flat(&range);
-        let shown =
-            ["RID_TENANT", "HASH_END", "QUANTITY", "UUID", "TABLE_VERSION", "replicas"].map(|name| row[name].clone());
-        assert_eq!(shown, [json!("acme"), json!(9), json!(7), json!("u"), json!(2), json!(2)]);
-        range["replicas"][1]["table"] = Value::Null;
-        range["quantity"] = Value::Null;
-        let row = flat(&range);
-        assert_eq!((&row["QUANTITY"], &row["UUID"], &row["leader"]), (&Value::Null, &Value::Null, &json!("n2")));
     }
 }

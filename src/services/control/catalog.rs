@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::services::ports::{Caller, Catalog, Creation};
 
@@ -50,6 +50,16 @@ impl Catalog for ControlPlane {
         specification: TableSpecification,
     ) -> Result<(TableDefinition, Creation), Refusal> {
         self.table_create(caller, tenant, table, specification).await
+    }
+
+    async fn change_table(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        change: TableChange,
+    ) -> Result<TableDefinition, Refusal> {
+        self.table_change(caller, tenant, table, change).await
     }
 
     async fn delete_table(&self, caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {

@@ -32,7 +32,7 @@ use crate::transport::pki::{Authority, CERTIFICATE_SECONDS, PeerIdentity, author
 use super::history::{Change, refusal};
 use super::keys::{KeyOwner, member_key, member_secret};
 use super::plane::ControlPlane;
-use super::records::{JoinTokenRecord, MemberRecord};
+use super::records::{JoinTokenRecord, MemberRecord, NodeWish};
 use super::sealed::{SecretName, unreadable};
 use super::tenants::json;
 
@@ -68,6 +68,9 @@ pub struct JoinRequest {
     /// For a node: its zone.
     #[serde(default)]
     pub zone: Option<String>,
+    /// The highest version of the cluster's formats that it knows; 1 where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<u32>,
 }
 
 /// What a joiner gets. Nothing in it is secret: key parts are asked for with the certificate.
@@ -147,6 +150,8 @@ impl ControlPlane {
         if invitation.role != request.role || invitation.expires_at <= now {
             return Err(bad());
         }
+        let cluster = self.cluster_read().await?;
+        super::upgrade::check_format(cluster.0.format, request.format.unwrap_or(1))?;
         let id = random_uuid(self.random.as_ref());
         let certificate_pem = self.certificate_sign(request.role, id, &request.certificate_request_pem, now).await?;
         let (Some(record_key), Some(secret)) = (member_key(request.role, id), member_secret(request.role, id)) else {
@@ -158,6 +163,8 @@ impl ControlPlane {
             name: invitation.name,
             joined_at: now,
             certificate_until: now.plus_seconds(CERTIFICATE_SECONDS),
+            wish: NodeWish::Serve,
+            hand_over_until: None,
         };
         let part = Key256::random(self.random.as_ref());
         let mut operations = vec![
@@ -174,7 +181,11 @@ impl ControlPlane {
                 who: &format!("invitation by {}", invitation.created_by),
                 before: None,
                 after: Some(json(&record)),
-                compares: vec![Compare::unchanged(&token_key, Some(&entry))],
+                compares: vec![
+                    Compare::unchanged(&token_key, Some(&entry)),
+                    // The formats are not raised while one that does not know them comes in.
+                    Compare::unchanged(&cluster.1.key, Some(&cluster.1)),
+                ],
                 operations,
             })
             .await?;
@@ -254,6 +265,7 @@ fn details_of(request: &JoinRequest) -> Result<NodeDetails, Refusal> {
         capacity_bytes: None,
         free_bytes: None,
         version: None,
+        format: request.format,
     })
 }
 

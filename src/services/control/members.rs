@@ -1,20 +1,21 @@
 //! Nodes, proxies and reporters: listed, shown, removed.
 //!
-//! A node that holds ranges is not removed: its data would be gone, since moving ranges away comes with
-//! replication. `lose_data` does it all the same, and wants the node's name (or UUID, where it has
+//! A node that holds ranges is not removed: it is drained first, or given up where it will not come back, and its copies
+//! are made on other nodes ([`super::reconcile`]). Where the only copy of a range is on it, its data would be gone.
+//! `lose_data` removes it all the same, and wants the node's name (or UUID, where it has
 //! none) typed, so that nobody loses the wrong one. What the node held is then recorded in notices, and
 //! its ranges are made anew, empty, on other nodes. A removed member's certificate opens nothing: every
 //! inside route looks for its record.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use uuid::Uuid;
 
 use crate::coordination::values::{NodeDetails, NodeStatus, Notice, Route, from_json, to_json};
-use crate::coordination::{Compare, Operation, batches, layout};
+use crate::coordination::{Compare, KeyValue, Operation, batches, layout};
 use crate::crypto::Key256;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{NodeId, RangeId, ReplicaId, Role};
+use crate::domain::ids::{NodeId, Role};
 use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
 use crate::services::ports::Caller;
 
@@ -22,7 +23,7 @@ use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
 use super::keys::{member_key, member_secret};
 use super::plane::ControlPlane;
 use super::ranges::{NodeRow, PlannedRange, group_of, holders};
-use super::records::MemberRecord;
+use super::records::{MemberRecord, NodeWish};
 use super::sealed::{SecretName, unreadable};
 use super::tenants::json;
 
@@ -48,6 +49,12 @@ pub struct NodeSummary {
     pub zone: Option<String>,
     /// Ranges given to it.
     pub ranges: usize,
+    /// Ranges that it leads, as last published.
+    #[serde(default)]
+    pub leads: usize,
+    /// Until when it is given no leaderships, because it handed them over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_over_until: Option<Timestamp>,
     /// When it joined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub joined_at: Option<Timestamp>,
@@ -76,21 +83,50 @@ impl ControlPlane {
     pub async fn node_list(&self) -> Result<Vec<NodeSummary>, Refusal> {
         let rows = self.node_rows().await?;
         let members = self.member_records(Role::Node).await?;
+        let now = self.now();
+        let mut leads: BTreeMap<NodeId, usize> = BTreeMap::new();
+        for entry in self.coordinator.list(layout::ROUTES).await.map_err(refusal)?.entries {
+            if let Ok(route) = from_json::<Route>(&entry.value) {
+                *leads.entry(route.node).or_default() += 1;
+            }
+        }
         let summary = |(id, row): (NodeId, NodeRow)| {
             let member = members.iter().find(|member| member.id == id.0);
             NodeSummary {
                 id,
                 name: member.and_then(|member| member.name.clone()),
-                status: row.details.status,
+                status: row.status(),
                 alive: row.alive,
                 uri: row.details.uri,
                 zone: row.details.zone,
                 ranges: row.ranges.len(),
+                leads: leads.get(&id).copied().unwrap_or(0),
+                hand_over_until: row.hand_over_until.filter(|until| *until > now),
                 joined_at: member.map(|member| member.joined_at),
                 free_bytes: row.details.free_bytes,
             }
         };
         Ok(rows.into_iter().map(summary).collect())
+    }
+
+    /// How many of the ranges that a node leads another node could lead.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn node_leads_shared(&self, node: NodeId) -> Result<usize, Refusal> {
+        let map = self.range_map().await?;
+        let alive = |node: &NodeId| map.rows.get(node).is_some_and(|row| row.alive);
+        let ranges = map.repair_ranges();
+        let led = ranges.iter().filter(|range| range.leader == node);
+        Ok(led.filter(|range| range.voters.iter().any(|copy| copy.node != node && alive(&copy.node))).count())
+    }
+
+    /// How many of a node's copies could go nowhere if it were emptied.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn node_stuck(&self, node: NodeId) -> Result<usize, Refusal> {
+        Ok(self.stuck_at(&self.range_map().await?, node).len())
     }
 
     /// The ranges given to a node, as (tenant, table, first hash).
@@ -121,7 +157,15 @@ impl ControlPlane {
             return Ok(());
         }
         let now = self.now();
-        let record = MemberRecord { role: Role::Node, id: node.0, name, joined_at: now, certificate_until: now };
+        let record = MemberRecord {
+            role: Role::Node,
+            id: node.0,
+            name,
+            joined_at: now,
+            certificate_until: now,
+            wish: NodeWish::Serve,
+            hand_over_until: None,
+        };
         let secret = SecretName::Node(node);
         let part = Key256::random(self.random.as_ref());
         self.commit(Change {
@@ -155,28 +199,65 @@ impl ControlPlane {
         self.key_versions(SecretName::Node(node)).await
     }
 
-    /// Says that a node is given up (`down`) or welcome again (`okay`).
+    /// Says that a node is given up (`down`), to be emptied (`draining`), or welcome again (`okay`). The node writes its
+    /// details anew when it starts and when it stops; this is the operator's word, and counts before what they say.
     ///
     /// # Errors
     /// `NotFound` where there is no such node.
     pub async fn node_status_set(&self, caller: &Caller, node: NodeId, status: NodeStatus) -> Result<(), Refusal> {
-        let key = layout::node_details(node);
+        let wish = match status {
+            NodeStatus::Okay => NodeWish::Serve,
+            NodeStatus::Draining => NodeWish::Drain,
+            NodeStatus::Down => NodeWish::GiveUp,
+            NodeStatus::Unknown => return Err(Refusal::bad_input("a node is okay, draining or down")),
+        };
+        self.node_wish(caller, node, wish).await
+    }
+
+    /// Writes what an operator wants of a node. To serve ends a handing over, too.
+    pub(super) async fn node_wish(&self, caller: &Caller, node: NodeId, wish: NodeWish) -> Result<(), Refusal> {
+        let set = |record: &mut MemberRecord| {
+            record.wish = wish;
+            if wish == NodeWish::Serve {
+                record.hand_over_until = None;
+            }
+        };
+        self.node_record_set(caller, node, set).await
+    }
+
+    /// Changes a node's record; nothing is written where that changes nothing.
+    pub(super) async fn node_record_set(
+        &self,
+        caller: &Caller,
+        node: NodeId,
+        set: impl Fn(&mut MemberRecord),
+    ) -> Result<(), Refusal> {
+        let key = layout::control_node(node);
         for _ in 0..ATTEMPTS_MAX {
             let entry = self.coordinator.get(&key).await.map_err(refusal)?;
             let entry = entry.ok_or_else(|| no_member(Role::Node, node.0))?;
-            let before: NodeDetails = from_json(&entry.value).map_err(|_| unreadable(&key))?;
-            if before.status == status {
+            let before: MemberRecord = from_json(&entry.value).map_err(|_| unreadable(&key))?;
+            let mut after = before.clone();
+            set(&mut after);
+            if before == after {
                 return Ok(());
             }
-            let after = NodeDetails { status, ..before.clone() };
+            let (mut compares, mut operations) =
+                (vec![Compare::unchanged(&key, Some(&entry))], vec![Operation::put(&key, to_json(&after))]);
+            if before.wish != after.wish
+                && let Some((entry, details)) = self.details_after(node, after.wish).await?
+            {
+                compares.push(Compare::unchanged(&entry.key, Some(&entry)));
+                operations.push(Operation::put(&entry.key, to_json(&details)));
+            }
             let done = self
                 .commit(Change {
                     resource: format!("node/{node}"),
                     who: &caller.name,
                     before: Some(json(&before)),
                     after: Some(json(&after)),
-                    compares: vec![Compare::unchanged(&key, Some(&entry))],
-                    operations: vec![Operation::put(&key, to_json(&after))],
+                    compares,
+                    operations,
                 })
                 .await?;
             if done {
@@ -184,6 +265,20 @@ impl ControlPlane {
             }
         }
         Err(contended())
+    }
+
+    /// A node's details with the operator's word in them, for those that read only these; none where it has none yet.
+    async fn details_after(&self, node: NodeId, wish: NodeWish) -> Result<Option<(KeyValue, NodeDetails)>, Refusal> {
+        let Some(entry) = self.coordinator.get(&layout::node_details(node)).await.map_err(refusal)? else {
+            return Ok(None);
+        };
+        let details: NodeDetails = from_json(&entry.value).map_err(|_| unreadable(&entry.key))?;
+        let status = match wish {
+            NodeWish::Serve => NodeStatus::Okay,
+            NodeWish::Drain => NodeStatus::Draining,
+            NodeWish::GiveUp => NodeStatus::Down,
+        };
+        Ok(Some((entry, NodeDetails { status, ..details })))
     }
 
     /// Removes a proxy or reporter; its certificate opens nothing from then on.
@@ -251,7 +346,7 @@ impl ControlPlane {
         caller: &Caller,
         node: NodeId,
         held: &[layout::RouteKey],
-        others: &std::collections::BTreeMap<NodeId, NodeRow>,
+        others: &BTreeMap<NodeId, NodeRow>,
     ) -> Result<(), Refusal> {
         let mut lost_tables: BTreeSet<(TenantName, TableName)> = BTreeSet::new();
         for key in held {
@@ -264,18 +359,17 @@ impl ControlPlane {
             let route: Route = from_json(&entry.value).map_err(|_| unreadable(&route_key))?;
             if holders(&route).any(|holder| holder != node) {
                 return Err(Refusal::conflict(format!(
-                    "the range at {}/{}/{} has other replicas; the leader has to remove this one first",
-                    key.tenant, key.table, key.low_hash
+                    "the range at {}/{}/{} has copies on other nodes, and loses nothing with this one: give the node up with `dstore control node status {node} down`, wait until it holds nothing that others have too, and remove it then",
+                    key.tenant,
+                    key.table,
+                    layout::low_hash_text(key.low_hash)
                 )));
             }
             let single = crate::placement::assign(&super::ranges::candidates(others), 1, 1)
                 .map_err(|_| Refusal::unavailable("there is no other node to make the lost ranges on", 5))?;
-            let anew = PlannedRange {
-                range: RangeId::random(self.random.as_ref()),
-                interval: HashRange { low: key.low_hash, high: route.high_hash },
-                epoch: 0,
-                replicas: single[0].iter().map(|node| (*node, Some(ReplicaId::random(self.random.as_ref())))).collect(),
-            };
+            let interval = HashRange { low: key.low_hash, high: route.high_hash };
+            let nodes = single.into_iter().next().unwrap_or_default();
+            let anew = PlannedRange::new(interval, nodes, self.random.as_ref());
             let mut group = group_of(&key.tenant, &key.table, route.table_uuid, &anew, others);
             group.operations.push(assigned);
             let compares = vec![Compare::unchanged(&route_key, Some(&entry))];
@@ -309,7 +403,7 @@ fn holds_ranges(node: NodeId, held: &[layout::RouteKey]) -> Refusal {
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };
     let count = if held.len() == 1 { "1 range".to_owned() } else { format!("{} ranges", held.len()) };
     Refusal::conflict(format!(
-        "the node {node} holds {count}: {}{more}. Moving ranges to other nodes comes with replication; until then drop these tables, or lose their data: remove the node with --lose-data and its name",
+        "the node {node} holds {count}: {}{more}. Move them to other nodes first with `dstore control node drain`; or lose their data: remove the node with --lose-data and its name",
         named.join(", ")
     ))
 }

@@ -25,6 +25,7 @@
 //! | `history.rs` | commits with history; optimistic numbers |
 //! | `view.rs` | tenants and tables in memory, kept true by a watch |
 //! | `tenants.rs`, `tables.rs`, `ranges.rs`, `range_list.rs`, `undelete.rs` | what users own, and where it lives |
+//! | `reconcile.rs`, `range_map.rs`, `range_moves.rs` | copies of ranges: how many, where, who leads |
 //! | `catalog.rs` | all that as [`Catalog`](crate::services::ports::Catalog) |
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
 //! | `handed.rs` | what members were given, given again while the coordinator is away |
@@ -32,6 +33,7 @@
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
 //! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
 //! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
+//! | `upgrade.rs` | the version of the formats that all members know |
 //! | `remote_reports.rs` | nodes as control reaches them |
 //! | `election.rs`, `maintain.rs`, `hygiene.rs` | one instance leads, cleans up, and keeps the coordinator small |
 //!
@@ -54,7 +56,10 @@ mod notices;
 mod plane;
 mod principals;
 mod range_list;
+mod range_map;
+mod range_moves;
 mod ranges;
+mod reconcile;
 pub mod records;
 mod recovery;
 pub mod remote;
@@ -64,6 +69,7 @@ mod sessions;
 mod tables;
 mod tenants;
 mod undelete;
+mod upgrade;
 mod view;
 pub mod wire;
 
@@ -81,10 +87,13 @@ pub use keys::{KeyDescription, KeyOwner, KeyPart, KeyParts};
 pub use maintain::MaintenanceReport;
 pub use members::{NodeSummary, RemoveNode};
 pub use notices::NoticeEntry;
-pub use plane::{ControlOptions, ControlPlane, Created};
+pub use plane::{ControlOptions, ControlPlane, Created, NODE_LOST_AFTER_SECONDS};
 pub use principals::{PrincipalRequest, no_principal};
+pub use range_moves::HAND_OVER_SECONDS;
 pub use ranges::{RangeDescription, ReplicaDescription};
+pub use reconcile::{PlacementReport, PlacementSummary};
 pub use recovery::{RecoveryContents, RecoverySummary};
 pub use remote_reports::RemoteReports;
 pub use sealed::SecretName;
 pub use sessions::{SessionStart, TokenGrant, no_session};
+pub use upgrade::{NodeUpgrade, UpgradeStatus, check_cluster_format};

@@ -22,9 +22,13 @@ use crate::transport::pki::Authority;
 
 use super::handed::Handed;
 use super::hygiene::Hygiene;
+use super::reconcile::Silence;
 use super::records::{ClusterRecord, PrincipalRecord, RECORDS_FORMAT};
 use super::sealed::{SecretName, Vault};
 use super::view::View;
+
+/// After how many seconds of silence a node counts as lost, where nothing else is chosen.
+pub const NODE_LOST_AFTER_SECONDS: u64 = 600;
 
 /// What can be chosen about a control plane.
 #[derive(Debug, Clone)]
@@ -32,6 +36,10 @@ pub struct ControlOptions {
     /// Replicas that are placed, at most, whatever a table asks for. What it asks for is kept, and is
     /// given when the cluster can.
     pub replicas_max: u8,
+    /// After how many seconds of silence a node's copies are made anew elsewhere.
+    pub node_lost_after_seconds: u64,
+    /// The version of the cluster's formats that this program reads and writes; see [`RECORDS_FORMAT`].
+    pub program_format: u32,
     /// How long a new table is waited for until its nodes serve it, in milliseconds; 0 does not wait.
     pub table_ready_wait_ms: u64,
     /// How long an invitation is good where none is said, in seconds.
@@ -43,7 +51,14 @@ pub struct ControlOptions {
 impl Default for ControlOptions {
     fn default() -> Self {
         let location = Location::free();
-        Self { replicas_max: 5, table_ready_wait_ms: 10_000, invitation_seconds: 24 * 3600, location }
+        Self {
+            replicas_max: 5,
+            node_lost_after_seconds: NODE_LOST_AFTER_SECONDS,
+            program_format: RECORDS_FORMAT,
+            table_ready_wait_ms: 10_000,
+            invitation_seconds: 24 * 3600,
+            location,
+        }
     }
 }
 
@@ -72,6 +87,8 @@ pub struct ControlPlane {
     /// How nodes are asked what they hold.
     pub(super) range_reports: ArcSwapOption<Arc<dyn RangeReports>>,
     pub(super) handed: Handed,
+    /// Which nodes are silent, and for how long this instance has seen it.
+    pub(super) silence: parking_lot::Mutex<Silence>,
 }
 
 impl ControlPlane {
@@ -148,9 +165,7 @@ impl ControlPlane {
         };
         let cluster: ClusterRecord = from_json(&entry.value)
             .map_err(|_| Refusal::internal("the cluster's record in the coordinator cannot be read"))?;
-        if cluster.format > RECORDS_FORMAT {
-            return Err(Refusal::conflict("the cluster was written by a newer dstore; update this one"));
-        }
+        super::upgrade::check_format(cluster.format, options.program_format)?;
         let vault = Vault::new(cluster.plane, control_key, random.clone())?;
         let view = View::follow(coordinator.clone()).await?;
         let own = NodeId(cluster.plane.0);
@@ -161,6 +176,7 @@ impl ControlPlane {
             maintenance_rounds: AtomicU64::new(0),
             range_reports: ArcSwapOption::empty(),
             handed: Handed::default(),
+            silence: parking_lot::Mutex::default(),
             cluster,
             coordinator,
             clock,

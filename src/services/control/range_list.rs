@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::coordination::layout::RouteKey;
-use crate::coordination::values::Route;
+use crate::coordination::values::{AssignedReplica, RouteReplica};
 use crate::domain::ids::{NodeId, RangeId, TableId};
 use crate::domain::{Refusal, TableName, TenantName};
+use crate::placement::repair::{RangeHealth, health};
 use crate::services::range_reports::{RangeReport, RangeReports};
 
 use super::plane::ControlPlane;
+use super::range_map::RangeRow;
 use super::ranges::{RangeDescription, ReplicaDescription, holders};
 use super::tenants::no_tenant;
 
@@ -42,10 +43,17 @@ impl ControlPlane {
         let Some((definition, _)) = self.table_read(tenant, table).await? else {
             return Err(super::tables::no_table(tenant, table));
         };
-        let routes = self.routes_of(tenant, table, definition.id).await?;
-        let nodes: BTreeSet<NodeId> = routes.iter().flat_map(|(_, _, route)| holders(route)).collect();
+        let map = self.range_map().await?;
+        let nodes_known = self.repair_nodes_now(&map);
+        let limits = self.repair_limits();
+        let rows: Vec<&RangeRow> = map.ranges.iter().filter(|row| row.route.table_uuid == definition.id).collect();
+        let nodes: BTreeSet<NodeId> = rows.iter().flat_map(|row| holders(&row.route)).collect();
         let reports = self.reports_of(nodes, definition.id).await;
-        Ok(routes.into_iter().map(|(_, key, route)| describe(&key, route, &reports)).collect())
+        let describe = |row: &RangeRow| {
+            let standing = row.repair_range().map(|range| health(&nodes_known, &range, &limits));
+            describe(row, standing.unwrap_or(RangeHealth::Changing), &reports)
+        };
+        Ok(rows.into_iter().map(describe).collect())
     }
 
     /// One range of a table.
@@ -87,25 +95,42 @@ impl ControlPlane {
     }
 }
 
-fn describe(key: &RouteKey, route: Route, reports: &Reports) -> RangeDescription {
+fn describe(row: &RangeRow, health: RangeHealth, reports: &Reports) -> RangeDescription {
+    let route = &row.route;
     let said = |node: NodeId| reports.get(&(node, route.range));
+    let committed = said(route.node).and_then(|report| report.group.as_ref()).map(|group| group.committed);
+    let wanted = row.wanted();
+    let replica_of = |member: &RouteReplica| {
+        let assigned = row.assigned.get(&member.node);
+        member.replica.or_else(|| assigned.and_then(|(_, assigned)| assigned.replica))
+    };
+    let describe = |member: &RouteReplica| {
+        let (replica, table) = (replica_of(member), said(member.node));
+        let applied = table.and_then(|report| report.group.as_ref()).map(|group| group.applied);
+        ReplicaDescription {
+            node: member.node,
+            uri: member.uri.clone(),
+            state: member.state,
+            is_leaving: replica.is_some_and(|replica| wanted.iter().all(|copy| copy.replica != replica)),
+            replica,
+            lag: committed.zip(applied).map(|(committed, applied)| committed.saturating_sub(applied)),
+            table: table.cloned(),
+        }
+    };
+    let replicas: Vec<ReplicaDescription> = route.replicas.iter().map(describe).collect();
+    let is_member =
+        |copy: &AssignedReplica| replicas.iter().any(|member| member.replica.is_none_or(|known| known == copy.replica));
     RangeDescription {
         range: route.range,
         table_uuid: route.table_uuid,
-        low_hash: key.low_hash,
+        low_hash: row.key.low_hash,
         high_hash: route.high_hash,
         epoch: route.epoch,
         leader: route.node,
+        wished_leader: row.wished_leader().filter(|wished| *wished != route.node),
+        health,
+        coming: wanted.iter().filter(|copy| !is_member(copy)).copied().collect(),
         quantity: said(route.node).map(|report| report.quantity),
-        replicas: route
-            .replicas
-            .iter()
-            .map(|replica| ReplicaDescription {
-                node: replica.node,
-                uri: replica.uri.clone(),
-                state: replica.state,
-                table: said(replica.node).cloned(),
-            })
-            .collect(),
+        replicas,
     }
 }

@@ -1,33 +1,35 @@
 //! Ranges of tables: planned when a table is made, and described for people.
 //!
 //! A range stands in the coordinator as one route (`tenant/…`) and one assignment per replica
-//! (`node/…/hash/…`). They are written and removed together, a range never being torn between two
-//! transactions, so the replicas named in a route are exactly the assignments there are.
+//! (`node/…/hash/…`). They are made and removed together, a range never being torn between two
+//! transactions. In between they part: an assignment says what control wants ([`super::reconcile`]), a route what the
+//! range's leader has published. Nobody assigns a range that has no route.
 //!
 //! A new route has epoch 0: nobody has served the range yet, and it starts empty. The leader
 //! publishes 1 or more when its file is there. From then on a node that finds no file for it has lost
 //! data and must say so; it may never start empty again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordination::values::{
     AssignedRange, AssignedReplica, NodeDetails, NodeStatus, ReplicaState, Route, RouteReplica, from_json, to_json,
 };
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
 use crate::domain::hash::HashRange;
-use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, Role, TableId};
 use crate::domain::table::TableSpecification;
-use crate::domain::{Refusal, TableName, TenantName};
+use crate::domain::{Random, Refusal, TableName, TenantName, Timestamp};
+use crate::placement::repair::{RangeHealth, Standing};
 use crate::placement::{Candidate, assign, initial_intervals, initial_ranges_default};
 
 use super::history::{ATTEMPTS_MAX, contended, refusal};
 use super::plane::ControlPlane;
-use super::records::DeletedRange;
+use super::records::{DeletedRange, MemberRecord, NodeWish};
 use super::sealed::unreadable;
 use crate::services::range_reports::RangeReport;
 
 /// Replicas asked for where a table's maker did not say.
-const REPLICATION_FACTOR_DEFAULT: u8 = 3;
+pub(super) const REPLICATION_FACTOR_DEFAULT: u8 = 3;
 const GIBIBYTE: u64 = 1 << 30;
 
 /// A range for people: where it is and who serves it.
@@ -45,6 +47,14 @@ pub struct RangeDescription {
     pub epoch: u64,
     /// The node that leads it.
     pub leader: NodeId,
+    /// The node that is to lead it, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wished_leader: Option<NodeId>,
+    /// How it stands.
+    pub health: RangeHealth,
+    /// Copies that are wanted of it and are no members yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coming: Vec<AssignedReplica>,
     /// Items, about, as the leader's node counts them; none where it does not answer.
     pub quantity: Option<u64>,
     /// Every copy.
@@ -60,6 +70,16 @@ pub struct ReplicaDescription {
     pub uri: String,
     /// What it may do.
     pub state: ReplicaState,
+    /// The copy's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replica: Option<ReplicaId>,
+    /// Whether it is to go: control does not want it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_leaving: bool,
+    /// How many entries of the log the leader has committed and this copy has not applied, as both say; none where one of
+    /// them says nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag: Option<u64>,
     /// What its node says of it; none where the node does not answer, or does not serve it.
     pub table: Option<RangeReport>,
 }
@@ -68,8 +88,34 @@ pub struct ReplicaDescription {
 #[derive(Debug, Clone)]
 pub(super) struct NodeRow {
     pub(super) details: NodeDetails,
+    /// What its operator wants of it.
+    pub(super) wish: NodeWish,
+    /// Until when it is given no leaderships.
+    pub(super) hand_over_until: Option<Timestamp>,
     pub(super) alive: bool,
     pub(super) ranges: Vec<layout::RouteKey>,
+}
+
+impl NodeRow {
+    /// What was said of the node: by its operator first, then by itself.
+    pub(super) fn standing(&self) -> Standing {
+        match (self.wish, self.details.status) {
+            (NodeWish::GiveUp, _) => Standing::GivenUp,
+            (NodeWish::Drain, _) | (_, NodeStatus::Draining) => Standing::Draining,
+            (NodeWish::Serve, NodeStatus::Okay) => Standing::Okay,
+            // A node that was stopped says so itself; what a newer version says is no reason to move data.
+            (NodeWish::Serve, NodeStatus::Down | NodeStatus::Unknown) => Standing::Stopped,
+        }
+    }
+
+    /// The same in the words of its details.
+    pub(super) fn status(&self) -> NodeStatus {
+        match self.wish {
+            NodeWish::GiveUp => NodeStatus::Down,
+            NodeWish::Drain => NodeStatus::Draining,
+            NodeWish::Serve => self.details.status,
+        }
+    }
 }
 
 /// A range that is about to be written: new, or brought back.
@@ -80,6 +126,24 @@ pub(super) struct PlannedRange {
     pub(super) epoch: u64,
     /// The leader's first.
     pub(super) replicas: Vec<(NodeId, Option<ReplicaId>)>,
+    /// Those of them that are being filled.
+    pub(super) learners: Vec<ReplicaId>,
+    /// The copies that are wanted, where these are others.
+    pub(super) wanted: Vec<AssignedReplica>,
+}
+
+impl PlannedRange {
+    /// A range that nobody has served yet.
+    pub(super) fn new(interval: HashRange, nodes: Vec<NodeId>, random: &dyn Random) -> Self {
+        Self {
+            range: RangeId::random(random),
+            interval,
+            epoch: 0,
+            replicas: nodes.into_iter().map(|node| (node, Some(ReplicaId::random(random)))).collect(),
+            learners: Vec::new(),
+            wanted: Vec::new(),
+        }
+    }
 }
 
 /// Compares and operations that must happen together.
@@ -92,26 +156,9 @@ pub(super) struct Group {
 impl ControlPlane {
     /// All nodes with what they hold.
     pub(super) async fn node_rows(&self) -> Result<BTreeMap<NodeId, NodeRow>, Refusal> {
+        let members = self.member_records(Role::Node).await?;
         let listing = self.coordinator.list(layout::NODES).await.map_err(refusal)?;
-        let mut rows: BTreeMap<NodeId, NodeRow> = BTreeMap::new();
-        let mut alive = Vec::new();
-        let mut held: BTreeMap<NodeId, Vec<layout::RouteKey>> = BTreeMap::new();
-        for entry in listing.entries {
-            match layout::NodeKey::parse(&entry.key) {
-                Some(layout::NodeKey::Details(node)) => {
-                    let details = from_json(&entry.value).map_err(|_| unreadable(&entry.key))?;
-                    rows.insert(node, NodeRow { details, alive: false, ranges: Vec::new() });
-                }
-                Some(layout::NodeKey::Alive(node)) => alive.push(node),
-                Some(layout::NodeKey::Range(node, range)) => held.entry(node).or_default().push(range),
-                Some(layout::NodeKey::Table(..)) | None => {}
-            }
-        }
-        for (node, row) in &mut rows {
-            row.alive = alive.contains(node);
-            row.ranges = held.remove(node).unwrap_or_default();
-        }
-        Ok(rows)
+        rows_of(&listing.entries, &members)
     }
 
     /// Says where the ranges of a new table go.
@@ -131,16 +178,15 @@ impl ControlPlane {
         let intervals = initial_intervals(count);
         let wanted =
             specification.replication_factor.unwrap_or(REPLICATION_FACTOR_DEFAULT).min(self.options.replicas_max);
-        let replicas = usize::from(wanted.max(1)).min(candidates.len());
+        let replicas = match usize::from(wanted.max(1)).min(candidates.len()) {
+            // Four bear the loss of no more nodes than three do.
+            4 => 3,
+            replicas => replicas,
+        };
         let sets = assign(&candidates, intervals.len(), replicas)
             .map_err(|shortage| Refusal::unavailable(shortage.to_string(), 5))?;
         let random = self.random.as_ref();
-        let planned = |(interval, nodes): (HashRange, Vec<NodeId>)| PlannedRange {
-            range: RangeId::random(random),
-            interval,
-            epoch: 0,
-            replicas: nodes.into_iter().map(|node| (node, Some(ReplicaId::random(random)))).collect(),
-        };
+        let planned = |(interval, nodes)| PlannedRange::new(interval, nodes, random);
         Ok(intervals.into_iter().zip(sets).map(planned).collect())
     }
 
@@ -171,26 +217,39 @@ impl ControlPlane {
         id: TableId,
     ) -> Result<Vec<DeletedRange>, Refusal> {
         let routes = self.routes_of(tenant, table, id).await?;
-        let mut nodes: Vec<NodeId> = routes.iter().flat_map(|(_, _, route)| holders(route)).collect();
-        nodes.sort();
-        nodes.dedup();
-        let mut replicas: BTreeMap<(NodeId, u32), ReplicaId> = BTreeMap::new();
-        for node in nodes {
-            let listing =
-                self.coordinator.list(&layout::node_table_ranges(node, tenant, table)).await.map_err(refusal)?;
-            for entry in listing.entries {
-                let assigned: AssignedRange = from_json(&entry.value).map_err(|_| unreadable(&entry.key))?;
-                if let Some(replica) = assigned.replica {
-                    replicas.insert((node, assigned.low_hash), replica);
-                }
+        let mut assigned: BTreeMap<(NodeId, u32), AssignedRange> = BTreeMap::new();
+        for (node, entry, value) in self.assignments_of_table(tenant, table, id).await? {
+            let range =
+                routes.iter().find(|(_, key, _)| key.low_hash == value.low_hash).map(|(_, _, route)| route.range);
+            if value.range == range {
+                assigned.insert((node, value.low_hash), value);
+            } else {
+                tracing::warn!(key = entry.key, "an assignment without a route is not remembered");
             }
         }
-        let remember = |(_, key, route): (KeyValue, layout::RouteKey, Route)| DeletedRange {
-            range: route.range,
-            low: key.low_hash,
-            high: route.high_hash,
-            epoch: route.epoch,
-            replicas: holders(&route).map(|node| (node, replicas.get(&(node, key.low_hash)).copied())).collect(),
+        let remember = |(_, key, route): (KeyValue, layout::RouteKey, Route)| {
+            let members: Vec<(NodeId, Option<ReplicaId>)> = holders(&route)
+                .map(|node| {
+                    let named =
+                        route.replicas.iter().find(|member| member.node == node).and_then(|member| member.replica);
+                    (node, named.or_else(|| assigned.get(&(node, key.low_hash)).and_then(|assigned| assigned.replica)))
+                })
+                .collect();
+            let is_learner = |member: &&RouteReplica| member.state != ReplicaState::Voter;
+            let listed = assigned.iter().filter(|((_, low), _)| *low == key.low_hash).map(|(_, assigned)| assigned);
+            let wanted =
+                listed.map(|assigned| assigned.replicas.clone()).find(|list| !list.is_empty()).unwrap_or_default();
+            let same = wanted.len() == members.len()
+                && wanted.iter().all(|copy| members.contains(&(copy.node, Some(copy.replica))));
+            DeletedRange {
+                range: route.range,
+                low: key.low_hash,
+                high: route.high_hash,
+                epoch: route.epoch,
+                learners: route.replicas.iter().filter(is_learner).filter_map(|member| member.replica).collect(),
+                wanted: if same { Vec::new() } else { wanted },
+                replicas: members,
+            }
         };
         Ok(routes.into_iter().map(remember).collect())
     }
@@ -205,24 +264,84 @@ impl ControlPlane {
     ) -> Result<(), Refusal> {
         for _ in 0..ATTEMPTS_MAX {
             let routes = self.routes_of(tenant, table, id).await?;
-            if routes.is_empty() {
+            // Nobody assigns a range without its route, so once the routes are gone no assignment comes any more.
+            let assigned = self.assignments_of_table(tenant, table, id).await?;
+            if routes.is_empty() && assigned.is_empty() {
                 return Ok(());
             }
-            let groups = routes.into_iter().map(|(entry, key, route)| Group {
+            let mut of_range: BTreeMap<u32, Group> = BTreeMap::new();
+            let routes = routes.into_iter().map(|(entry, key, _)| (key.low_hash, entry));
+            let assigned = assigned.into_iter().map(|(_, entry, assigned)| (assigned.low_hash, entry));
+            for (low_hash, entry) in routes.chain(assigned) {
+                let group = of_range.entry(low_hash).or_default();
                 // A leader may publish in between: then the whole piece is read and tried again.
-                compares: vec![Compare::unchanged(&entry.key, Some(&entry))],
-                operations: holders(&route)
-                    .map(|node| layout::node_range(node, tenant, table, key.low_hash))
-                    .chain([entry.key.clone()])
-                    .map(Operation::delete)
-                    .collect(),
-            });
-            for piece in pieces(groups) {
+                group.compares.push(Compare::unchanged(&entry.key, Some(&entry)));
+                group.operations.push(Operation::delete(entry.key));
+            }
+            for piece in pieces(of_range.into_values()) {
                 self.coordinator.transact(piece.compares, piece.operations).await.map_err(refusal)?;
             }
         }
         Err(contended())
     }
+
+    /// What nodes were given of a table that has this id.
+    pub(super) async fn assignments_of_table(
+        &self,
+        tenant: &TenantName,
+        table: &TableName,
+        id: TableId,
+    ) -> Result<Vec<(NodeId, KeyValue, AssignedRange)>, Refusal> {
+        let mut all = Vec::new();
+        for entry in self.coordinator.list(layout::NODES).await.map_err(refusal)?.entries {
+            let Some(layout::NodeKey::Range(node, key)) = layout::NodeKey::parse(&entry.key) else { continue };
+            if key.tenant == *tenant && key.table == *table {
+                let assigned: AssignedRange = from_json(&entry.value).map_err(|_| unreadable(&entry.key))?;
+                if assigned.table_uuid == Some(id) {
+                    all.push((node, entry, assigned));
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// Nodes with what they hold, from all keys under `node/`.
+pub(super) fn rows_of(entries: &[KeyValue], members: &[MemberRecord]) -> Result<BTreeMap<NodeId, NodeRow>, Refusal> {
+    let mut rows: BTreeMap<NodeId, NodeRow> = BTreeMap::new();
+    let mut alive = BTreeSet::new();
+    let mut held: BTreeMap<NodeId, Vec<layout::RouteKey>> = BTreeMap::new();
+    for entry in entries {
+        match layout::NodeKey::parse(&entry.key) {
+            Some(layout::NodeKey::Details(node)) => {
+                let details = from_json(&entry.value).map_err(|_| unreadable(&entry.key))?;
+                let member = members.iter().find(|member| member.id == node.0);
+                let row = NodeRow {
+                    details,
+                    wish: member.map(|member| member.wish).unwrap_or_default(),
+                    hand_over_until: member.and_then(|member| member.hand_over_until),
+                    alive: false,
+                    ranges: Vec::new(),
+                };
+                rows.insert(node, row);
+            }
+            Some(layout::NodeKey::Alive(node)) => {
+                alive.insert(node);
+            }
+            Some(layout::NodeKey::Range(node, range)) => held.entry(node).or_default().push(range),
+            Some(layout::NodeKey::Table(..)) | None => {}
+        }
+    }
+    for (node, row) in &mut rows {
+        row.alive = alive.contains(node);
+        row.ranges = held.remove(node).unwrap_or_default();
+    }
+    Ok(rows)
+}
+
+/// What a node can carry in comparison with others.
+pub(super) fn weight(details: &NodeDetails) -> u64 {
+    details.free_bytes.or(details.capacity_bytes).unwrap_or(GIBIBYTE) / GIBIBYTE
 }
 
 /// What writes a range: its assignments and its route, which must not be there yet.
@@ -238,29 +357,36 @@ pub(super) fn group_of(
         Some(row) => (row.details.uri.clone(), row.details.inside_uri.clone()),
         None => Default::default(),
     };
-    let wanted: Vec<AssignedReplica> = planned
-        .replicas
-        .iter()
-        .filter_map(|(node, replica)| replica.map(|replica| AssignedReplica { node: *node, replica }))
-        .collect();
-    let assigned = planned.replicas.iter().map(|(node, replica)| {
+    let mut wanted: Vec<AssignedReplica> = planned.wanted.clone();
+    let members = planned.replicas.iter().map(|(node, replica)| (*node, *replica));
+    if wanted.is_empty() {
+        wanted.extend(members.clone().filter_map(|(node, replica)| Some(AssignedReplica { node, replica: replica? })));
+    }
+    // Who is wanted and no member yet, or is made anew on its node, is assigned what is wanted.
+    let mut holds: BTreeMap<NodeId, Option<ReplicaId>> = members.collect();
+    holds.extend(wanted.iter().map(|copy| (copy.node, Some(copy.replica))));
+    // The first copies are all alike; without a wish, whoever is quickest would lead.
+    let leader = planned.replicas.first().map(|(node, _)| *node).filter(|_| wanted.len() > 1);
+    let assigned = holds.into_iter().map(|(node, replica)| {
         let value = AssignedRange {
             low_hash: low,
             high_hash: high,
             range: Some(planned.range),
-            replica: *replica,
+            replica,
             table_uuid: Some(id),
             replicas: wanted.clone(),
-            leader: None,
+            leader,
         };
-        Operation::put(layout::node_range(*node, tenant, table, low), to_json(&value))
+        Operation::put(layout::node_range(node, tenant, table, low), to_json(&value))
     });
     let mut operations: Vec<Operation> = assigned.collect();
     let route_key = layout::route(tenant, table, low);
     if let Some((leader, _)) = planned.replicas.first() {
         let replica = |(node, replica): &(NodeId, Option<ReplicaId>)| {
             let (uri, inside_uri) = addresses(node);
-            RouteReplica { node: *node, uri, inside_uri, state: ReplicaState::Voter, replica: *replica }
+            let is_learner = replica.is_some_and(|replica| planned.learners.contains(&replica));
+            let state = if is_learner { ReplicaState::Learner } else { ReplicaState::Voter };
+            RouteReplica { node: *node, uri, inside_uri, state, replica: *replica }
         };
         let (uri, inside_uri) = addresses(leader);
         let route = Route {
@@ -306,12 +432,12 @@ pub(super) fn holders(route: &Route) -> impl Iterator<Item = NodeId> + use<> {
 pub(super) fn candidates(rows: &BTreeMap<NodeId, NodeRow>) -> Vec<Candidate> {
     let any_alive = rows.values().any(|row| row.alive);
     rows.iter()
-        .filter(|(_, row)| row.details.status == NodeStatus::Okay && (row.alive || !any_alive))
+        .filter(|(_, row)| row.standing() == Standing::Okay && (row.alive || !any_alive))
         .map(|(node, row)| Candidate {
             node: *node,
             zone: row.details.zone.clone().unwrap_or_default(),
             replicas: row.ranges.len() as u64,
-            capacity: row.details.free_bytes.or(row.details.capacity_bytes).unwrap_or(GIBIBYTE) / GIBIBYTE,
+            capacity: weight(&row.details),
         })
         .collect()
 }

@@ -26,6 +26,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::coordination::values::AssignedReplica;
 use crate::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReplicaId, Role, SessionId, TenantId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{TableName, TenantName, Timestamp};
@@ -74,6 +75,13 @@ pub struct DeletedRange {
     pub epoch: u64,
     /// The nodes that held a replica, the leader first, and the replicas.
     pub replicas: Vec<(NodeId, Option<ReplicaId>)>,
+    /// Those of them that were being filled.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub learners: Vec<ReplicaId>,
+    /// The copies that control wanted, where these were others; nodes that were to get one and are no members yet
+    /// stand only here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wanted: Vec<AssignedReplica>,
 }
 
 /// A node, proxy or reporter that joined.
@@ -90,6 +98,32 @@ pub struct MemberRecord {
     pub joined_at: Timestamp,
     /// Until when its newest certificate holds.
     pub certificate_until: Timestamp,
+    /// Of a node: what its operator wants of it. It stands here and not in the node's details, which the node writes
+    /// anew at each start.
+    #[serde(default, skip_serializing_if = "NodeWish::is_default")]
+    pub wish: NodeWish,
+    /// Of a node: until when it is given no leaderships, because it was asked to hand them over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hand_over_until: Option<Timestamp>,
+}
+
+/// What an operator wants of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NodeWish {
+    /// It serves.
+    #[default]
+    Serve,
+    /// It is emptied: its copies move to other nodes.
+    Drain,
+    /// It is given up: its copies are made anew on other nodes, without waiting for it.
+    GiveUp,
+}
+
+impl NodeWish {
+    fn is_default(&self) -> bool {
+        *self == NodeWish::Serve
+    }
 }
 
 /// An invitation not yet used, under the SHA-256 digest of its secret.

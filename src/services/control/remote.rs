@@ -12,7 +12,7 @@ use reqwest::Method;
 use serde::de::DeserializeOwned;
 
 use crate::domain::ids::{NodeId, Role, TenantId};
-use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::services::assignments::{HandedPart, HandedParts};
 use crate::services::ports::{Caller, Catalog, Creation};
@@ -24,6 +24,7 @@ use crate::transport::tls::{Identity, client_config, joining_client};
 use super::access_feed::AccessSnapshot;
 use super::join::{JoinRequest, Joined, token_parts};
 use super::keys::{KeyPart, KeyParts};
+use super::records::RECORDS_FORMAT;
 use super::sealed::SecretName;
 use super::wire::{
     WireAccess, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse, WireMade,
@@ -61,6 +62,7 @@ pub async fn join(
         uri: None,
         inside_uri: None,
         zone: None,
+        format: Some(RECORDS_FORMAT),
     };
     describe(&mut request);
     let joined = client.send(Method::POST, "/inside/v1/join", Some(&request)).await?;
@@ -268,6 +270,21 @@ impl Catalog for RemoteCatalog {
             })
             .await;
         Ok((made.made, creation(made.created)))
+    }
+
+    async fn change_table(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        change: TableChange,
+    ) -> Result<TableDefinition, Refusal> {
+        let change = WireCatalogChange::ChangeTable { table: table.clone(), change };
+        let made: WireMade<TableDefinition> = self.control.change(caller, tenant, change).await?;
+        self.routing
+            .shows(SHOWN_WAIT, |plan| plan.table(tenant, table).is_none_or(|there| there.version >= made.made.version))
+            .await;
+        Ok(made.made)
     }
 
     async fn delete_table(&self, caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {

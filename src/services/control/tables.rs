@@ -1,4 +1,4 @@
-//! Tables: made, found, listed, dropped.
+//! Tables: made, found, listed, changed, dropped.
 //!
 //! Making one writes its ranges first and its record last, so nobody sees a table of which a part is
 //! missing. A small table is one transaction. A large one begins with an intent record, which every
@@ -16,7 +16,7 @@ use std::collections::BTreeSet;
 use crate::coordination::values::{TableAtNode, from_json, to_json};
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
 use crate::domain::ids::{NodeId, TableId};
-use crate::domain::table::{TableDefinition, TableSpecification};
+use crate::domain::table::{TableChange, TableDefinition, TableSpecification, check_replication_factor};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::placement::split::INITIAL_RANGES_MAX;
 use crate::services::ports::{Caller, Creation};
@@ -30,8 +30,6 @@ use super::tenants::{json, no_tenant};
 
 /// The longest name of a key attribute, in bytes (DynamoDB: Limits, attribute names).
 const KEY_NAME_BYTES_MAX: usize = 255;
-/// Replicas of a range, at most.
-const REPLICATION_FACTOR_MAX: u8 = 5;
 /// What a commit adds to a transaction by itself: history, intent, table, tenant.
 const OPERATIONS_RESERVED: usize = 8;
 
@@ -226,6 +224,45 @@ impl ControlPlane {
         page.entries.iter().map(|entry| from_json(&entry.value).map_err(|_| unreadable(&entry.key))).collect()
     }
 
+    /// Changes a table while it serves. Its ranges follow as placement gets to them.
+    pub(super) async fn table_change(
+        &self,
+        caller: &Caller,
+        tenant: &TenantName,
+        table: &TableName,
+        change: TableChange,
+    ) -> Result<TableDefinition, Refusal> {
+        if let Some(factor) = change.replication_factor {
+            check_replication_factor(factor)?;
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let Some((before, entry)) = self.table_read(tenant, table).await? else {
+                return Err(no_table(tenant, table));
+            };
+            let mut after = before.clone();
+            after.specification.replication_factor =
+                change.replication_factor.or(before.specification.replication_factor);
+            if after == before {
+                return Ok(before);
+            }
+            after.version += 1;
+            let done = self
+                .commit(Change {
+                    resource: format!("table/{tenant}/{table}"),
+                    who: &caller.name,
+                    before: Some(json(&before)),
+                    after: Some(json(&after)),
+                    compares: vec![Compare::unchanged(&entry.key, Some(&entry))],
+                    operations: vec![Operation::put(&entry.key, to_json(&after))],
+                })
+                .await?;
+            if done {
+                return Ok(after);
+            }
+        }
+        Err(contended())
+    }
+
     /// Drops a table; it can be brought back for seven days.
     pub(super) async fn table_delete(
         &self,
@@ -296,8 +333,8 @@ fn check(specification: &TableSpecification) -> Result<(), Refusal> {
     if specification.sort_type.is_some() && specification.id_name == specification.sort_name {
         return Err(Refusal::bad_input("id_name and sort_name must differ"));
     }
-    if specification.replication_factor.is_some_and(|factor| !(1..=REPLICATION_FACTOR_MAX).contains(&factor)) {
-        return Err(Refusal::bad_input("replication_factor is 1 to 5"));
+    if let Some(factor) = specification.replication_factor {
+        check_replication_factor(factor)?;
     }
     if specification.initial_ranges.is_some_and(|count| !(1..=INITIAL_RANGES_MAX).contains(&count)) {
         return Err(Refusal::bad_input("initial_ranges is 1 to 1024"));

@@ -92,9 +92,26 @@ impl Cluster {
             capacity_bytes: None,
             free_bytes: None,
             version: None,
+            format: None,
         };
         self.coordinator.put(&layout::node_details(node), to_json(&details), None).await.unwrap();
         node
+    }
+
+    /// Whether a node gives a sign of life from now on.
+    pub(crate) async fn alive(&self, node: NodeId, is_alive: bool) {
+        let key = layout::node_alive(node);
+        if is_alive {
+            self.coordinator.put(&key, "{}".into(), None).await.unwrap();
+        } else {
+            self.coordinator.delete(&key).await.unwrap();
+        }
+    }
+
+    /// An instance with these options over the same coordinator.
+    pub(crate) async fn with(&self, options: ControlOptions) -> Arc<ControlPlane> {
+        let options = ControlOptions { table_ready_wait_ms: 0, ..options };
+        open_with(&self.coordinator, &self.control_key, &self.clock, options).await.unwrap()
     }
 
     pub(crate) async fn tenant(&self, name: &str) -> TenantName {
@@ -116,7 +133,16 @@ pub(crate) async fn open(
     clock: &Arc<HandClock>,
 ) -> Result<Arc<ControlPlane>, crate::domain::Refusal> {
     // Nobody serves the tables of these tests, so nobody is waited for.
-    let options = ControlOptions { table_ready_wait_ms: 0, replicas_max: 3, ..ControlOptions::default() };
+    let options = ControlOptions { table_ready_wait_ms: 0, replicas_max: 5, ..ControlOptions::default() };
+    open_with(coordinator, control_key, clock, options).await
+}
+
+pub(crate) async fn open_with(
+    coordinator: &Arc<dyn Coordinator>,
+    control_key: &Key256,
+    clock: &Arc<HandClock>,
+    options: ControlOptions,
+) -> Result<Arc<ControlPlane>, crate::domain::Refusal> {
     ControlPlane::open(coordinator.clone(), control_key, options, clock.clone(), Arc::new(SystemRandom)).await
 }
 

@@ -95,6 +95,8 @@ impl ControlPlane {
             interval: HashRange { low: range.low, high: range.high },
             epoch: range.epoch,
             replicas: range.replicas.clone(),
+            learners: range.learners.clone(),
+            wanted: range.wanted.clone(),
         });
         let groups: Vec<Group> =
             planned.map(|range| group_of(&definition.tenant, &definition.name, definition.id, &range, &rows)).collect();

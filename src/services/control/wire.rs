@@ -9,7 +9,7 @@ use uuid::Uuid;
 use zeroize::Zeroize;
 
 use crate::domain::ids::{PrincipalId, SessionId, TenantId};
-use crate::domain::table::TableSpecification;
+use crate::domain::table::{TableChange, TableSpecification};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::services::access::TokenKey;
 
@@ -190,6 +190,13 @@ pub enum WireCatalogChange {
         table: TableName,
         /// What it is to be.
         specification: TableSpecification,
+    },
+    /// Changes a table.
+    ChangeTable {
+        /// Its name.
+        table: TableName,
+        /// What is to be otherwise.
+        change: TableChange,
     },
     /// Drops a table.
     DeleteTable {

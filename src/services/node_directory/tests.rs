@@ -49,6 +49,7 @@ fn details(uri: &str) -> NodeDetails {
         capacity_bytes: None,
         free_bytes: None,
         version: None,
+        format: None,
     }
 }
 

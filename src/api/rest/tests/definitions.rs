@@ -86,6 +86,25 @@ async fn a_table_is_made_read_and_deleted() {
 }
 
 #[tokio::test]
+async fn the_number_of_copies_is_changed_while_a_table_serves() {
+    let fixture = Fixture::start().await;
+    let path = "/v1/tenant/acme/table/plain";
+    let before = fixture.ask("GET", path, &[], "").await.json();
+    let changed = fixture.ask("POST", path, &[], r#"{"replication_factor":5}"#).await;
+    assert_eq!(changed.status, 200);
+    let changed = changed.json();
+    assert_eq!((&changed["replication_factor"], &changed["uuid"]), (&json!(5), &before["uuid"]));
+    assert_eq!(changed["version"], before["version"].as_u64().unwrap() + 1);
+    assert_eq!(fixture.ask("GET", path, &[], "").await.json(), changed);
+    for body in [r#"{"replication_factor":4}"#, r#"{"id_type":"Bytes"}"#, "[]", ""] {
+        assert_eq!(fixture.ask("POST", path, &[], body).await.problem(), "bad-input", "{body}");
+    }
+    assert_eq!(fixture.ask("POST", "/v1/tenant/acme/table/none", &[], "{}").await.problem(), "not-found");
+    let reader = fixture.token(Some("acme"), &[Capability::Read, Capability::Write]);
+    assert_eq!(fixture.ask_as(&reader, "POST", path, &[], "{}").await.status, 403);
+}
+
+#[tokio::test]
 async fn definitions_that_make_no_table_are_refused() {
     let fixture = Fixture::start().await;
     let path = "/v1/tenant/acme/table/orders";

@@ -23,6 +23,7 @@ fn details(incarnation: Option<u8>) -> NodeDetails {
         capacity_bytes: None,
         free_bytes: None,
         version: None,
+        format: None,
     }
 }
 

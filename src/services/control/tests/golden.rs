@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::coordination::values::AssignedReplica;
 use crate::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReplicaId, Role, SessionId, TableId, TenantId};
 use crate::domain::key::KeyType;
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
@@ -80,7 +81,13 @@ fn tenants_and_tables() {
             (NodeId::from_bytes(id(4)), Some(ReplicaId::from_bytes(id(1)))),
             (NodeId::from_bytes(id(2)), None),
         ],
+        learners: Vec::new(),
+        wanted: Vec::new(),
     };
+    let learner = AssignedReplica { node: NodeId::from_bytes(id(2)), replica: ReplicaId::from_bytes(id(3)) };
+    let changing = DeletedRange { learners: vec![learner.replica], wanted: vec![learner], ..range.clone() };
+    let text = r#"{"range":"{3}","low":0,"high":9,"epoch":7,"replicas":[["{4}","{1}"],["{2}",null]],"learners":["{3}"],"wanted":[{"node":"{2}","replica":"{3}"}]}"#;
+    pinned(changing, text);
     let dropped = DeletedTableRecord {
         table: definition(),
         deleted_at: Timestamp(6),
@@ -107,7 +114,14 @@ fn the_cluster_and_its_members() {
             name: Some("n-1".to_owned()),
             joined_at: Timestamp(5),
             certificate_until: Timestamp(6),
+            wish: NodeWish::Serve,
+            hand_over_until: None,
         };
+        let leaving =
+            MemberRecord { wish: NodeWish::Drain, hand_over_until: Some(Timestamp(7)), name: None, ..member.clone() };
+        let text =
+            r#"{"role":"ROLE","id":"{1}","joined_at":5,"certificate_until":6,"wish":"drain","hand_over_until":7}"#;
+        pinned(leaving, &text.replace("ROLE", word));
         let text = r#"{"role":"ROLE","id":"{1}","name":"n-1","joined_at":5,"certificate_until":6}"#;
         pinned(member, &text.replace("ROLE", word));
     }

@@ -19,6 +19,7 @@ async fn join(cluster: &Cluster, role: Role, token: &str) -> Result<Joined, Refu
         uri,
         inside_uri: None,
         zone: None,
+        format: None,
     };
     cluster.plane.join(asked).await
 }
@@ -174,7 +175,7 @@ async fn a_rotation_keeps_two_versions_until_every_holder_has_moved() {
     for (number, zone) in [(1, "a"), (2, "b")] {
         holders.push(KeyOwner { role: Role::Node, id: cluster.node(number, zone).await.0 });
     }
-    cluster.plane.create_table(&cluster.root, &acme, &table("users"), specification(2, 2)).await.unwrap();
+    cluster.plane.create_table(&cluster.root, &acme, &table("users"), specification(2, 3)).await.unwrap();
     let versions = async || -> Vec<u32> {
         let parts = cluster.plane.tenant_key_parts(holders[0], tenant).await.unwrap();
         parts.iter().map(|part| part.version).collect()

@@ -3,6 +3,9 @@
 mod access;
 mod golden;
 mod keys;
+mod node_side;
+mod placement;
+mod placement_commands;
 mod ranges;
 mod recovery;
 mod tables;

@@ -64,6 +64,7 @@ async fn a_node_that_does_not_answer_leaves_a_gap_in_the_list_and_no_error() {
         quantity: 42,
         uuid: None,
         table_version: 1,
+        group: None,
     };
     let (node, silent) = (unknown[0].leader, unknown[1].leader);
     cluster.plane.ask_nodes_through(Arc::new(OneAnswers { node, silent, report: report.clone() }));
