@@ -156,7 +156,7 @@ pub const SETTINGS: &[Setting] = &[
     unset("control.ca", Kind::Path, "The control plane's CA in PEM, where it did not come with the join token."),
     unset("control.key_file", Kind::Path, "The file that holds control's own key, where it is not in the data folder."),
     setting("control.node_lost_after", Kind::Count(1, 1 << 20), "600", "After how many seconds of silence the copies on a node are made anew on others."),
-    setting("control.replicas_max", Kind::Count(1, 5), "1", "How many replicas a range is given at most, whatever its table asks for."),
+    setting("control.replicas_max", Kind::Count(1, 5), "5", "How many replicas a range is given at most, whatever its table asks for."),
 
     setting("node.zone", Kind::Text, "default", "The zone this node stands in: replicas of a range are spread over zones."),
     setting("node.location", Kind::Text, "NA", "The set of zones that tables may be pinned to."),
