@@ -1,13 +1,14 @@
 # One word for each habit. Every target installs what is missing first (scripts/bootstrap.sh), says so,
 # and does nothing where all is there already. Needed beforehand: a Rust toolchain and git.
 
-.PHONY: help dev test check sim fuzz chaos bench release
+.PHONY: help dev test check check-model sim fuzz chaos bench release
 
 help:
 	@echo "make dev      start dStore on this machine: one process, data kept in ./dstore-data"
 	@echo "make test     everything that has to pass before a commit; the last line sums it up"
 	@echo "make check    the quick half of make test: format, lints, layout"
 	@echo "make sim      SEEDS=number: simulate a cluster with faults, one run a seed; SEED=number repeats one"
+	@echo "make check-model   search the models of our protocols within larger bounds, for up to an hour"
 	@echo "make fuzz     TARGET=name: fuzz one parser until it breaks or you press Ctrl-C (no TARGET lists them)"
 	@echo "make chaos    clusters under every fault there is, for half an hour; prints its seed (as root)"
 	@echo "make bench    measure dStore against PostgreSQL, Redis and etcd; writes docs/benchmarks.md"
@@ -31,6 +32,11 @@ sim:
 	@scripts/bootstrap.sh build
 	$(if $(SEED),DSTORE_SEED=$(SEED)) $(if $(SEEDS),DSTORE_SEEDS=$(SEEDS)) $(if $(TRACE),DSTORE_TRACE=1) \
 		cargo test --quiet --locked --test simulation -- every_seed_holds --exact --nocapture
+
+# Each world for ten minutes, or until all of it is tried.
+check-model:
+	@scripts/bootstrap.sh build
+	cargo test --locked --profile quick -p dstore-model --test check -- --ignored --nocapture --test-threads 1
 
 fuzz:
 	@scripts/bootstrap.sh build

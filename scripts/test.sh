@@ -106,6 +106,7 @@ step tidy run tidy tests/tidy.rs
 step unit run dstore src/lib.rs
 step command run dstore src/main.rs
 step checkers run dstore_checkers src/lib.rs
+step model run check tests/check.rs --test-threads 1
 step suite run suite tests/suite/main.rs
 step groups run groups tests/groups/main.rs
 step chaos run chaos tests/chaos/main.rs
