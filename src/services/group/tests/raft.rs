@@ -89,6 +89,10 @@ async fn run(peers: &Peers, node: &Node, range_number: u8, parts: GroupParts) ->
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         enable_elect: false,
+        // A leader that no majority answered for as long as the longest election takes no writes: a busy machine takes long.
+        heartbeat_interval: 500,
+        election_timeout_min: 10_000,
+        election_timeout_max: 20_000,
         ..Config::default()
     };
     let id = parts.replica.name.replica;
