@@ -147,7 +147,8 @@ async fn start(
     member.parts.started();
     watch_node(&ground.health, &running);
     // Proxies are served as soon as the data is open: they check credentials themselves.
-    let reporter = NodeReporter::new(running.engine.clone(), running.database.clone());
+    let reporter =
+        NodeReporter::new(running.engine.clone(), running.database.clone()).with_groups(running.groups.groups.clone());
     let (ranges, inbox) = (running.groups.ranges.clone(), running.groups.inbox.clone());
     gate.open(Inside { service: ranges.clone(), own: Arc::new(reporter), inbox });
     let key = running.keys.newest(KeyOwner::Node);

@@ -157,7 +157,9 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     for number in 1..=ground.options.nodes {
         let node = ground.start_node(number, &network).await?;
         local.add(node.node, Arc::clone(&node.groups.ranges));
-        local.add_reporter(node.node, NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)));
+        let groups = Arc::clone(&node.groups.groups);
+        let reporter = NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)).with_groups(groups);
+        local.add_reporter(node.node, reporter);
         nodes.push(node);
     }
     ground.control.ask_nodes_through(Arc::clone(&local) as Arc<dyn RangeReports>);

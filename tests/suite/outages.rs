@@ -102,7 +102,7 @@ async fn outages_are_as_the_table_says() {
 async fn fill(cluster: &Cluster) {
     let url = cluster.proxies[0].url();
     assert_eq!(cluster.send(reqwest::Method::PUT, &format!("{url}/v1/tenant/acme"), None).await.0, 201);
-    let definition = json!({ "id_type": "Integer", "initial_ranges": 4 });
+    let definition = json!({ "id_type": "Integer", "initial_ranges": 4, "replication_factor": 1 });
     assert_eq!(cluster.put(&format!("{url}{TABLE}"), &definition).await.0, 201);
     for number in 0..ITEMS {
         assert_eq!(cluster.put(&format!("{url}{TABLE}/id/{number}"), &json!({ "n": number })).await.0, 201);

@@ -59,7 +59,7 @@ async fn makes_tables_by_either_proxy(cluster: &Cluster) {
     let (first, second) = (cluster.proxies[0].url(), cluster.proxies[1].url());
     let (status, body) = cluster.send(Method::PUT, &format!("{first}/v1/tenant/acme"), None).await;
     assert_eq!(status, 201, "{body}");
-    let definition = json!({ "id_type": "Integer", "initial_ranges": 6 });
+    let definition = json!({ "id_type": "Integer", "initial_ranges": 6, "replication_factor": 1 });
     let (status, body) = cluster.put(&format!("{first}{TABLE}"), &definition).await;
     assert_eq!(status, 201, "{body}");
     assert_eq!(cluster.put(&format!("{first}{TABLE}"), &definition).await.0, 200);
@@ -146,7 +146,8 @@ async fn lists_over_nodes(cluster: &Cluster) {
     assert_eq!(seen, (0..ITEMS).collect::<Vec<_>>());
 
     let posts = format!("{}/v1/tenant/acme/table/posts", cluster.proxies[0].url());
-    let definition = json!({ "id_type": "String", "sort_type": "Integer", "initial_ranges": 2 });
+    let definition =
+        json!({ "id_type": "String", "sort_type": "Integer", "initial_ranges": 2, "replication_factor": 1 });
     assert_eq!(cluster.put(&posts, &definition).await.0, 201);
     for number in 1..=9 {
         assert_eq!(cluster.put(&format!("{posts}/id/ada/sort/{number}"), &json!({ "n": number })).await.0, 201);
