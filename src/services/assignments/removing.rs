@@ -118,16 +118,17 @@ impl Assignments {
     async fn own_copy(&self, replica: &Arc<Replica>) -> Option<OwnCopy> {
         let ReplicaName { replica: id, range, .. } = replica.name;
         let of_group = self.groups.status(range).filter(|status| status.replica == id);
-        let in_log = of_group.map(|status| (status.membership_at, status.membership));
-        let in_file = match replica.is_grouped() {
+        let of_group = of_group.map(|status| (status.membership_at, status.membership));
+        // The group may be asleep, or ended since the copy was taken out of service: its log is there all the same, and what
+        // stands in it counts before it is applied.
+        let kept = match replica.is_grouped() {
             false => None,
             true => {
                 let replica = Arc::clone(replica);
-                let state = blocking(move || replica.machine_state()).await.ok()?;
-                state.map(|state| (state.membership_at, state.membership))
+                blocking(move || replica.last_membership()).await.ok()?
             }
         };
-        Some(OwnCopy { replica: id, range, membership: in_log.max(in_file) })
+        Some(OwnCopy { replica: id, range, membership: of_group.max(kept) })
     }
 
     /// Whether a copy is of no use, another one is assigned in its place, and there is somebody to fill that from.

@@ -145,6 +145,17 @@ impl Replica {
         Ok(log)
     }
 
+    /// The last membership that this replica knows of, from its log or from its file: a member of a group counts by what
+    /// stands in its log, whether that is applied or not. Blocks as [`Replica::group_log`] does.
+    ///
+    /// # Errors
+    /// As [`Replica::group_log`].
+    pub fn last_membership(&self) -> Result<Option<(LogPlace, Membership)>, StoreError> {
+        let in_log = self.group_log()?.last_membership();
+        let in_file = self.machine_state()?.map(|machine| (machine.membership_at, machine.membership));
+        Ok(in_log.max(in_file))
+    }
+
     /// Whether its log has entries that it has not applied: its group has work to do. Costs nothing.
     pub fn needs_wake(&self) -> bool {
         let applied = self.applied_index();

@@ -33,10 +33,11 @@ use tokio::sync::Notify;
 
 use crate::domain::ids::{RangeId, TenantId};
 use crate::replication::machine_state::LogPlace;
+use crate::replication::membership::Membership;
 use crate::services::engine::companion::Companion;
 use crate::storage::log::{Append, AppendRefused, CommitLog, KeyOwner, Outcome, Record, RecordKind};
 
-use super::convert::{log_id, payload_bytes, place_of};
+use super::convert::{log_id, membership_of, payload_bytes, place_of};
 use super::rebuild::Rebuilt;
 use super::types::{Entry, LogId, Types, Vote};
 
@@ -360,6 +361,15 @@ impl KeptLog {
         };
         let skipped = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX);
         state.entries.iter().skip(skipped).take_while(fits).map(|kept| kept.entry.clone()).collect()
+    }
+
+    /// The last membership among the entries kept, applied or not, and where it stands.
+    pub fn last_membership(&self) -> Option<(LogPlace, Membership)> {
+        let state = self.state.lock();
+        state.entries.iter().rev().find_map(|kept| match &kept.entry.payload {
+            openraft::EntryPayload::Membership(members) => Some((place_of(&kept.entry.log_id), membership_of(members))),
+            _ => None,
+        })
     }
 
     /// Bytes of entries kept, about.

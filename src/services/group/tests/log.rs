@@ -164,3 +164,19 @@ async fn a_tail_is_kept_and_the_rest_is_purged() {
     let mut parts = ground.after_power_cut(false).start().wake(1).await;
     assert_eq!(indexes(&mut parts.log).await.last(), Some(&(last + 1)));
 }
+
+#[tokio::test]
+async fn a_membership_counts_before_it_is_applied() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    let replica = node.engine.group_replica(range(1)).unwrap();
+    let (place, membership) = replica.last_membership().unwrap().unwrap();
+    assert_eq!((place.index, membership.members.len()), (0, 1));
+    append(&mut parts.log, vec![blank(1, 1), members(1, 2, &[1, 2]), blank(1, 3)]).await.unwrap();
+    let (place, membership) = replica.last_membership().unwrap().unwrap();
+    assert_eq!((place.index, membership.members.len()), (2, 2), "it is in the log, and not applied");
+    assert_eq!(replica.applied_index(), 0);
+    parts.log.truncate_after(Some(log_id(LogPlace { term: 1, index: 1 }))).await.unwrap();
+    assert_eq!(replica.last_membership().unwrap().unwrap().0.index, 0, "what is truncated counts no more");
+}

@@ -246,6 +246,14 @@ fn blank(term: u64, index: u64) -> Entry {
     Entry::new_blank(log_id(LogPlace { term, index }))
 }
 
+/// An entry that makes these the members.
+fn members(term: u64, index: u64, numbers: &[u8]) -> Entry {
+    let nodes: std::collections::BTreeMap<_, _> = numbers.iter().map(|number| (replica_id(*number), NODE)).collect();
+    let voters: std::collections::BTreeSet<_> = nodes.keys().copied().collect();
+    let membership = openraft::Membership::new(vec![voters], nodes).unwrap();
+    Entry::new_membership(log_id(LogPlace { term, index }), membership)
+}
+
 /// An entry with an operation; the leader's clock shows its index in seconds.
 fn operation(term: u64, index: u64, operation: &Operation) -> Entry {
     let bytes = crate::replication::entry::encode(Timestamp(index * 1_000_000), operation);
