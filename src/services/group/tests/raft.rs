@@ -106,6 +106,18 @@ fn write(index_of_clock: u64, operation: &Operation) -> Proposed {
     Proposed(crate::replication::entry::encode(Timestamp(index_of_clock * 1_000_000), operation))
 }
 
+/// Writes; a new leader takes nothing until a majority has answered it for the first time.
+async fn written_eventually(leader: &TestRaft, proposed: Proposed) -> openraft::raft::ClientWriteResponse<Types> {
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match leader.client_write(proposed.clone()).await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(tokio::time::Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn a_range_that_served_alone_gets_a_second_replica() {
     let (first, second) = (Ground::files(), Ground::simulated());
@@ -155,7 +167,7 @@ async fn a_range_that_served_alone_gets_a_second_replica() {
     let follower = run(&peers, &other, 1, other.wake(1).await).await;
     leader.trigger().elect(false).await.unwrap();
     leader.wait(patience).current_leader(replica_id(1), "both are there").await.unwrap();
-    let answer = leader.client_write(write(99, &put("last", "{}"))).await.unwrap();
+    let answer = written_eventually(&leader, write(99, &put("last", "{}"))).await;
     follower.wait(patience).applied_index_at_least(Some(answer.log_id.index), "it follows").await.unwrap();
     let digests = replicas.map(|replica| replica.digest(&HashRange::FULL).unwrap());
     assert_eq!(digests[0], digests[1]);
