@@ -107,7 +107,7 @@ fn write(index_of_clock: u64, operation: &Operation) -> Proposed {
 }
 
 /// Writes; a new leader takes nothing until a majority has answered it for the first time.
-async fn written_eventually(leader: &TestRaft, proposed: Proposed) -> openraft::raft::ClientWriteResponse<Types> {
+async fn wait_until_written(leader: &TestRaft, proposed: Proposed) -> openraft::raft::ClientWriteResponse<Types> {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         match leader.client_write(proposed.clone()).await {
@@ -167,7 +167,7 @@ async fn a_range_that_served_alone_gets_a_second_replica() {
     let follower = run(&peers, &other, 1, other.wake(1).await).await;
     leader.trigger().elect(false).await.unwrap();
     leader.wait(patience).current_leader(replica_id(1), "both are there").await.unwrap();
-    let answer = written_eventually(&leader, write(99, &put("last", "{}"))).await;
+    let answer = wait_until_written(&leader, write(99, &put("last", "{}"))).await;
     follower.wait(patience).applied_index_at_least(Some(answer.log_id.index), "it follows").await.unwrap();
     let digests = replicas.map(|replica| replica.digest(&HashRange::FULL).unwrap());
     assert_eq!(digests[0], digests[1]);
