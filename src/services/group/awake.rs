@@ -14,7 +14,7 @@
 //!
 //! What is not covered is a machine whose monotonic clock stands still while others' run: a virtual machine that is
 //! paused may come back to a lease that is over and not know. The check after the data is read makes that gap as
-//! narrow as it can be made; who cannot accept it at all asks for a read index, by turning the lease off.
+//! narrow as it can be made.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
