@@ -28,7 +28,8 @@ fn start_logging_at(config: &Config, level: &str) {
     // The server's library tells of its threads at this level, which is of use to nobody who runs a store.
     let level = if level == "info" { "info,actix_server=warn,actix_http=warn" } else { level };
     // It calls what any client can send an error of ours. Who wants to see it names it.
-    let level = &format!("actix_http::h1::dispatcher=off,{level}");
+    // And openraft warns of each message that did not arrive. What that comes to for a group, its host tells.
+    let level = &format!("actix_http::h1::dispatcher=off,openraft=error,{level}");
     let filter =
         tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     let builder = tracing_subscriber::fmt()
