@@ -25,6 +25,11 @@ thread_local! {
     static ON: std::cell::Cell<Option<Mutation>> = const { std::cell::Cell::new(None) };
 }
 
+/// The one of this name, as it is spelt here.
+pub fn named(name: &str) -> Option<Mutation> {
+    ALL.iter().copied().find(|mutation| format!("{mutation:?}") == name)
+}
+
 /// Switches one on, or all off, for this thread. Where there are no mistakes it does nothing.
 pub fn switch(mutation: Option<Mutation>) {
     #[cfg(debug_assertions)]

@@ -22,7 +22,7 @@ pub mod node;
 pub mod node_parts;
 pub mod one_process;
 pub mod own_keys;
-mod presence;
+pub mod presence;
 mod private_files;
 pub mod proxy;
 mod renewal;

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::coordination::values::{NodeDetails, NodeStatus, from_json, to_json};
 use crate::coordination::{Compare, Coordinator, Error, LeaseId, Operation, layout};
 use crate::domain::ids::NodeId;
+use crate::storage::workers;
 
 /// How long a stop waits for the coordinator to be told.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -138,7 +139,7 @@ impl Stay {
     /// Looks at the disk. Whether what is free of it is news.
     async fn measure(&mut self) -> bool {
         let disk = Arc::clone(&self.disk);
-        let Ok(Some((capacity, free))) = tokio::task::spawn_blocking(move || disk()).await else { return false };
+        let Ok(Some((capacity, free))) = workers::blocking(move || disk()).await else { return false };
         let told = (self.details.capacity_bytes, self.details.free_bytes);
         let is_news = match told {
             (Some(before), Some(told)) => before != capacity || told.abs_diff(free) > capacity / DISK_NEWS_PART,

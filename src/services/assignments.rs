@@ -40,6 +40,7 @@ use crate::domain::{Random, Refusal, RefusalKind};
 use crate::replication::replacement::Reading;
 use crate::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
 use crate::storage::store::{ReplicaName, StoreError};
+use crate::storage::workers;
 
 use super::engine::keys::NodeKeys;
 use super::engine::notices::Notices;
@@ -120,7 +121,7 @@ pub struct AssignmentParts {
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, Refusal> {
-    tokio::task::spawn_blocking(work)
+    workers::blocking(work)
         .await
         .map_err(|_| Refusal::internal("a task on the node's files ended unexpectedly"))?
         .map_err(|error| Refusal::unavailable(format!("the node's files: {error}"), 5))
@@ -165,6 +166,12 @@ impl Assignments {
         let mut again_at = None;
         loop {
             tokio::select! {
+                biased;
+                // First, so that news that never end do not put it off for ever.
+                () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {
+                    self.look_again().await;
+                    pause = (pause * 2).min(PAUSE_MAX);
+                }
                 told = reflector.next() => match told {
                     None => return,
                     Some(told) => {
@@ -172,10 +179,6 @@ impl Assignments {
                         pause = PAUSE_MIN;
                     }
                 },
-                () = tokio::time::sleep_until(again_at.unwrap_or_else(Instant::now)), if again_at.is_some() => {
-                    self.look_again().await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                }
             }
             let unfinished = !self.ensure().await || !self.plan.missing.is_empty();
             again_at = unfinished.then(|| Instant::now() + pause);

@@ -28,6 +28,7 @@ use crate::coordination::{Coordinator, EventKind, KeyValue, Reflected, Reflector
 use crate::domain::Random;
 use crate::domain::ids::{NodeId, PlaneId};
 use crate::storage::keys::{FileKeys, KeyOwner};
+use crate::storage::workers;
 
 use super::items::NodeAddress;
 use super::sealed_copy::{self, CopyKind, DiskCopyError, DiskCopyOptions};
@@ -140,7 +141,7 @@ impl Shared {
             {
                 let shared = Arc::clone(&self);
                 // It fails only where the runtime is ending.
-                let _ = tokio::task::spawn_blocking(move || shared.save()).await;
+                let _ = workers::blocking(move || shared.save()).await;
             }
         }
     }

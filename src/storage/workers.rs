@@ -15,6 +15,7 @@
 //! What the next author must keep: a step never waits where it is told not to, and nobody holds a lock that a step takes while
 //! calling [`Running::drive`].
 
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -132,13 +133,34 @@ impl Workers {
     /// Where the work panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
         match self {
-            Workers::Threads => tokio::task::spawn_blocking(work).await.map_err(|_| Panicked),
+            Workers::Threads => blocking(work).await,
             Workers::Tasks(pace) => {
                 pace.pause("run").await;
                 catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked)
             }
         }
     }
+}
+
+thread_local! {
+    static HAS_NO_THREADS: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on [`blocking`] does its work on the thread that asks, where that is this one: for a simulation, in which two
+/// threads would run a race.
+pub fn work_on_this_thread() {
+    HAS_NO_THREADS.set(true);
+}
+
+/// Does something that may wait for a file, where it holds nobody up: on one of tokio's threads for that.
+///
+/// # Errors
+/// Where the work panicked.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Panicked> {
+    if HAS_NO_THREADS.get() {
+        return catch_unwind(AssertUnwindSafe(work)).map_err(|_| Panicked);
+    }
+    tokio::task::spawn_blocking(work).await.map_err(|_| Panicked)
 }
 
 /// A worker at work.

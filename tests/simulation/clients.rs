@@ -1,50 +1,46 @@
-//! The clients: each asks one thing after another of random keys, as a proxy would for it, and writes down what it was
-//! answered.
+//! The clients: each asks proxies one thing after another of random keys, and writes down what it was answered.
 //!
-//! Most writes carry a request id, and are asked again under it where the outcome is not known; those without one are then
-//! written down as unknown. Each write holds a number of its own, so that what is read tells which write it comes from.
+//! Many writes carry a request id, and are asked again under it where the outcome is not known; those without one are then
+//! written down as unknown, and those answered early by what their receipt tells. Each write holds a number of its own, so that what is read tells which write it comes from.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use dstore::domain::ids::{PrincipalId, RequestId};
+use dstore::domain::document;
+use dstore::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use dstore::domain::key::{KeyValue, PackedKey};
 use dstore::domain::refusal::RefusalKind;
 use dstore::domain::version::ItemVersion;
-use dstore::domain::{Refusal, document};
 use dstore::replication::operation::{
     Change, ClientRequest, Operation as Asked, Outcome, Preconditions, RequestIdentity, TagCondition,
 };
-use dstore::services::ports::{Consistency, StoredItem, WriteAnswer};
-use dstore::services::ranges::RangeAddress;
+use dstore::services::ports::{Consistency, ReceiptState, StoredItem, WriteAnswer};
 use dstore_checkers::{Action, Answer, Condition, Document, NEVER, Operation, Patch, Stored};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::dice::Dice;
-use crate::network::{CLIENTS, Load, Network};
-use crate::question::{self, Question};
+use crate::network::{CLIENTS, Load, Network, PROXIES};
+use crate::question::{self, Matter, Question};
 use crate::trace::Trace;
+use crate::world::PROXY_COUNT;
 
 /// How long a client waits for one answer.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(2500);
 /// How often a client asks for one write.
 const ATTEMPTS: usize = 12;
+/// How often it asks what became of a write that was answered early.
+const QUESTIONS_FOR_RECEIPT: usize = 40;
 
-/// A key of a range.
-pub type Key = (u8, u8);
-
-/// Where a range may be found: the places of the nodes that have a replica of it.
-pub type Places = BTreeMap<u8, Vec<usize>>;
+/// A key of the table, by its number.
+pub type Key = u8;
 
 /// What all clients of a run share.
 pub struct Shared {
     /// What they saw, by key.
     pub seen: Mutex<BTreeMap<Key, Vec<Operation>>>,
-    /// Where ranges are.
-    pub places: Mutex<Places>,
     /// What must never be answered, and was.
     pub wrong: Mutex<Vec<String>>,
     /// The ways to nodes.
@@ -54,16 +50,15 @@ pub struct Shared {
     /// Counts moments, so that no two are the same.
     moments: AtomicU64,
     numbers: AtomicU64,
-    /// The keys of each range.
+    /// How many keys there are.
     pub keys: u8,
 }
 
 impl Shared {
     /// Nothing has been asked yet.
-    pub fn new(network: Network, trace: Trace, places: Places, keys: u8) -> Shared {
+    pub fn new(network: Network, trace: Trace, keys: u8) -> Shared {
         Shared {
             seen: Mutex::default(),
-            places: Mutex::new(places),
             wrong: Mutex::default(),
             network,
             trace,
@@ -84,43 +79,31 @@ pub struct Client {
     number: u64,
     dice: Dice,
     shared: Arc<Shared>,
-    /// Which node it believes leads each range.
-    leaders: BTreeMap<u8, usize>,
+    /// The proxy that it asks.
+    proxy: usize,
     /// The last version it saw of each key.
     versions: BTreeMap<Key, u64>,
 }
 
-/// The address of a range by its number.
-pub fn address(range: u8) -> RangeAddress {
-    crate::node::address(range)
-}
-
 /// The key of this number as the product knows it.
 pub fn packed(key: Key) -> PackedKey {
-    PackedKey::new(&KeyValue::String(format!("key-{}-{}", key.0, key.1).into()), None)
-}
-
-/// How one attempt ended.
-enum Attempt {
-    Answered(question::Answer),
-    Silence,
+    PackedKey::new(&KeyValue::String(format!("key-{key}").into()), None)
 }
 
 impl Client {
     /// A client that knows nothing.
     pub fn new(number: u64, dice: Dice, shared: Arc<Shared>) -> Client {
-        Client { number, dice, shared, leaders: BTreeMap::new(), versions: BTreeMap::new() }
+        Client { number, dice, shared, proxy: number as usize % PROXY_COUNT, versions: BTreeMap::new() }
     }
 
     /// Asks one thing after another until this simulated time, in milliseconds.
     pub async fn work(mut self, until: u64) {
         while self.shared.trace.now.get() < until {
-            let ranges: Vec<u8> = self.shared.places.lock().keys().copied().collect();
-            let key = (*self.dice.choose(&ranges), self.dice.between(1, u64::from(self.shared.keys)) as u8);
-            if self.dice.chance(40) {
-                self.read(key).await;
-            } else {
-                self.write(key).await;
+            let key = self.dice.between(1, u64::from(self.shared.keys)) as u8;
+            match self.dice.between(0, 19) {
+                0..=7 => drop(self.read(key).await),
+                8..=10 => self.write_early(key).await,
+                _ => self.write(key).await,
             }
             self.wait(1, 120).await;
         }
@@ -129,10 +112,9 @@ impl Client {
     /// Reads a key, and writes down what it saw; whether it was answered.
     pub async fn read(&mut self, key: Key) -> Option<Option<Stored>> {
         let asked = self.shared.moment();
-        let question = Question::Read(address(key.0), packed(key), Consistency::Strong);
         for _ in 0..3 {
-            match self.exchange(key.0, question.clone()).await {
-                Attempt::Answered(question::Answer::Read(Ok(item))) => {
+            match self.exchange(Matter::Read(packed(key), Consistency::Strong)).await {
+                Some(question::Answer::Read(Ok(item))) => {
                     let seen = item.map(|item| stored(&item));
                     if let Some(item) = &seen {
                         self.versions.insert(key, item.version);
@@ -140,8 +122,7 @@ impl Client {
                     self.note(key, Action::Read, Condition::Always, asked, Answer::Item(seen.clone()));
                     return Some(seen);
                 }
-                Attempt::Answered(question::Answer::Read(Err(refusal))) => self.refused(key.0, &refusal).await,
-                Attempt::Answered(_) | Attempt::Silence => self.look_elsewhere(key.0).await,
+                _ => self.look_elsewhere().await,
             }
         }
         None
@@ -149,20 +130,13 @@ impl Client {
 
     async fn write(&mut self, key: Key) {
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
-        let (action, change) = match self.dice.between(0, 9) {
-            0..=5 => (Action::Put(Document::of(&[("a", number)])), Change::Put(json(&format!("{{\"a\":{number}}}")))),
-            6..=7 => (
-                Action::Merge(Patch([("b".to_owned(), Some(number))].into())),
-                Change::Merge(json(&format!("{{\"b\":{number}}}"))),
-            ),
-            _ => (Action::Delete, Change::Delete),
-        };
+        let (action, change) = self.change(number);
         let condition = match (self.dice.between(0, 9), self.versions.get(&key)) {
             (0, Some(version)) => Condition::IfVersion(*version),
             (1, _) if matches!(action, Action::Put(_)) => Condition::IfAbsent,
             _ => Condition::Always,
         };
-        let request = self.dice.chance(75).then(|| RequestIdentity::Client(self.request(number)));
+        let request = self.dice.chance(60).then(|| RequestIdentity::Client(self.request(number)));
         let preconditions = match condition {
             Condition::Always => Preconditions::default(),
             Condition::IfVersion(version) => Preconditions {
@@ -173,11 +147,68 @@ impl Client {
         };
         let operation = Asked { key: packed(key), change, preconditions, request, receipt: None };
         let asked = self.shared.moment();
-        let answer = self.write_until_known(key, operation).await;
+        let answer = self.write_until_known(operation).await;
         if let Answer::Created(version) | Answer::Updated(version) = answer {
             self.versions.insert(key, version);
         }
         self.note(key, action, condition, asked, answer);
+    }
+
+    fn change(&mut self, number: u64) -> (Action, Change) {
+        match self.dice.between(0, 9) {
+            0..=5 => (Action::Put(Document::of(&[("a", number)])), Change::Put(json(&format!("{{\"a\":{number}}}")))),
+            6..=7 => (
+                Action::Merge(Patch([("b".to_owned(), Some(number))].into())),
+                Change::Merge(json(&format!("{{\"b\":{number}}}"))),
+            ),
+            _ => (Action::Delete, Change::Delete),
+        }
+    }
+
+    /// A write that is answered when it is durable at one node. What its receipt tells counts: where that is that it was lost, it
+    /// must never be seen.
+    async fn write_early(&mut self, key: Key) {
+        let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
+        let (action, change) = self.change(number);
+        let key_packed = packed(key);
+        let mut receipt = [0; 16];
+        receipt[..4].copy_from_slice(&key_packed.hash().to_be_bytes());
+        receipt[8..].copy_from_slice(&number.to_be_bytes());
+        let receipt = ReceiptId::from_bytes(receipt);
+        let operation = Asked {
+            key: key_packed,
+            change,
+            preconditions: Preconditions::default(),
+            request: None,
+            receipt: Some(receipt),
+        };
+        let asked = self.shared.moment();
+        let answer = match self.exchange(Matter::Write(operation, true)).await {
+            Some(question::Answer::Write(Ok(WriteAnswer::Applied(outcome)))) => self.outcome(outcome),
+            Some(question::Answer::Write(Ok(WriteAnswer::Queued))) => self.receipt_until_known(receipt).await,
+            Some(question::Answer::Write(Err(refusal))) if not_done(refusal.kind) => Answer::NotDone,
+            Some(question::Answer::Nobody) => Answer::NotDone,
+            _ => Answer::Unknown,
+        };
+        self.note(key, action, Condition::Always, asked, answer);
+    }
+
+    async fn receipt_until_known(&mut self, receipt: ReceiptId) -> Answer {
+        for _ in 0..QUESTIONS_FOR_RECEIPT {
+            match self.exchange(Matter::Receipt(receipt)).await {
+                Some(question::Answer::Receipt(Ok(Some(ReceiptState::Ended(outcome))))) => {
+                    return self.outcome(outcome);
+                }
+                Some(question::Answer::Receipt(Ok(Some(ReceiptState::Lost)))) => return Answer::NotDone,
+                Some(question::Answer::Receipt(Ok(Some(ReceiptState::Queued)))) => self.wait(10, 200).await,
+                Some(question::Answer::Receipt(Ok(None))) => {
+                    self.shared.wrong.lock().push(format!("the receipt {receipt} of a durable write is not known"));
+                    return Answer::Unknown;
+                }
+                _ => self.look_elsewhere().await,
+            }
+        }
+        Answer::Unknown
     }
 
     fn request(&self, number: u64) -> ClientRequest {
@@ -188,32 +219,19 @@ impl Client {
         ClientRequest { principal: PrincipalId::from_bytes([1; 16]), request_id: RequestId::from_bytes(bytes), digest }
     }
 
-    async fn write_until_known(&mut self, key: Key, operation: Asked) -> Answer {
+    async fn write_until_known(&mut self, operation: Asked) -> Answer {
         let mut uncertain = false;
         for _ in 0..ATTEMPTS {
-            match self.exchange(key.0, Question::Write(address(key.0), operation.clone())).await {
-                Attempt::Answered(question::Answer::Write(Ok(WriteAnswer::Applied(outcome)))) => {
-                    return self.outcome(outcome);
-                }
-                Attempt::Answered(question::Answer::Write(Err(refusal))) => {
-                    uncertain |= !matches!(
-                        refusal.kind,
-                        RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::Throttled
-                    );
-                    if uncertain && operation.request.is_none() {
-                        return Answer::Unknown;
-                    }
-                    self.refused(key.0, &refusal).await;
-                }
-                Attempt::Answered(question::Answer::Nobody) => self.look_elsewhere(key.0).await,
-                Attempt::Answered(_) | Attempt::Silence => {
-                    uncertain = true;
-                    if operation.request.is_none() {
-                        return Answer::Unknown;
-                    }
-                    self.look_elsewhere(key.0).await;
-                }
+            match self.exchange(Matter::Write(operation.clone(), false)).await {
+                Some(question::Answer::Write(Ok(WriteAnswer::Applied(outcome)))) => return self.outcome(outcome),
+                Some(question::Answer::Write(Err(refusal))) => uncertain |= !not_done(refusal.kind),
+                Some(question::Answer::Nobody) => {}
+                _ => uncertain = true,
             }
+            if uncertain && operation.request.is_none() {
+                return Answer::Unknown;
+            }
+            self.look_elsewhere().await;
         }
         if uncertain { Answer::Unknown } else { Answer::NotDone }
     }
@@ -232,32 +250,16 @@ impl Client {
         }
     }
 
-    async fn exchange(&mut self, range: u8, question: Question) -> Attempt {
-        let places = self.shared.places.lock().get(&range).cloned().unwrap_or_default();
-        let guess = self.leaders.get(&range).copied().filter(|place| places.contains(place));
-        let place = guess.unwrap_or_else(|| *self.dice.choose(&places));
-        self.leaders.insert(range, place);
+    /// The proxy's answer; none where none came.
+    async fn exchange(&mut self, matter: Matter) -> Option<question::Answer> {
         let (told, answered) = oneshot::channel();
-        self.shared.network.send(CLIENTS, place, Load::Question(question, told));
-        match tokio::time::timeout(PATIENCE, answered).await {
-            Ok(Ok(answer)) => Attempt::Answered(answer),
-            Ok(Err(_)) | Err(_) => Attempt::Silence,
-        }
+        let question = Question { range: None, matter };
+        self.shared.network.send(CLIENTS, PROXIES + self.proxy, Load::Question(question, told));
+        tokio::time::timeout(PATIENCE, answered).await.ok()?.ok()
     }
 
-    async fn refused(&mut self, range: u8, refusal: &Refusal) {
-        let place = refusal.leader.and_then(|node| (0..64).find(|place| crate::node::node_id(*place) == node));
-        match place {
-            Some(place) => {
-                self.leaders.insert(range, place);
-                self.wait(0, 10).await;
-            }
-            None => self.look_elsewhere(range).await,
-        }
-    }
-
-    async fn look_elsewhere(&mut self, range: u8) {
-        self.leaders.remove(&range);
+    async fn look_elsewhere(&mut self) {
+        self.proxy = self.dice.place(PROXY_COUNT);
         self.wait(10, 300).await;
     }
 
@@ -272,6 +274,11 @@ impl Client {
         self.shared.trace.note(format_args!("key {key:?} {operation}"));
         self.shared.seen.lock().entry(key).or_default().push(operation);
     }
+}
+
+/// Whether a write that was refused so has not happened and never will.
+fn not_done(kind: RefusalKind) -> bool {
+    matches!(kind, RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::Throttled)
 }
 
 fn json(text: &str) -> document::Document {

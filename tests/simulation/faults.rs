@@ -1,7 +1,9 @@
-//! What goes wrong: each seed allows some kinds of faults, throws when and where they strike, and when they end.
+//! What goes wrong: each seed allows some kinds of faults, throws when and where they strike, and when they end. Changes of
+//! placement are among them, so that every fault meets every change in some seed.
 
+use crate::control::Wish;
 use crate::dice::Dice;
-use crate::network::{CLIENTS, Weather};
+use crate::network::{CLIENTS, CONTROL, COORDINATOR, PROXIES, Weather};
 use crate::world::World;
 
 /// A kind of fault.
@@ -11,28 +13,62 @@ pub enum Kind {
     Kill,
     /// A node stops running for a while, and goes on.
     Pause,
-    /// Nothing gets from some nodes to others, in one direction or both.
+    /// Nothing gets from some places to others, in one direction or both.
     Partition,
-    /// Parcels are late, lost, or out of order.
+    /// Parcels are late, lost, doubled, or out of order.
     Weather,
     /// A disk is slow, or stuck.
     SlowDisk,
     /// A sync fails.
     FailedSync,
+    /// The disk of a log is full.
+    FullDisk,
     /// A clock is set, or runs too fast or slow.
     Clock,
+    /// A node that was killed comes back with an empty folder.
+    Wipe,
+    /// A proxy is killed.
+    ProxyKill,
+    /// Control is killed.
+    ControlKill,
+    /// The coordinator does not answer.
+    CoordinatorGone,
+    /// The coordinator forgets the past, and its watches break.
+    Compaction,
+    /// Copies and leaderships are moved, made and taken away.
+    Placement,
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 7] =
-    [Kind::Kill, Kind::Pause, Kind::Partition, Kind::Weather, Kind::SlowDisk, Kind::FailedSync, Kind::Clock];
+pub const KINDS: [Kind; 14] = [
+    Kind::Kill,
+    Kind::Pause,
+    Kind::Partition,
+    Kind::Weather,
+    Kind::SlowDisk,
+    Kind::FailedSync,
+    Kind::FullDisk,
+    Kind::Clock,
+    Kind::Wipe,
+    Kind::ProxyKill,
+    Kind::ControlKill,
+    Kind::CoordinatorGone,
+    Kind::Compaction,
+    Kind::Placement,
+];
 
 /// The end of a fault.
 #[derive(Debug, Clone, Copy)]
 pub enum End {
     /// The node at this place starts again.
     Start(usize),
-    /// It goes on.
+    /// The proxy of this number starts again.
+    StartProxy(usize),
+    /// Control starts again.
+    StartControl,
+    /// The coordinator answers again.
+    CoordinatorBack,
+    /// The node goes on.
     Resume(usize),
     /// All ways are open.
     Mend,
@@ -51,18 +87,22 @@ pub struct Faults {
     next_at: u64,
     /// How far apart faults are at most, in milliseconds.
     apart: u64,
+    /// How many folders may still be wiped: with more of them than a minority of the copies, data is lost by right.
+    wipes: usize,
 }
 
 impl Faults {
-    /// The faults of a seed.
-    pub fn new(mut dice: Dice) -> Faults {
-        let mut allowed: Vec<Kind> = KINDS.into_iter().filter(|_| dice.chance(45)).collect();
+    /// The faults of a seed, in a cluster of so many copies of each range.
+    pub fn new(mut dice: Dice, copies: u8) -> Faults {
+        let mut allowed: Vec<Kind> = KINDS.into_iter().filter(|_| dice.chance(35)).collect();
         if allowed.is_empty() {
             allowed.push(*dice.choose(&KINDS));
         }
         let apart = dice.between(300, 3000);
         let next_at = dice.between(200, 2000);
-        Faults { dice, allowed, next_at, apart }
+        // One at a time would be right, too; but when the copies of one are made anew is not the faults' to know.
+        let wipes = usize::from(copies > 2);
+        Faults { dice, allowed, next_at, apart, wipes }
     }
 
     /// The kinds that this seed allows.
@@ -84,33 +124,35 @@ impl Faults {
         world.trace.note(format_args!("fault {kind:?} at {place} until {until}"));
         match kind {
             Kind::Kill => self.kill(world, place, until),
+            Kind::Wipe => self.wipe(world, place, until),
             Kind::Pause if world.nodes[place].runs() => {
                 world.nodes[place].pause();
                 world.later(until, End::Resume(place));
             }
             Kind::Pause => {}
             Kind::Partition => self.partition(world, until),
-            Kind::Weather => {
-                let weather = Weather {
-                    lost: self.dice.between(0, 30),
-                    shortest: 1,
-                    longest: *self.dice.choose(&[20, 100, 500]),
-                };
-                world.network.set_weather(weather);
-                world.later(until, End::FairWeather);
-            }
-            Kind::SlowDisk => {
-                let node = &world.nodes[place];
-                node.pace.set_longest(self.dice.between(20, 400));
-                node.pace.set_stuck(self.dice.chance(30));
-                world.later(until, End::GoodDisk(place));
-            }
-            Kind::FailedSync => world.nodes[place].fail_sync_after(self.dice.between(0, 5)),
+            Kind::Weather => self.weather(world, until),
+            Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.disk(world, kind, place, until),
             Kind::Clock => {
-                let ahead = self.dice.between(0, 120_000_000) as i64 - 60_000_000;
+                let ahead = self.dice.between(0, 240_000_000) as i64 - 120_000_000;
                 world.nodes[place].clock.set(ahead, self.dice.between(0, 400) as i64 - 200);
                 world.later(until, End::RightClock(place));
             }
+            Kind::ProxyKill => {
+                let number = place % world.proxies.len();
+                world.proxies[number].kill();
+                world.later(until, End::StartProxy(number));
+            }
+            Kind::ControlKill => {
+                world.control.kill();
+                world.later(until, End::StartControl);
+            }
+            Kind::CoordinatorGone => {
+                world.coordinator.stop();
+                world.later(until, End::CoordinatorBack);
+            }
+            Kind::Compaction => world.coordinator.forget_the_past(),
+            Kind::Placement => self.placement(world, place),
         }
     }
 
@@ -125,23 +167,70 @@ impl Faults {
         }
     }
 
+    fn wipe(&mut self, world: &mut World, place: usize, until: u64) {
+        if self.wipes > 0 && world.nodes[place].is_alive() {
+            self.wipes -= 1;
+            world.nodes[place].kill();
+            world.nodes[place].wipe();
+            world.later(until, End::Start(place));
+        }
+    }
+
+    fn weather(&mut self, world: &mut World, until: u64) {
+        let weather = Weather {
+            lost: self.dice.between(0, 30),
+            doubled: self.dice.between(0, 30),
+            shortest: 1,
+            longest: *self.dice.choose(&[20, 100, 500]),
+        };
+        world.network.set_weather(weather);
+        world.later(until, End::FairWeather);
+    }
+
+    fn disk(&mut self, world: &mut World, kind: Kind, place: usize, until: u64) {
+        let node = &world.nodes[place];
+        match kind {
+            Kind::FailedSync => return node.fail_sync_after(self.dice.between(0, 5)),
+            Kind::FullDisk => node.set_capacity(Some(self.dice.between(0, 256 << 10))),
+            _ => {
+                node.pace.set_longest(self.dice.between(20, 400));
+                node.pace.set_stuck(self.dice.chance(30));
+            }
+        }
+        world.later(until, End::GoodDisk(place));
+    }
+
+    fn placement(&mut self, world: &mut World, place: usize) {
+        let other = self.dice.place(world.nodes.len());
+        let wish = match self.dice.between(0, 9) {
+            0..=2 => Wish::Lead(place),
+            3..=5 => Wish::Move(place, other),
+            6 => Wish::Copies(*self.dice.choose(&[1, 3, 5])),
+            7 => Wish::Drain(place),
+            _ => Wish::HandOver(place),
+        };
+        world.control.ask(wish);
+    }
+
     fn partition(&mut self, world: &mut World, until: u64) {
-        let count = world.nodes.len();
-        let clients = self.dice.chance(30);
-        let side: Vec<bool> = (0..count).map(|_| self.dice.chance(50)).collect();
+        let proxies = PROXIES..PROXIES + world.proxies.len();
+        let places: Vec<usize> = (0..world.nodes.len()).chain(proxies).chain([CONTROL, COORDINATOR, CLIENTS]).collect();
+        let side: Vec<bool> = places.iter().map(|_| self.dice.chance(50)).collect();
+        // Often only between nodes: who asks them sees both sides then.
+        let nodes_only = self.dice.chance(50);
         let (there, back) = *self.dice.choose(&[(true, true), (true, true), (true, false), (false, true)]);
-        for from in 0..count {
-            for to in (0..count).filter(|to| side[from] && !side[*to]) {
+        for (from, is_here) in places.iter().zip(&side) {
+            for (to, is_there) in places.iter().zip(&side) {
+                let is_between_nodes = *from < PROXIES && *to < PROXIES;
+                if !is_here || *is_there || nodes_only && !is_between_nodes {
+                    continue;
+                }
                 if there {
-                    world.network.cut(from, to);
+                    world.network.cut(*from, *to);
                 }
                 if back {
-                    world.network.cut(to, from);
+                    world.network.cut(*to, *from);
                 }
-            }
-            if clients && side[from] {
-                world.network.cut(CLIENTS, from);
-                world.network.cut(from, CLIENTS);
             }
         }
         world.later(until, End::Mend);

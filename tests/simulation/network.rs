@@ -1,25 +1,49 @@
 //! The simulated network: parcels on their way between places, each with a time at which it arrives, or never. Everything here
 //! happens at whole ticks of the world, in one order that follows from the dice.
+//!
+//! Whoever waits for the answer to a lost parcel learns at once, as when a connection breaks, or not at all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+use dstore::coordination::{Result as CoordinatorResult, WatchBatch};
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
+use crate::coordinator::{Ask, Reply};
+use crate::coordinator_client::Watcher;
 use crate::dice::Dice;
 use crate::question::{Answer, Question};
 use crate::trace::Now;
 
-/// The place of all clients; nodes have the numbers below.
+/// The first proxy; nodes have the numbers below.
+pub const PROXIES: usize = 100;
+/// The place of all clients.
 pub const CLIENTS: usize = 1000;
+/// The coordinator.
+pub const COORDINATOR: usize = 1001;
+/// Control.
+pub const CONTROL: usize = 1002;
 
 /// What is on its way.
 pub enum Load {
-    /// A client asks.
+    /// Somebody asks a proxy, or a node.
     Question(Question, oneshot::Sender<Answer>),
-    /// A client is answered.
+    /// And is answered.
     Answer(Answer, oneshot::Sender<Answer>),
+    /// Messages of groups. Whoever sent them is told that they have come.
+    Frame(Bytes, Option<oneshot::Sender<bool>>),
+    /// They have come, or nobody was there.
+    Received(bool, oneshot::Sender<bool>),
+    /// Somebody asks the coordinator.
+    Ask(Ask, oneshot::Sender<CoordinatorResult<Reply>>),
+    /// And is answered.
+    Reply(CoordinatorResult<Reply>, oneshot::Sender<CoordinatorResult<Reply>>),
+    /// Somebody wants to be told of changes.
+    Watch(Watcher),
+    /// And is told.
+    Changes(CoordinatorResult<WatchBatch>, mpsc::Sender<CoordinatorResult<WatchBatch>>),
 }
 
 /// Something on its way.
@@ -37,6 +61,8 @@ pub struct Parcel {
 pub struct Weather {
     /// Parcels lost, of a hundred.
     pub lost: u64,
+    /// Frames that come twice, of a hundred.
+    pub doubled: u64,
     /// The shortest way, in milliseconds.
     pub shortest: u64,
     /// The longest way, in milliseconds.
@@ -45,7 +71,7 @@ pub struct Weather {
 
 impl Weather {
     /// As in one data centre.
-    pub const FAIR: Weather = Weather { lost: 0, shortest: 1, longest: 8 };
+    pub const FAIR: Weather = Weather { lost: 0, doubled: 0, shortest: 1, longest: 8 };
 }
 
 struct State {
@@ -55,6 +81,10 @@ struct State {
     /// Ways that nothing gets through.
     cut: BTreeSet<(usize, usize)>,
     weather: Weather,
+    /// What is lost without anybody being told.
+    lost: Vec<Load>,
+    /// When the last of what must come in order, from the coordinator, comes to each place.
+    in_order: BTreeMap<usize, u64>,
 }
 
 /// See the module's essay; clones are the same network.
@@ -67,7 +97,15 @@ pub struct Network {
 impl Network {
     /// A network in which all is well.
     pub fn new(dice: Dice, now: Now) -> Network {
-        let state = State { dice, sent: 0, on_the_way: BTreeMap::new(), cut: BTreeSet::new(), weather: Weather::FAIR };
+        let state = State {
+            dice,
+            sent: 0,
+            on_the_way: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            weather: Weather::FAIR,
+            lost: Vec::new(),
+            in_order: BTreeMap::new(),
+        };
         Network { state: Arc::new(Mutex::new(state)), now }
     }
 
@@ -90,24 +128,50 @@ impl Network {
     pub fn send(&self, from: usize, to: usize, load: Load) {
         let mut state = self.state.lock();
         let weather = state.weather;
-        if !state.dice.chance(weather.lost) {
-            state.put(self.now.get(), Parcel { from, to, load });
+        if state.dice.chance(weather.lost) {
+            return state.lose(load);
         }
+        if let Load::Frame(frame, _) = &load
+            && state.dice.chance(weather.doubled)
+        {
+            let again = Load::Frame(frame.clone(), None);
+            state.put(self.now.get(), Parcel { from, to, load: again });
+        }
+        state.put(self.now.get(), Parcel { from, to, load });
     }
 
     /// What arrives now, in order. What was on its way when its way was cut is lost.
     pub fn arriving(&self) -> Vec<Parcel> {
         let mut state = self.state.lock();
         let later = state.on_the_way.split_off(&(self.now.get() + 1, 0));
-        let arrived = std::mem::replace(&mut state.on_the_way, later);
-        arrived.into_values().filter(|parcel| !state.cut.contains(&(parcel.from, parcel.to))).collect()
+        let mut arrived = Vec::new();
+        for parcel in std::mem::replace(&mut state.on_the_way, later).into_values() {
+            match state.cut.contains(&(parcel.from, parcel.to)) {
+                true => state.lose(parcel.load),
+                false => arrived.push(parcel),
+            }
+        }
+        arrived
     }
 }
 
 impl State {
     fn put(&mut self, now: u64, parcel: Parcel) {
-        let at = now + self.dice.between(self.weather.shortest, self.weather.longest);
+        let mut at = now + self.dice.between(self.weather.shortest, self.weather.longest);
+        if let Load::Changes(..) = &parcel.load {
+            // One connection brings them.
+            let last = self.in_order.entry(parcel.to).or_default();
+            at = at.max(*last);
+            *last = at;
+        }
         self.sent += 1;
         self.on_the_way.insert((at, self.sent), parcel);
+    }
+
+    fn lose(&mut self, load: Load) {
+        let is_told = matches!(load, Load::Changes(..) | Load::Watch(_)) || self.dice.chance(50);
+        if !is_told {
+            self.lost.push(load);
+        }
     }
 }

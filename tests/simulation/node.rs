@@ -1,5 +1,5 @@
-//! One simulated node: a machine, with a disk and a clock that outlive what runs on it, and perhaps a life: the real engine on a
-//! runtime of its own whose time is simulated.
+//! One simulated node: a machine, with a disk and a clock that outlive what runs on it, and perhaps a life: the real engine, groups,
+//! and everything a node does by itself, on a runtime of its own whose time is simulated.
 //!
 //! A runtime for each node makes killing simple: dropping it drops every task of the node, whoever spawned it, at the places where
 //! they wait. And a node that is paused is one whose runtime is not run; when it goes on, all that time has passed for it.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use dstore::crypto::Key256;
 use dstore::crypto::cipher::NonceSource;
 use dstore::domain::Random;
-use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
+use dstore::domain::ids::{NodeId, PlaneId};
 use dstore::domain::watermark::Watermark;
 use dstore::services::engine::admission::AdmissionLimits;
 use dstore::services::engine::flusher::FlushBudget;
@@ -19,33 +19,33 @@ use dstore::services::engine::log_keys::CommitLogKeys;
 use dstore::services::engine::notices::Notices;
 use dstore::services::engine::opening::EngineError;
 use dstore::services::engine::{Engine, EngineOptions, EngineParts};
-use dstore::services::ranges::{RangeAddress, RangeService};
-use dstore::storage::keys::FileKeys;
 use dstore::storage::log::LogOptions;
 use dstore::storage::log::disk_simulated::SimulatedDisk;
 use dstore::storage::memory::MemoryKeeper;
+use dstore::storage::node_database::NodeDatabase;
 use dstore::storage::workers::Workers;
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 
 use crate::clock::NodeClock;
+use crate::cluster::Founded;
 use crate::database::SimulatedDatabase;
 use crate::dice::{Dice, SharedDice};
 use crate::disk_pace::{DiskPace, SharedPace};
-use crate::network::{CLIENTS, Load, Network, Parcel};
-use crate::question::ask;
+use crate::network::{Load, Network, Parcel};
+use crate::node_life::{Machine, Running, handed_key};
+use crate::question::{Answer, ask_node};
 use crate::trace::Trace;
-
-/// The control plane of all simulations.
-pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
-/// The tenant.
-pub const TENANT: TenantId = TenantId(uuid::Uuid::from_bytes([9; 16]));
-/// The table.
-pub const TABLE: TableId = TableId(uuid::Uuid::from_bytes([10; 16]));
 
 /// The id of the node at this place.
 pub fn node_id(place: usize) -> NodeId {
     NodeId::from_bytes([place as u8 + 1; 16])
+}
+
+/// The place of the node with this id.
+pub fn node_place(node: NodeId) -> Option<usize> {
+    let place = usize::from(node.as_bytes()[0]).checked_sub(1)?;
+    (node_id(place) == node).then_some(place)
 }
 
 /// A machine.
@@ -59,6 +59,9 @@ pub struct Node {
     disk: SimulatedDisk,
     keeper: Arc<MemoryKeeper>,
     database: Arc<SimulatedDatabase>,
+    incarnation: uuid::Uuid,
+    folder: tempfile::TempDir,
+    plane: PlaneId,
     dice: Dice,
     network: Network,
     trace: Trace,
@@ -68,15 +71,15 @@ pub struct Node {
 
 /// What runs on a machine.
 struct Life {
-    engine: Arc<Engine>,
-    service: Arc<dyn RangeService>,
+    running: Running,
     notices: Arc<Notices>,
     runtime: Runtime,
 }
 
 impl Node {
     /// A new machine that nothing runs on.
-    pub fn new(place: usize, mut dice: Dice, network: Network, trace: Trace) -> Node {
+    pub fn new(place: usize, mut dice: Dice, network: Network, trace: Trace, founded: &Founded) -> Node {
+        let incarnation = uuid::Uuid::from_u64_pair(dice.number(), dice.number());
         Node {
             place,
             clock: Arc::new(NodeClock::new(trace.now.clone())),
@@ -84,6 +87,9 @@ impl Node {
             disk: SimulatedDisk::new(),
             keeper: Arc::default(),
             database: Arc::default(),
+            incarnation,
+            folder: tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}")),
+            plane: founded.plane,
             dice,
             network,
             trace,
@@ -110,26 +116,44 @@ impl Node {
         let runtime = paused_runtime()?;
         let random: Arc<dyn Random> = Arc::new(SharedDice(Mutex::new(self.dice.fork())));
         let notices = Arc::new(Notices::default());
-        let parts = self.parts(&random, &notices);
+        let keys = self.keys();
+        let parts = self.parts(&keys, &random, &notices);
         let options = self.options();
         let engine = runtime.block_on(async { Engine::open(parts, options) })?;
-        let service = Arc::clone(&engine) as Arc<dyn RangeService>;
-        drop(runtime.spawn(look_after(Arc::clone(&engine))));
-        self.life = Some(Life { engine, service, notices, runtime });
+        let machine = Machine {
+            place: self.place,
+            plane: self.plane,
+            incarnation: self.incarnation,
+            folder: self.folder.path(),
+            network: &self.network,
+            database: Arc::clone(&self.database) as Arc<dyn NodeDatabase>,
+            keys,
+            random,
+            notices: Arc::clone(&notices),
+        };
+        let running = runtime.block_on(async { Running::start(machine, engine) });
+        self.life = Some(Life { running, notices, runtime });
         self.paused_for = None;
         Ok(())
     }
 
-    fn parts(&self, random: &Arc<dyn Random>, notices: &Arc<Notices>) -> EngineParts {
+    /// The keys that the node has by itself when it starts: those of control that it was handed before among them.
+    fn keys(&self) -> Arc<NodeKeys> {
         let keys = NodeKeys::new(PartVersions::single(1, key(1)), PartVersions::single(1, key(2)));
-        keys.add_tenant_at_node(TENANT, 1, key(3));
-        keys.add_tenant_at_control(TENANT, 1, key(4));
-        let keys: Arc<dyn FileKeys> = Arc::new(keys);
+        for part in self.database.tenant_keys().unwrap_or_default() {
+            keys.add_tenant_at_node(part.tenant, part.version, part.part);
+            keys.add_tenant_at_control(part.tenant, 1, handed_key());
+        }
+        Arc::new(keys)
+    }
+
+    fn parts(&self, keys: &Arc<NodeKeys>, random: &Arc<dyn Random>, notices: &Arc<Notices>) -> EngineParts {
         let nonces = NonceSource::new(Arc::clone(random));
+        let keys = Arc::clone(keys);
         EngineParts {
             keeper: Arc::clone(&self.keeper) as _,
             database: Arc::clone(&self.database) as _,
-            log_keys: Arc::new(CommitLogKeys::new(PLANE, node_id(self.place), keys, nonces)),
+            log_keys: Arc::new(CommitLogKeys::new(self.plane, node_id(self.place), keys, nonces)),
             disk: Arc::new(self.disk.clone()),
             clock: Arc::clone(&self.clock) as _,
             random: Arc::clone(random),
@@ -177,24 +201,38 @@ impl Node {
 
     /// Something arrived.
     pub fn take(&mut self, parcel: Parcel) {
-        let Some(life) = &self.life else {
-            if let Load::Question(_, told) = parcel.load {
-                // Nobody listens at the port: the client is told so by the machine.
-                self.network.send(self.place, parcel.from, Load::Answer(crate::question::Answer::Nobody, told));
-            }
-            return;
-        };
+        let Some(life) = &self.life else { return self.turn_away(parcel) };
         let _inside = life.runtime.enter();
         match parcel.load {
             Load::Question(question, told) => {
-                let (service, network, place) = (Arc::clone(&life.service), self.network.clone(), self.place);
+                let (service, network) = (Arc::clone(&life.running.ranges), self.network.clone());
+                let (place, from) = (self.place, parcel.from);
                 tokio::spawn(async move {
-                    let answer = ask(&*service, question).await;
-                    network.send(place, CLIENTS, Load::Answer(answer, told));
+                    let answer = ask_node(service, question).await;
+                    network.send(place, from, Load::Answer(answer, told));
                 });
             }
-            Load::Answer(..) => {}
+            Load::Frame(frame, told) => {
+                life.running.inbox.deliver(node_id(parcel.from), frame);
+                if let Some(told) = told {
+                    self.network.send(self.place, parcel.from, Load::Received(true, told));
+                }
+            }
+            Load::Received(is_received, told) => drop(told.send(is_received)),
+            Load::Reply(reply, told) => drop(told.send(reply)),
+            Load::Changes(batch, sender) => drop(sender.try_send(batch)),
+            Load::Answer(..) | Load::Ask(..) | Load::Watch(_) => {}
         }
+    }
+
+    /// Nobody listens at the port: whoever asks is told so by the machine.
+    fn turn_away(&self, parcel: Parcel) {
+        let answer = match parcel.load {
+            Load::Question(_, told) => Load::Answer(Answer::Nobody, told),
+            Load::Frame(_, Some(told)) => Load::Received(false, told),
+            _ => return,
+        };
+        self.network.send(self.place, parcel.from, answer);
     }
 
     /// What runs on it stops running, and knows nothing of that.
@@ -220,8 +258,7 @@ impl Node {
             2 => self.disk.cut_power_after(2),
             _ => self.disk.cut_power(),
         }
-        drop(life.service);
-        drop(life.engine);
+        drop(life.running);
         drop(life.runtime);
         self.disk.cut_power();
         self.keeper.cut_power();
@@ -236,20 +273,24 @@ impl Node {
         self.disk.fail_sync_after(syncs);
     }
 
-    /// The engine, where it runs.
-    pub fn engine(&self) -> Option<&Arc<Engine>> {
-        self.life.as_ref().map(|life| &life.engine)
+    /// What runs on it, where something does.
+    pub fn running(&self) -> Option<&Running> {
+        self.life.as_ref().map(|life| &life.running)
     }
 
-    /// Does something within its runtime.
-    pub fn inside<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.life.as_ref().map(|life| life.runtime.block_on(work))
+    /// Its data folder is lost, and an empty one stands in its place. Nothing may run on it.
+    pub fn wipe(&mut self) {
+        assert!(self.life.is_none(), "a folder is lost while its node runs");
+        self.disk = SimulatedDisk::new();
+        self.keeper = Arc::default();
+        self.database = Arc::default();
+        self.incarnation = uuid::Uuid::from_u64_pair(self.dice.number(), self.dice.number());
     }
-}
 
-/// The range that has its only replica at this place, as long as there are no groups.
-pub fn address(number: u8) -> RangeAddress {
-    RangeAddress { table: TABLE, range: RangeId::from_bytes([number; 16]) }
+    /// How full the log's disk may become, in bytes; none for no end.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.disk.set_capacity(bytes);
+    }
 }
 
 /// A runtime on this thread whose time goes on only when it is run.
@@ -257,25 +298,12 @@ pub fn paused_runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
 }
 
-fn key(byte: u8) -> Key256 {
+/// Some key.
+pub fn key(byte: u8) -> Key256 {
     Key256::new(std::array::from_fn(|at| byte.wrapping_mul(31) ^ at as u8))
-}
-
-/// Looks after disk and log once a second, as the role does.
-async fn look_after(engine: Arc<Engine>) {
-    let mut second = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        second.tick().await;
-        engine.look_after();
-    }
 }
 
 /// Lets this much simulated time pass in a runtime, in milliseconds.
 pub fn wait_in(runtime: &Runtime, milliseconds: u64) {
     runtime.block_on(async move { tokio::time::sleep(Duration::from_millis(milliseconds)).await });
-}
-
-/// A replica's id: of this range, at this place, the so-many-th.
-pub fn replica_id(range: u8, place: usize, generation: u8) -> ReplicaId {
-    ReplicaId::from_bytes([range, place as u8 + 1, generation, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1])
 }

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use dstore::domain::mutation::{self, Mutation};
 use dstore_checkers::{Operation, Stored, check_end, check_key, check_versions};
 use parking_lot::Mutex;
 
 use crate::clients::{Client, Key, Shared};
-use crate::cluster;
+use crate::cluster::{self, Size};
 use crate::dice::Dice;
 use crate::faults::Faults;
+use crate::randomness::on_a_thread_of_its_own;
+use crate::rest;
 use crate::world::{TICK, World};
 
 /// How long everything may take to settle after all is well, in simulated milliseconds.
@@ -49,19 +52,28 @@ impl Report {
     }
 }
 
-/// Runs a seed.
-pub fn run(seed: u64) -> Report {
+/// Runs a seed, on a thread of its own.
+///
+/// # Errors
+/// What a panic said, where the product panics.
+pub fn run(seed: u64, mistake: Option<Mutation>) -> std::thread::Result<Report> {
+    on_a_thread_of_its_own(seed, || {
+        mutation::switch(mistake);
+        run_here(seed)
+    })
+}
+
+fn run_here(seed: u64) -> Report {
     let mut dice = Dice::new(seed);
-    dstore::services::group::runtime::seed_this_thread(dice.number());
-    let mut world = World::new(&mut dice, 3).unwrap_or_else(|error| panic!("no runtime: {error}"));
-    (0..world.nodes.len()).for_each(|place| world.start(place));
-    let places = cluster::found(&mut world);
-    let keys = dice.between(2, 6) as u8;
-    let shared = Arc::new(Shared::new(world.network.clone(), world.trace.clone(), places, keys));
-    let mut faults = Faults::new(dice.fork());
-    world.trace.note(format_args!("seed {seed} allows {:?}", faults.allowed()));
-    let lasts = dice.between(8_000, 20_000);
-    let working: Vec<_> = (1..=dice.between(2, 5))
+    let size = size(&mut dice);
+    let founded = cluster::found(size);
+    let mut world = World::new(&mut dice, size.nodes, &founded).unwrap_or_else(|error| panic!("no runtime: {error}"));
+    world.heal();
+    let shared = Arc::new(Shared::new(world.network.clone(), world.trace.clone(), dice.between(2, 9) as u8));
+    let mut faults = Faults::new(dice.fork(), size.copies);
+    world.trace.note(format_args!("seed {seed}: {size:?}, with {:?}", faults.allowed()));
+    let lasts = dice.between(6_000, 16_000);
+    let working: Vec<_> = (1..=dice.between(2, 4))
         .map(|number| {
             let client = Client::new(number, dice.fork(), Arc::clone(&shared));
             world.clients.spawn(client.work(lasts))
@@ -72,26 +84,39 @@ pub fn run(seed: u64) -> Report {
     }
     world.heal();
     let mut wrong = Vec::new();
-    if !until(&mut world, || working.iter().all(|client| client.is_finished())) {
+    if !until(&mut world, |_| working.iter().all(|client| client.is_finished())) {
         wrong.push(format!("clients are not answered {SETTLE} ms after all is well"));
     }
     let last = last_reads(&mut world, &shared, dice.fork());
     if last.is_none() {
         wrong.push(format!("not every key can be read {SETTLE} ms after all is well"));
     }
+    if !until(&mut world, |world| rest::differences(world).is_empty()) {
+        wrong.extend(rest::differences(&world));
+    }
     let seen = std::mem::take(&mut *shared.seen.lock());
     wrong.extend(std::mem::take(&mut *shared.wrong.lock()));
     wrong.extend(judge(&seen, last.as_ref()));
+    if !wrong.is_empty() {
+        world.coordinator.describe().iter().for_each(|route| world.trace.note(format_args!("{route}")));
+    }
     let (digest, events) = world.trace.digest();
     let all = || seen.values().flatten();
     let unknown = all().filter(|operation| operation.answer == dstore_checkers::Answer::Unknown).count();
     Report { seed, digest, events, answered: all().count() - unknown, unknown, wrong }
 }
 
+/// The size of a seed's cluster: mostly three copies.
+fn size(dice: &mut Dice) -> Size {
+    let copies = *dice.choose(&[3, 3, 3, 3, 1, 5]);
+    let nodes = dice.between(u64::from(copies).max(3), 5) as usize;
+    Size { nodes, ranges: dice.between(1, 2) as u16, copies }
+}
+
 /// Lets time go on until this is so; `false`: it never was.
-fn until(world: &mut World, is_so: impl Fn() -> bool) -> bool {
+fn until(world: &mut World, is_so: impl Fn(&World) -> bool) -> bool {
     let deadline = world.now.get() + SETTLE;
-    while !is_so() {
+    while !is_so(world) {
         if world.now.get() >= deadline {
             return false;
         }
@@ -105,10 +130,7 @@ fn until(world: &mut World, is_so: impl Fn() -> bool) -> bool {
 /// What every key holds at the end; none where one could not be read.
 fn last_reads(world: &mut World, shared: &Arc<Shared>, dice: Dice) -> Option<BTreeMap<Key, Option<Stored>>> {
     let found = Arc::new(Mutex::new(BTreeMap::new()));
-    let keys: Vec<Key> = {
-        let places = shared.places.lock();
-        places.keys().flat_map(|range| (1..=shared.keys).map(|key| (*range, key))).collect()
-    };
+    let keys: Vec<Key> = (1..=shared.keys).collect();
     let reading = {
         let (found, mut client, keys) = (Arc::clone(&found), Client::new(0, dice, Arc::clone(shared)), keys.clone());
         world.clients.spawn(async move {
@@ -122,7 +144,7 @@ fn last_reads(world: &mut World, shared: &Arc<Shared>, dice: Dice) -> Option<BTr
             }
         })
     };
-    let read = until(world, || reading.is_finished());
+    let read = until(world, |_| reading.is_finished());
     let found = std::mem::take(&mut *found.lock());
     (read && found.len() == keys.len()).then_some(found)
 }

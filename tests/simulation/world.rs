@@ -1,19 +1,27 @@
-//! The world: all nodes, the network between them, the clients, and time, which goes on in ticks. In each tick what is due
-//! happens in a fixed order: faults end and strike, parcels arrive, and then each node and the clients run for as long as
-//! the tick is.
+//! The world: all nodes, proxies, control and the coordinator, the network between them, the clients, and time, which goes on in
+//! ticks. In each tick what is due happens in a fixed order: faults end and strike, parcels arrive, and then each part
+//! runs for as long as the tick is.
 
 use std::collections::BTreeMap;
 
+use dstore::coordination::{Error, EventKind};
 use tokio::runtime::Runtime;
 
+use crate::cluster::Founded;
+use crate::control::Control;
+use crate::coordinator::Store;
+use crate::coordinator_client::Watcher;
 use crate::dice::Dice;
 use crate::faults::{End, Faults};
-use crate::network::{CLIENTS, Load, Network, Weather};
+use crate::network::{CLIENTS, CONTROL, COORDINATOR, Load, Network, PROXIES, Parcel, Weather};
 use crate::node::{Node, paused_runtime, wait_in};
+use crate::proxy::Proxy;
 use crate::trace::{Now, Trace};
 
-/// How long a tick is, in milliseconds.
-pub const TICK: u64 = 5;
+/// How long a tick is, in milliseconds: the shortest time that anything takes from one place to another.
+pub const TICK: u64 = 10;
+/// Proxies of a world.
+pub const PROXY_COUNT: usize = 2;
 
 /// See the module's essay.
 pub struct World {
@@ -25,21 +33,44 @@ pub struct World {
     pub network: Network,
     /// The nodes.
     pub nodes: Vec<Node>,
+    /// The proxies.
+    pub proxies: Vec<Proxy>,
+    /// Control.
+    pub control: Control,
+    /// The coordinator.
+    pub coordinator: Coordinator,
     /// Where clients run.
     pub clients: Runtime,
     ends: BTreeMap<(u64, u64), End>,
     ends_noted: u64,
 }
 
+/// The coordinator as a machine.
+pub struct Coordinator {
+    store: Store,
+    watchers: Vec<Watcher>,
+    is_down: bool,
+}
+
 impl World {
     /// A world of so many nodes, on none of which anything runs yet.
-    pub fn new(dice: &mut Dice, nodes: usize) -> std::io::Result<World> {
+    ///
+    /// # Errors
+    /// Where the system gives no runtime.
+    pub fn new(dice: &mut Dice, nodes: usize, founded: &Founded) -> std::io::Result<World> {
         let now = Now::default();
         let trace = Trace::new(now.clone());
         let network = Network::new(dice.fork(), now.clone());
-        let nodes = (0..nodes).map(|place| Node::new(place, dice.fork(), network.clone(), trace.clone())).collect();
-        let clients = paused_runtime()?;
-        Ok(World { now, trace, network, nodes, clients, ends: BTreeMap::new(), ends_noted: 0 })
+        let node = |place| Node::new(place, dice.fork(), network.clone(), trace.clone(), founded);
+        let nodes = (0..nodes).map(node).collect();
+        let table = || std::sync::Arc::clone(&founded.table);
+        let proxies = (0..PROXY_COUNT)
+            .map(|number| Proxy::new(number, dice.fork(), network.clone(), now.clone(), table()))
+            .collect();
+        let control = Control::new(dice.fork(), network.clone(), trace.clone(), founded);
+        let coordinator = Coordinator { store: founded.store.clone(), watchers: Vec::new(), is_down: false };
+        let (clients, ends) = (paused_runtime()?, BTreeMap::new());
+        Ok(World { now, trace, network, nodes, proxies, control, coordinator, clients, ends, ends_noted: 0 })
     }
 
     /// Something ends at this time.
@@ -58,34 +89,52 @@ impl World {
         if let Some(faults) = faults {
             faults.strike(self);
         }
+        self.coordinator.pass(TICK, self.now.get());
         for parcel in self.network.arriving() {
-            self.trace.bytes(&[parcel.from as u8, parcel.to as u8]);
-            match (parcel.to, parcel.load) {
-                (CLIENTS, Load::Answer(answer, told)) => {
-                    let _ = told.send(answer);
-                }
-                (to, load) if to < self.nodes.len() => {
-                    self.nodes[to].take(crate::network::Parcel { from: parcel.from, to, load });
-                }
-                _ => {}
-            }
+            self.trace.bytes(&[parcel.from as u8, parcel.to as u8, kind(&parcel.load)]);
+            self.bring(parcel);
         }
+        self.coordinator.tell(&self.network);
         for node in &mut self.nodes {
             node.run(TICK);
         }
+        self.proxies.iter().for_each(|proxy| proxy.run(TICK));
+        self.control.run(TICK);
         wait_in(&self.clients, TICK);
+    }
+
+    fn bring(&mut self, parcel: Parcel) {
+        match parcel.to {
+            COORDINATOR => self.coordinator.take(parcel, &self.network, self.now.get()),
+            CONTROL => self.control.take(parcel),
+            CLIENTS => {
+                if let Load::Answer(answer, told) = parcel.load {
+                    let _ = told.send(answer);
+                }
+            }
+            to if to < self.nodes.len() => self.nodes[to].take(parcel),
+            to => {
+                if let Some(proxy) = to.checked_sub(PROXIES).and_then(|number| self.proxies.get(number)) {
+                    proxy.take(parcel);
+                }
+            }
+        }
     }
 
     fn end(&mut self, end: End) {
         self.trace.note(format_args!("{end:?}"));
         match end {
             End::Start(place) => self.start(place),
+            End::StartProxy(number) => self.proxies[number].start(),
+            End::StartControl => self.control.start(),
+            End::CoordinatorBack => self.coordinator.is_down = false,
             End::Resume(place) => self.nodes[place].resume(),
             End::Mend => self.network.mend(),
             End::FairWeather => self.network.set_weather(Weather::FAIR),
             End::GoodDisk(place) => {
                 self.nodes[place].pace.set_longest(4);
                 self.nodes[place].pace.set_stuck(false);
+                self.nodes[place].set_capacity(None);
             }
             End::RightClock(place) => self.nodes[place].clock.set(0, 0),
         }
@@ -108,11 +157,89 @@ impl World {
         pending.into_values().for_each(|end| self.end(end));
         self.end(End::Mend);
         self.end(End::FairWeather);
+        self.end(End::CoordinatorBack);
+        self.control.start();
+        self.proxies.iter_mut().for_each(Proxy::start);
         for place in 0..self.nodes.len() {
             self.end(End::GoodDisk(place));
             self.end(End::RightClock(place));
             self.nodes[place].resume();
             self.start(place);
         }
+    }
+}
+
+impl Coordinator {
+    /// Nobody answers any more, and all watches are broken.
+    pub fn stop(&mut self) {
+        self.is_down = true;
+        self.watchers.clear();
+    }
+
+    /// The past is forgotten, and all watches are broken.
+    pub fn forget_the_past(&mut self) {
+        self.store.forget_the_past();
+        self.watchers.clear();
+    }
+
+    fn pass(&mut self, milliseconds: u64, now: u64) {
+        if self.is_down {
+            self.store.lengthen_leases(milliseconds);
+        } else {
+            self.store.expire(now);
+        }
+    }
+
+    fn take(&mut self, parcel: Parcel, network: &Network, now: u64) {
+        if self.is_down {
+            return;
+        }
+        match parcel.load {
+            Load::Ask(ask, told) => {
+                let reply = self.store.answer(ask, now);
+                network.send(COORDINATOR, parcel.from, Load::Reply(reply, told));
+            }
+            Load::Watch(watcher) => self.watchers.push(watcher),
+            _ => {}
+        }
+    }
+
+    /// Tells watchers what is new to them.
+    fn tell(&mut self, network: &Network) {
+        let (store, revision) = (&self.store, self.store.revision());
+        self.watchers.retain_mut(|watcher| {
+            if watcher.next > revision || watcher.sender.is_closed() {
+                return !watcher.sender.is_closed();
+            }
+            let batch = store.events(&watcher.prefix, watcher.next);
+            let is_compacted = matches!(batch, Err(Error::Compacted { .. }));
+            watcher.next = revision + 1;
+            network.send(COORDINATOR, watcher.place, Load::Changes(batch, watcher.sender.clone()));
+            !is_compacted
+        });
+    }
+
+    /// The routes that stand there, as text, for a person.
+    pub fn describe(&self) -> Vec<String> {
+        let events = self.store.events("tenant/", self.store.compacted() + 1);
+        let events = events.map(|batch| batch.events).unwrap_or_default();
+        let put = events.into_iter().filter_map(|event| match event.kind {
+            EventKind::Put(entry) => Some(format!("{}: {}", entry.key, String::from_utf8_lossy(&entry.value))),
+            EventKind::Delete { key } => Some(format!("{key}: gone")),
+        });
+        put.collect()
+    }
+}
+
+fn kind(load: &Load) -> u8 {
+    match load {
+        Load::Question(..) => 0,
+        Load::Answer(..) => 1,
+        Load::Frame(..) => 2,
+        Load::Received(..) => 3,
+        Load::Ask(..) => 4,
+        Load::Reply(..) => 5,
+        Load::Watch(_) => 6,
+        Load::Changes(..) => 7,
     }
 }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::plan::Kind;
 use super::table::{RoutingOptions, RoutingSource, Shared};
 use crate::coordination::{Coordinator, Reflected, Reflector};
+use crate::storage::workers;
 
 /// Which of what is followed is live: as the coordinator has it now.
 #[derive(Default)]
@@ -25,14 +26,16 @@ pub(super) async fn run(shared: Arc<Shared>, coordinator: Arc<dyn Coordinator>, 
     loop {
         let unsaved = shared.is_unsaved();
         let (kind, told) = tokio::select! {
-            told = routes.next() => (Kind::Routes, told),
-            told = tables.next() => (Kind::Tables, told),
-            told = tenants.next() => (Kind::Tenants, told),
+            biased;
+            // Now and then, also while there is always more to take in.
             () = tokio::time::sleep_until(save_at), if unsaved => {
                 blocking(&shared, Shared::save).await;
                 save_at = Instant::now() + save_pause;
                 continue;
             }
+            told = routes.next() => (Kind::Routes, told),
+            told = tables.next() => (Kind::Tables, told),
+            told = tenants.next() => (Kind::Tenants, told),
         };
         let Some(told) = told else { return };
         take(&shared, &mut live, kind, told).await;
@@ -71,5 +74,5 @@ async fn take(shared: &Arc<Shared>, live: &mut Live, kind: Kind, told: Reflected
 async fn blocking(shared: &Arc<Shared>, work: impl FnOnce(&Shared) + Send + 'static) {
     let shared = shared.clone();
     // It fails only where the runtime is ending, and then nobody asks any more.
-    let _ = tokio::task::spawn_blocking(move || work(&shared)).await;
+    let _ = workers::blocking(move || work(&shared)).await;
 }
