@@ -14,11 +14,35 @@ pub enum Mutation {
     ForgetRequests,
     /// The node's database is told that a file is durable before it is.
     RecordBeforeDurable,
+    /// A leader reads without asking whether it still leads.
+    ReadWithoutLease,
+    /// A leader reads by its lease after it has begun to hand over.
+    HandOverKeepsLease,
+    /// A replica votes at once after a restart, though it may have promised not to.
+    ForgetPromises,
+    /// A snapshot is without the requests that were answered.
+    SnapshotWithoutRequests,
+    /// A copy that was lost starts empty under its old id.
+    StartLostEmpty,
+    /// A proxy asks again for a write that nobody can know as a repeat.
+    RepeatUnknown,
+    /// A proxy says of a write that it has not happened, though one of its attempts may have.
+    ForgetAttempts,
 }
 
 /// All there are.
-pub const ALL: &[Mutation] =
-    &[Mutation::AcknowledgeBeforeSync, Mutation::ForgetRequests, Mutation::RecordBeforeDurable];
+pub const ALL: &[Mutation] = &[
+    Mutation::AcknowledgeBeforeSync,
+    Mutation::ForgetRequests,
+    Mutation::RecordBeforeDurable,
+    Mutation::ReadWithoutLease,
+    Mutation::HandOverKeepsLease,
+    Mutation::ForgetPromises,
+    Mutation::SnapshotWithoutRequests,
+    Mutation::StartLostEmpty,
+    Mutation::RepeatUnknown,
+    Mutation::ForgetAttempts,
+];
 
 #[cfg(debug_assertions)]
 thread_local! {

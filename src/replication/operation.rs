@@ -1,6 +1,7 @@
 //! What a write asks for: the operation that travels in a log entry and is evaluated when it is
 //! applied, the same on each replica.
 
+use crate::domain::Timestamp;
 use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
@@ -88,6 +89,9 @@ pub enum Outcome {
     Invalid(String),
     /// The request id was used before with another request.
     RequestIdReused,
-    /// The proxy's request id is so old that nobody knows whether the write happened; this time it did not.
+    /// The write was applied before under the proxy's request id, and how that ended is not known any more.
     RequestIdExpired,
+    /// The proxy's request id was made too long before this time, the latest in the range's log, or too long after it: nobody knows
+    /// whether the write happened before; this time it did not.
+    RequestIdOutside(Timestamp),
 }

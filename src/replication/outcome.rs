@@ -2,10 +2,11 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | 1 created, 2 updated, 3 deleted, 4 not found, 5 precondition failed, 6 invalid, 7 request id reused, 8 request id expired |
-//! | 8 | version, big-endian (created, updated) |
+//! | 1 | 1 created, 2 updated, 3 deleted, 4 not found, 5 precondition failed, 6 invalid, 7 request id reused, 8 request id expired, 9 request id outside |
+//! | 8 | version, big-endian (created, updated), or microseconds since 1970 (request id outside) |
 //! | rest | message in UTF-8 (invalid) |
 
+use crate::domain::Timestamp;
 use crate::domain::version::ItemVersion;
 
 use super::operation::Outcome;
@@ -23,13 +24,15 @@ impl Outcome {
             Outcome::Invalid(message) => tagged(6, message.as_bytes()),
             Outcome::RequestIdReused => vec![7],
             Outcome::RequestIdExpired => vec![8],
+            Outcome::RequestIdOutside(latest) => tagged(9, &latest.0.to_be_bytes()),
         }
     }
 
     /// The outcome in these bytes; none where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Outcome> {
         let (tag, rest) = bytes.split_first()?;
-        let version = || rest.try_into().ok().map(|bytes| ItemVersion(u64::from_be_bytes(bytes)));
+        let number = || rest.try_into().ok().map(u64::from_be_bytes);
+        let version = || number().map(ItemVersion);
         match (tag, rest.is_empty()) {
             (1, _) => version().map(Outcome::Created),
             (2, _) => version().map(Outcome::Updated),
@@ -39,6 +42,7 @@ impl Outcome {
             (6, _) => String::from_utf8(rest.to_vec()).ok().map(Outcome::Invalid),
             (7, true) => Some(Outcome::RequestIdReused),
             (8, true) => Some(Outcome::RequestIdExpired),
+            (9, _) => number().map(|latest| Outcome::RequestIdOutside(Timestamp(latest))),
             _ => None,
         }
     }
@@ -58,6 +62,8 @@ mod tests {
             Just(Outcome::PreconditionFailed),
             any::<String>().prop_map(Outcome::Invalid),
             Just(Outcome::RequestIdReused),
+            Just(Outcome::RequestIdExpired),
+            any::<u64>().prop_map(|latest| Outcome::RequestIdOutside(Timestamp(latest))),
         ]
     }
 

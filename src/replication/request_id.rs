@@ -25,6 +25,10 @@
 //! | 4 | number of ids |
 //! | each id | 16 id, 4 hash of the key, 4 + n outcome ([`super::outcome`]; nothing where it is not known); ascending by id |
 //!
+//! A leader's clock may be wrong by more than the window is long, and what it wrote into the log moves the window for as long. A proxy
+//! whose id falls outside, and which knows that nothing has happened yet, then makes one at the time that the log has come
+//! to: such a clock costs one more question for each write, and no write is refused for it.
+//!
 //! Memory is bounded by [`REQUESTS_MAX`]: past it the oldest id goes and the horizon moves up to it. A range that is written to very
 //! fast has a shorter window, never a wrong one.
 //!
@@ -71,7 +75,7 @@ pub enum Verdict {
     /// Seen: answer this and change nothing. None where this replica has started since, and does not know how it ended.
     Repeat(Option<Outcome>),
     /// Too old to know whether it was seen, or from the future: change nothing, and say that it is not known. Who asks for the
-    /// first time may ask again under a new id.
+    /// first time may ask again under a new id, made at [`Window::latest`].
     Unknown,
 }
 
@@ -95,6 +99,11 @@ impl Window {
     /// Ids made at this time or before are refused.
     pub fn horizon(&self) -> Timestamp {
         self.horizon
+    }
+
+    /// The latest leader's time it has seen.
+    pub fn latest(&self) -> Timestamp {
+        self.latest
     }
 
     /// How many ids it holds.

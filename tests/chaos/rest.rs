@@ -19,6 +19,8 @@ use crate::cluster::NO_ITEM;
 pub enum Told {
     /// How the operation ended.
     Ended(Answer),
+    /// It is durable; what becomes of it is told at this path.
+    Queued(String),
     /// This request did nothing.
     NotDone(String),
     /// It may have done something.
@@ -66,6 +68,10 @@ async fn read(answer: Response, is_read: bool) -> Told {
         Err(error) if is_read => return Told::NotDone(error.to_string()),
         Err(_) => String::new(),
     };
+    if status == 202 && !is_read {
+        let location = headers.get("location").and_then(|path| path.to_str().ok());
+        return location.map_or(Told::Wrong("202 without a receipt".to_owned()), |path| Told::Queued(path.to_owned()));
+    }
     match told(status, &headers, &text, is_read) {
         Some(answer) => Told::Ended(answer),
         None => {
@@ -78,6 +84,38 @@ async fn read(answer: Response, is_read: bool) -> Told {
                 _ => Told::Wrong(what),
             }
         }
+    }
+}
+
+/// What a receipt tells; `Queued` is told as long as nobody knows.
+pub async fn receipt(client: &reqwest::Client, url: &str, path: &str, token: &str) -> Told {
+    let again = || Told::Queued(path.to_owned());
+    let Ok(answer) = client.get(format!("{url}{path}")).bearer_auth(token).send().await else { return again() };
+    let status = answer.status().as_u16();
+    let Ok(text) = answer.text().await else { return again() };
+    let wrong = || Told::Wrong(format!("a receipt that nobody understands: {status} {text}"));
+    if status != 200 {
+        // It was given out, so there is one for 24 hours.
+        return if matches!(status, 421 | 429 | 503 | 504) { again() } else { wrong() };
+    }
+    let Ok(receipt) = serde_json::from_str::<Value>(&text) else { return wrong() };
+    match receipt["state"].as_str() {
+        Some("queued") => again(),
+        Some("lost") => Told::NotDone("the receipt says that it was lost".to_owned()),
+        Some("refused") => match receipt["problem"]["status"].as_u64() {
+            Some(404) => Told::Ended(Answer::NotFound),
+            Some(412) => Told::Ended(Answer::PreconditionFailed),
+            _ => wrong(),
+        },
+        Some("done") => {
+            let mut headers = HeaderMap::new();
+            if let Some(etag) = receipt["etag"].as_str().and_then(|etag| etag.parse().ok()) {
+                headers.insert("etag", etag);
+            }
+            let status = receipt["status"].as_u64().unwrap_or(0) as u16;
+            told(status, &headers, "", false).map_or_else(wrong, Told::Ended)
+        }
+        _ => wrong(),
     }
 }
 

@@ -4,7 +4,8 @@
 //! hot ones change their names now and then, so that no key's history grows too long to be judged.
 //!
 //! Each write has an Idempotency-Key and is sent again under it, to one proxy after the other, until it is answered or its
-//! time is over; it is one operation from the first request to the last. A read that is not answered tells nothing and is forgotten.
+//! time is over; it is one operation from the first request to the last. Some ask to be answered early; what their receipt tells
+//! in the end is their answer, and one that was lost must never be seen. A read that is not answered tells nothing and is forgotten.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -231,7 +232,7 @@ impl Client {
                 self.workload.note(key, Operation { answered, answer, ..operation });
             }
             Told::Wrong(what) => self.workload.wrong.lock().push(format!("{key}: {operation}: {what}")),
-            Told::NotDone(what) | Told::Unknown(what) => {
+            Told::Queued(what) | Told::NotDone(what) | Told::Unknown(what) => {
                 self.workload.complain(&operation, what);
                 wait_a_moment().await;
             }
@@ -242,16 +243,24 @@ impl Client {
         let id =
             format!("{}-{}-{}", self.workload.name, self.number, self.workload.numbers.fetch_add(1, Ordering::Relaxed));
         let (deadline, mut may_have_happened) = (Instant::now() + PATIENCE, false);
+        let is_early = self.dice.random_range(0..8) == 0;
         for attempt in 0.. {
             let url = self.url(key, attempt);
-            let request = rest::request(&self.http, &url, &self.workload.token, &operation);
-            match rest::send(request.header("idempotency-key", &id), false).await {
+            let mut request = rest::request(&self.http, &url, &self.workload.token, &operation);
+            if is_early {
+                request = request.header("prefer", "respond-async");
+            }
+            let told = match rest::send(request.header("idempotency-key", &id), false).await {
+                Told::Queued(receipt) => self.wait_for_receipt(&receipt, deadline).await,
+                told => told,
+            };
+            match told {
                 Told::Ended(answer) => {
                     let answered = self.workload.now();
                     return self.workload.note(key, Operation { answered, answer, ..operation });
                 }
                 Told::NotDone(what) => self.workload.complain(&operation, what),
-                Told::Unknown(what) => {
+                Told::Queued(what) | Told::Unknown(what) => {
                     may_have_happened = true;
                     self.workload.complain(&operation, what);
                 }
@@ -270,6 +279,22 @@ impl Client {
             false => (self.workload.now(), Answer::NotDone),
         };
         self.workload.note(key, Operation { answered, answer, ..operation });
+    }
+}
+
+impl Client {
+    /// Asks one proxy after the other what became of a write that was answered early.
+    async fn wait_for_receipt(&self, path: &str, deadline: Instant) -> Told {
+        for attempt in 0.. {
+            let urls = &self.workload.urls;
+            let url = &urls[(self.number as usize + attempt) % urls.len()];
+            let told = rest::receipt(&self.http, url, path, &self.workload.token).await;
+            if !matches!(told, Told::Queued(_)) || Instant::now() > deadline {
+                return told;
+            }
+            wait_a_moment().await;
+        }
+        unreachable!("it ends at the deadline")
     }
 }
 

@@ -243,7 +243,10 @@ impl Client {
             Outcome::Deleted => Answer::Deleted,
             Outcome::NotFound => Answer::NotFound,
             Outcome::PreconditionFailed => Answer::PreconditionFailed,
-            Outcome::Invalid(_) | Outcome::RequestIdReused | Outcome::RequestIdExpired => {
+            Outcome::Invalid(_)
+            | Outcome::RequestIdReused
+            | Outcome::RequestIdExpired
+            | Outcome::RequestIdOutside(_) => {
                 self.shared.wrong.lock().push(format!("client {} was answered {outcome:?}", self.number));
                 Answer::Unknown
             }

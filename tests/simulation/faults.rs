@@ -11,6 +11,8 @@ use crate::world::World;
 pub enum Kind {
     /// A node is killed, and loses what was not synced.
     Kill,
+    /// A node is asked to stop: it hands its leaderships over first, and writes everything to disk.
+    Restart,
     /// A node stops running for a while, and goes on.
     Pause,
     /// Nothing gets from some places to others, in one direction or both.
@@ -27,6 +29,8 @@ pub enum Kind {
     Clock,
     /// A node that was killed comes back with an empty folder.
     Wipe,
+    /// A node that was killed comes back with a bit of its log turned over.
+    BitFlip,
     /// A proxy is killed.
     ProxyKill,
     /// Control is killed.
@@ -40,8 +44,9 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 14] = [
+pub const KINDS: [Kind; 16] = [
     Kind::Kill,
+    Kind::Restart,
     Kind::Pause,
     Kind::Partition,
     Kind::Weather,
@@ -50,6 +55,7 @@ pub const KINDS: [Kind; 14] = [
     Kind::FullDisk,
     Kind::Clock,
     Kind::Wipe,
+    Kind::BitFlip,
     Kind::ProxyKill,
     Kind::ControlKill,
     Kind::CoordinatorGone,
@@ -62,6 +68,8 @@ pub const KINDS: [Kind; 14] = [
 pub enum End {
     /// The node at this place starts again.
     Start(usize),
+    /// It has had its time to hand over, and stops; it starts again that much later.
+    Stop(usize, u64),
     /// The proxy of this number starts again.
     StartProxy(usize),
     /// Control starts again.
@@ -87,8 +95,8 @@ pub struct Faults {
     next_at: u64,
     /// How far apart faults are at most, in milliseconds.
     apart: u64,
-    /// How many folders may still be wiped: with more of them than a minority of the copies, data is lost by right.
-    wipes: usize,
+    /// How many folders may still be damaged: with more of them than a minority of the copies, data is lost by right.
+    damages: usize,
 }
 
 impl Faults {
@@ -101,8 +109,12 @@ impl Faults {
         let apart = dice.between(300, 3000);
         let next_at = dice.between(200, 2000);
         // One at a time would be right, too; but when the copies of one are made anew is not the faults' to know.
-        let wipes = usize::from(copies > 2);
-        Faults { dice, allowed, next_at, apart, wipes }
+        let damages = usize::from(copies > 2);
+        Faults { dice, allowed, next_at, apart, damages }
+    }
+
+    fn may_damage(&self) -> bool {
+        self.allowed.contains(&Kind::Wipe) || self.allowed.contains(&Kind::BitFlip)
     }
 
     /// The kinds that this seed allows.
@@ -124,7 +136,12 @@ impl Faults {
         world.trace.note(format_args!("fault {kind:?} at {place} until {until}"));
         match kind {
             Kind::Kill => self.kill(world, place, until),
-            Kind::Wipe => self.wipe(world, place, until),
+            Kind::Wipe | Kind::BitFlip => self.damage(world, kind, place, until),
+            Kind::Restart => {
+                world.nodes[place].hand_over();
+                let stops_at = now + self.dice.between(0, 1500);
+                world.later(stops_at, End::Stop(place, until - now));
+            }
             Kind::Pause if world.nodes[place].runs() => {
                 world.nodes[place].pause();
                 world.later(until, End::Resume(place));
@@ -167,11 +184,14 @@ impl Faults {
         }
     }
 
-    fn wipe(&mut self, world: &mut World, place: usize, until: u64) {
-        if self.wipes > 0 && world.nodes[place].is_alive() {
-            self.wipes -= 1;
+    fn damage(&mut self, world: &mut World, kind: Kind, place: usize, until: u64) {
+        if self.damages > 0 && world.nodes[place].is_alive() {
+            self.damages -= 1;
             world.nodes[place].kill();
-            world.nodes[place].wipe();
+            match kind {
+                Kind::BitFlip => world.nodes[place].flip_a_bit(),
+                _ => world.nodes[place].wipe(),
+            }
             world.later(until, End::Start(place));
         }
     }
@@ -205,7 +225,8 @@ impl Faults {
         let wish = match self.dice.between(0, 9) {
             0..=2 => Wish::Lead(place),
             3..=5 => Wish::Move(place, other),
-            6 => Wish::Copies(*self.dice.choose(&[1, 3, 5])),
+            // A single copy may not be lost, so where folders are damaged there is never only one.
+            6 => Wish::Copies(*self.dice.choose(if self.may_damage() { &[3, 5] } else { &[1, 3, 5] })),
             7 => Wish::Drain(place),
             _ => Wish::HandOver(place),
         };

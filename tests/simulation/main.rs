@@ -20,6 +20,7 @@
 //! | `DSTORE_SEEDS` | how many seeds to run; 1,000 where nothing is said |
 //! | `DSTORE_SEED` | run this one alone |
 //! | `DSTORE_TRACE` | show each event |
+//! | `DSTORE_LOG` | show what the product logs, as in `dstore=debug` |
 //! | `DSTORE_MISTAKE` | with this deliberate mistake in the product |
 //!
 //! Rejected: one runtime for all nodes (a node that is killed leaves tasks behind that somebody else spawned, and none can be

@@ -4,6 +4,7 @@
 //! A runtime for each node makes killing simple: dropping it drops every task of the node, whoever spawned it, at the places where
 //! they wait. And a node that is paused is one whose runtime is not run; when it goes on, all that time has passed for it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,8 +20,8 @@ use dstore::services::engine::log_keys::CommitLogKeys;
 use dstore::services::engine::notices::Notices;
 use dstore::services::engine::opening::EngineError;
 use dstore::services::engine::{Engine, EngineOptions, EngineParts};
-use dstore::storage::log::LogOptions;
 use dstore::storage::log::disk_simulated::SimulatedDisk;
+use dstore::storage::log::{Disk, LogOptions};
 use dstore::storage::memory::MemoryKeeper;
 use dstore::storage::node_database::NodeDatabase;
 use dstore::storage::workers::Workers;
@@ -48,6 +49,12 @@ pub fn node_place(node: NodeId) -> Option<usize> {
     (node_id(place) == node).then_some(place)
 }
 
+/// How long leadership may take to be handed over before a planned stop.
+const HAND_OVER_TIME: Duration = Duration::from_secs(5);
+
+/// The folder of the log.
+const LOG: &str = "log";
+
 /// A machine.
 pub struct Node {
     /// Its place among all nodes.
@@ -67,6 +74,7 @@ pub struct Node {
     trace: Trace,
     life: Option<Life>,
     paused_for: Option<u64>,
+    is_damaged: bool,
 }
 
 /// What runs on a machine.
@@ -95,6 +103,7 @@ impl Node {
             trace,
             life: None,
             paused_for: None,
+            is_damaged: false,
         }
     }
 
@@ -164,7 +173,7 @@ impl Node {
     /// Small budgets, so that a short run reaches every stage.
     fn options(&self) -> EngineOptions {
         EngineOptions {
-            log_folder: "log".into(),
+            log_folder: LOG.into(),
             log: LogOptions {
                 segment_bytes: 32 << 10,
                 budget_bytes: 512 << 10,
@@ -247,6 +256,25 @@ impl Node {
         }
     }
 
+    /// What runs on it begins to hand its leaderships over, where something runs.
+    pub fn hand_over(&self) {
+        if let Some(life) = &self.life {
+            let groups = Arc::clone(&life.running.groups);
+            life.runtime.spawn(async move {
+                groups.hand_over_all(tokio::time::Instant::now() + HAND_OVER_TIME).await;
+            });
+        }
+    }
+
+    /// What runs on it stops as planned, where something runs and is not paused.
+    pub fn stop(&mut self) {
+        let Some(life) = self.life.take_if(|_| self.paused_for.is_none()) else { return };
+        let groups = Arc::clone(&life.running.groups);
+        life.runtime.block_on(async move { groups.stop().await });
+        let _inside = life.runtime.enter();
+        life.running.engine.stop();
+    }
+
     /// What runs on it is killed, and the power goes, too: of what was not synced, any part is lost.
     pub fn kill(&mut self) {
         let Some(life) = self.life.take() else { return };
@@ -284,7 +312,33 @@ impl Node {
         self.disk = SimulatedDisk::new();
         self.keeper = Arc::default();
         self.database = Arc::default();
+        self.is_damaged = false;
         self.incarnation = uuid::Uuid::from_u64_pair(self.dice.number(), self.dice.number());
+    }
+
+    /// One bit of a file of the log is turned over. Nothing may run on it.
+    pub fn flip_a_bit(&mut self) {
+        assert!(self.life.is_none(), "a bit is turned over while the node runs");
+        let mut files = self.disk.list(Path::new(LOG)).unwrap_or_default();
+        files.retain(|path| self.disk.bytes(path).is_some_and(|bytes| !bytes.is_empty()));
+        files.sort();
+        if files.is_empty() {
+            return;
+        }
+        let path = self.dice.choose(&files).clone();
+        let Some(mut bytes) = self.disk.bytes(&path) else { return };
+        // Most of a segment may not have been written yet.
+        let written = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(0) + 1;
+        let place = self.dice.place(written);
+        bytes[place] ^= 1 << self.dice.place(8);
+        self.disk.set_bytes(&path, bytes);
+        self.is_damaged = true;
+        self.trace.note(format_args!("node {}: a bit of {} is turned over at {place}", self.place, path.display()));
+    }
+
+    /// Whether its disk was damaged in a way that no node has to live with.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// How full the log's disk may become, in bytes; none for no end.

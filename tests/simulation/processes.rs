@@ -44,6 +44,9 @@ impl Told {
 pub fn tell(seed: u64) {
     let mistake = std::env::var("DSTORE_MISTAKE").ok();
     let mistake = mistake.map(|name| mutation::named(&name).unwrap_or_else(|| panic!("there is no mistake {name:?}")));
+    if let Ok(filter) = std::env::var("DSTORE_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).without_time().init();
+    }
     match run(seed, mistake) {
         Ok(report) => {
             println!("{}", report.describe());

@@ -125,6 +125,10 @@ impl World {
         self.trace.note(format_args!("{end:?}"));
         match end {
             End::Start(place) => self.start(place),
+            End::Stop(place, lasts) => {
+                self.nodes[place].stop();
+                self.later(self.now.get() + lasts, End::Start(place));
+            }
             End::StartProxy(number) => self.proxies[number].start(),
             End::StartControl => self.control.start(),
             End::CoordinatorBack => self.coordinator.is_down = false,
@@ -145,8 +149,12 @@ impl World {
         if !self.nodes[place].is_alive()
             && let Err(error) = self.nodes[place].start()
         {
-            // A disk that does not let itself be opened is tried again, as a supervisor would.
+            // A disk that does not let itself be opened is tried again, as a supervisor would; what is damaged for good a
+            // person takes away.
             self.trace.note(format_args!("node {place} does not start: {error}"));
+            if self.nodes[place].is_damaged() {
+                self.nodes[place].wipe();
+            }
             self.later(self.now.get() + 1000, End::Start(place));
         }
     }

@@ -68,7 +68,8 @@ pub struct Ended {
 /// What an outcome means to the client.
 ///
 /// # Errors
-/// `NotFound`, `PreconditionFailed`, `BadInput` (the merged item cannot be) or `RequestIdReused`.
+/// `NotFound`, `PreconditionFailed`, `BadInput` (the merged item cannot be), `RequestIdReused`, or what became of a proxy's
+/// own id.
 pub fn ended(outcome: &Outcome) -> Result<Ended, Refusal> {
     let well = |status, version| Ok(Ended { status, version });
     match outcome {
@@ -81,6 +82,10 @@ pub fn ended(outcome: &Outcome) -> Result<Ended, Refusal> {
         Outcome::RequestIdExpired => {
             let what = "the write was under way for so long that nobody knows whether it happened; read the item, and ask again if it did not";
             Err(Refusal::new(RefusalKind::OutcomeUnknown, what))
+        }
+        Outcome::RequestIdOutside(_) => {
+            let what = "the clocks of this cluster are more than a minute apart, and the write was not done; ask again, and have the clocks looked at";
+            Err(Refusal::unavailable(what, 1))
         }
         Outcome::RequestIdReused => {
             let what = "this Idempotency-Key was used before with another request; use a new one for each request";

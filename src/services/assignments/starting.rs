@@ -16,6 +16,7 @@
 
 use crate::coordination::values::Route;
 use crate::domain::ids::{NodeId, ReplicaId};
+use crate::domain::mutation::{Mutation, is_on};
 use crate::replication::membership::Membership;
 
 /// How a copy begins.
@@ -48,7 +49,7 @@ pub fn names(route: &Route, node: NodeId, replica: ReplicaId) -> bool {
 /// Decides from the range's route as it was read; none where there is none of this range. See the module's essay.
 pub fn beginning(node: NodeId, replica: ReplicaId, route: Option<&Route>, was_reported_lost: bool) -> Beginning {
     let Some(route) = route else { return Beginning::Unknown };
-    if was_reported_lost {
+    if was_reported_lost && !is_on(Mutation::StartLostEmpty) {
         return Beginning::Lost;
     }
     match (names(route, node, replica), route.epoch) {
@@ -60,6 +61,10 @@ pub fn beginning(node: NodeId, replica: ReplicaId, route: Option<&Route>, was_re
                 Some(members) => Beginning::Founding(Membership::founding(members)),
                 None => Beginning::Nameless,
             }
+        }
+        (true, _) if is_on(Mutation::StartLostEmpty) => {
+            let members = route.replicas.iter().filter_map(|copy| Some((copy.replica?, copy.node)));
+            Beginning::Founding(Membership::founding(members))
         }
         (true, _) => Beginning::Lost,
     }

@@ -249,7 +249,7 @@ impl Replica {
         match window.judge(id) {
             request_id::Verdict::Fresh => Verdict::Fresh,
             request_id::Verdict::Repeat(outcome) => Verdict::Repeat(outcome.unwrap_or(Outcome::RequestIdExpired)),
-            request_id::Verdict::Unknown => Verdict::Repeat(Outcome::RequestIdExpired),
+            request_id::Verdict::Unknown => Verdict::Repeat(Outcome::RequestIdOutside(window.latest())),
         }
     }
 

@@ -33,6 +33,7 @@ use super::timing::LEASE_FOR_READS;
 use super::types::Types;
 use super::wire::Envelope;
 use crate::domain::ids::{NodeId, ReceiptId, ReplicaId};
+use crate::domain::mutation::{Mutation, is_on};
 use crate::services::engine::replica::Replica;
 
 /// openraft, over our log and machine.
@@ -199,7 +200,9 @@ impl Group {
 
     /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
     pub fn begin_hand_over(&self, term: u64) {
-        self.handing_over.store(term, Ordering::SeqCst);
+        if !is_on(Mutation::HandOverKeepsLease) {
+            self.handing_over.store(term, Ordering::SeqCst);
+        }
     }
 
     /// Whether leadership was to be handed over in this term.

@@ -9,6 +9,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use openraft::Config;
 use parking_lot::Mutex;
@@ -22,6 +23,7 @@ use super::presence::Presence;
 use super::slots::{Asleep, Ending, Found, Slot, SlotCounts, Slots};
 use super::timing::{self, LEASE};
 use crate::domain::ids::{NodeId, RangeId};
+use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::{Random, Refusal};
 use crate::services::engine::Engine;
 use crate::services::engine::replica::Replica;
@@ -249,7 +251,8 @@ impl Groups {
             tracing::error!(%range, %error, "a group cannot be woken");
             Refusal::unavailable("the part of the table cannot be served at this node at present", 1)
         })?;
-        let quiet_until = asleep.map_or(self.started, |asleep| asleep.since) + LEASE;
+        let promised = if is_on(Mutation::ForgetPromises) { Duration::ZERO } else { LEASE };
+        let quiet_until = asleep.map_or(self.started, |asleep| asleep.since) + promised;
         if Instant::now() < quiet_until {
             raft.runtime_config().elect(false);
         }

@@ -19,6 +19,7 @@ use super::timing::{LEADER_WAIT, LEASE};
 use super::writes::{elsewhere, ended};
 use crate::domain::Refusal;
 use crate::domain::ids::{RangeId, ReceiptId};
+use crate::domain::mutation::{Mutation, is_on};
 use crate::services::engine::replica::Replica;
 
 impl Groups {
@@ -31,6 +32,9 @@ impl Groups {
         F: Future<Output = Result<T, Refusal>>,
     {
         let group = self.leading(range).await?;
+        if is_on(Mutation::ReadWithoutLease) {
+            return read(Arc::clone(&group.replica)).await;
+        }
         if group.holds_lease() {
             let found = read(Arc::clone(&group.replica)).await?;
             if group.holds_lease() {

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use crate::domain::Timestamp;
 use crate::domain::ids::{PrincipalId, ReceiptId, ReplicaId, RequestId};
 use crate::domain::key::PackedKey;
+use crate::domain::mutation::{Mutation, is_on};
 use crate::replication::machine_state::MachineState;
 use crate::storage::store::{Batch, ItemWrite, KeyInterval, RangeStore, StoreError, StoreSnapshot};
 
@@ -158,7 +159,9 @@ impl StorePieces {
                 let requests = self.snapshot.requests(after, ROWS)?;
                 let last = requests.last().map(|(principal, id, _)| (*principal, *id));
                 let is_all = requests.len() < ROWS;
-                requests.into_iter().for_each(|request| builder.push(&PieceRecord::Request(request)));
+                if !is_on(Mutation::SnapshotWithoutRequests) {
+                    requests.into_iter().for_each(|request| builder.push(&PieceRecord::Request(request)));
+                }
                 if is_all { Cursor::Receipts(None) } else { Cursor::Requests(last) }
             }
             Cursor::Receipts(after) => {

@@ -25,6 +25,7 @@ use super::address::{NodeAddress, RangeReplica};
 use super::routed::RangeRoute;
 use crate::coordination::values::ReplicaState;
 use crate::domain::ids::NodeId;
+use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::{Refusal, RefusalKind};
 
 /// How long a request for a range of several copies is tried, in all.
@@ -80,6 +81,11 @@ impl Attempts {
         self.deadline.is_some()
     }
 
+    /// Whether an attempt may have done something, though nobody said so.
+    pub(super) fn may_have_happened(&self) -> bool {
+        self.may_have_happened
+    }
+
     /// What follows from this refusal. `used` is the route that was asked, its leader the node; `now` the one known by now.
     pub(super) fn after(&mut self, used: &RangeRoute, now: Option<&RangeRoute>, refusal: Refusal) -> Next {
         let asked = used.leader.node;
@@ -132,14 +138,19 @@ impl Attempts {
     fn told(&self, refusal: Refusal) -> Refusal {
         let before_it_began =
             matches!(refusal.kind, RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::Throttled);
-        if self.may_have_happened && before_it_began {
-            return Refusal::new(
-                RefusalKind::OutcomeUnknown,
-                "the write may have happened: the node that was asked gave no answer, and the others none in time. Ask again under the same Idempotency-Key",
-            );
+        if self.may_have_happened && before_it_began && !is_on(Mutation::ForgetAttempts) {
+            return unknown();
         }
         refusal
     }
+}
+
+/// Nobody knows whether the write happened.
+pub(super) fn unknown() -> Refusal {
+    Refusal::new(
+        RefusalKind::OutcomeUnknown,
+        "the write may have happened: the node that was asked gave no answer, and the others none in time. Ask again under the same Idempotency-Key",
+    )
 }
 
 /// Whether the route is another than the one used. Who was asked may have been chosen among its copies, so where there

@@ -11,15 +11,16 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::address::{NodeAddress, RangeReplica};
-use super::attempts::{Attempts, Next, address_of, is_replicated, voters};
+use super::attempts::{Attempts, Next, address_of, is_replicated, unknown, voters};
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::PAGE_BYTES_MAX;
+use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::refusal::RefusalKind;
 use crate::domain::table::TableDefinition;
-use crate::domain::{Clock, Random, Refusal};
-use crate::replication::operation::{Operation, RequestIdentity};
+use crate::domain::{Clock, Random, Refusal, Timestamp};
+use crate::replication::operation::{Operation, Outcome, RequestIdentity};
 use crate::replication::request_id;
 use crate::services::ports::{Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
 use crate::services::ranges::{RangeAddress, RangeService};
@@ -67,6 +68,9 @@ const READ_TIME_MAX: Duration = Duration::from_millis(2_500);
 /// How long a write may take before it is tried elsewhere, where a repeat is known as one.
 const WRITE_TIME_MAX: Duration = Duration::from_secs(4);
 
+/// How many ids of its own a proxy makes for one write; the second is made at the time of the range's log.
+const IDS_MAX: u32 = 3;
+
 /// What is asked of a range.
 enum Question<'a> {
     Read(&'a PackedKey, Consistency),
@@ -83,6 +87,15 @@ enum Reply {
     Receipt(Option<ReceiptState>),
 }
 
+/// An answer, and what is known of how it came.
+struct Answered {
+    /// The route by which it was answered.
+    route: RangeRoute,
+    reply: Reply,
+    /// Whether an attempt before may have done something.
+    may_have_happened: bool,
+}
+
 impl Question<'_> {
     fn consistency(&self) -> Consistency {
         match self {
@@ -95,7 +108,7 @@ impl Question<'_> {
     /// Whether asking twice is the same as asking once.
     fn can_repeat(&self) -> bool {
         match self {
-            Question::Write(operation, _) => operation.request.is_some(),
+            Question::Write(operation, _) => operation.request.is_some() || is_on(Mutation::RepeatUnknown),
             _ => true,
         }
     }
@@ -159,11 +172,12 @@ impl RoutedItems {
         Self { ids: Some((clock, random)), ..self }
     }
 
-    fn request_id(&self) -> Option<RequestIdentity> {
-        let (clock, random) = self.ids.as_ref()?;
+    /// An id for a write, made now, or at another time where the log of its range has come to that.
+    fn request_id(&self, at: Option<Timestamp>) -> Option<RequestIdentity> {
+        let (clock, random) = self.ids.as_ref().filter(|_| !is_on(Mutation::RepeatUnknown))?;
         let mut bytes = [0; 8];
         random.fill(&mut bytes);
-        Some(RequestIdentity::Proxy(request_id::make(clock.now(), bytes)))
+        Some(RequestIdentity::Proxy(request_id::make(at.unwrap_or_else(|| clock.now()), bytes)))
     }
 
     fn find(&self, table: &TableDefinition, hash: u32) -> Result<RangeRoute, Refusal> {
@@ -175,13 +189,8 @@ impl RoutedItems {
         })
     }
 
-    /// Asks the range of this hash, one copy after the other where that is of use. With the route by which it was answered.
-    async fn ask(
-        &self,
-        table: &TableDefinition,
-        hash: u32,
-        question: &Question<'_>,
-    ) -> Result<(RangeRoute, Reply), Refusal> {
+    /// Asks the range of this hash, one copy after the other where that is of use.
+    async fn ask(&self, table: &TableDefinition, hash: u32, question: &Question<'_>) -> Result<Answered, Refusal> {
         let mut route = self.find(table, hash)?;
         let mut attempts = Attempts::new(question.can_repeat());
         if let Some(first) = self.first(&route, question.consistency()) {
@@ -198,7 +207,7 @@ impl RoutedItems {
                     if attempts.were_many() && question.consistency() == Consistency::Strong {
                         self.routes.learn(table, hash, &route.leader);
                     }
-                    return Ok((route, reply));
+                    return Ok(Answered { route, reply, may_have_happened: attempts.may_have_happened() });
                 }
                 Err(refusal) => refusal,
             };
@@ -244,8 +253,8 @@ impl Items for RoutedItems {
         key: PackedKey,
         consistency: Consistency,
     ) -> Result<Option<StoredItem>, Refusal> {
-        match self.ask(table, key.hash(), &Question::Read(&key, consistency)).await? {
-            (_, Reply::Item(item)) => Ok(item),
+        match self.ask(table, key.hash(), &Question::Read(&key, consistency)).await?.reply {
+            Reply::Item(item) => Ok(item),
             _ => Err(another_question()),
         }
     }
@@ -257,13 +266,25 @@ impl Items for RoutedItems {
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
         let hash = operation.key.hash();
-        if operation.request.is_none() && self.routes.route(table, hash).is_some_and(|route| is_replicated(&route)) {
-            operation.request = self.request_id();
+        let is_replicated = self.routes.route(table, hash).is_some_and(|route| is_replicated(&route));
+        let has_own_id = operation.request.is_none() && is_replicated;
+        if has_own_id {
+            operation.request = self.request_id(None);
         }
-        match self.ask(table, hash, &Question::Write(&operation, respond_async)).await? {
-            (_, Reply::Written(answer)) => Ok(answer),
-            _ => Err(another_question()),
+        for _ in 0..IDS_MAX {
+            let answered = self.ask(table, hash, &Question::Write(&operation, respond_async)).await?;
+            match answered.reply {
+                Reply::Written(WriteAnswer::Applied(Outcome::RequestIdOutside(latest))) if has_own_id => {
+                    if answered.may_have_happened {
+                        return Err(unknown());
+                    }
+                    operation.request = self.request_id(Some(latest));
+                }
+                Reply::Written(answer) => return Ok(answer),
+                _ => return Err(another_question()),
+            }
         }
+        Err(Refusal::unavailable("the clocks of this cluster jump by minutes; try again in a moment", 1))
     }
 
     async fn list(&self, table: &Arc<TableDefinition>, request: ListRequest) -> Result<Page, Refusal> {
@@ -279,7 +300,7 @@ impl Items for RoutedItems {
                     page.last = Some(bound(&rest));
                     return Ok(page);
                 }
-                Ok((route, Reply::Page(part))) => (route, part),
+                Ok(Answered { route, reply: Reply::Page(part), .. }) => (route, part),
                 Ok(_) => return Err(another_question()),
                 Err(refusal) => return Err(refusal),
             };
@@ -303,8 +324,8 @@ impl Items for RoutedItems {
     async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         let bytes = receipt.as_bytes();
         let hash = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        match self.ask(table, hash, &Question::Receipt(receipt)).await? {
-            (_, Reply::Receipt(state)) => Ok(state),
+        match self.ask(table, hash, &Question::Receipt(receipt)).await?.reply {
+            Reply::Receipt(state) => Ok(state),
             _ => Err(another_question()),
         }
     }
