@@ -189,10 +189,7 @@ impl Assignments {
     pub fn take(&mut self, told: Reflected) {
         match told {
             Reflected::Snapshot(listing) => self.plan.take_listing(&listing),
-            Reflected::Changes(batch) => {
-                self.plan.newest = self.plan.newest.max(batch.revision);
-                batch.events.into_iter().for_each(|event| self.plan.take_event(event.kind));
-            }
+            Reflected::Changes(batch) => self.plan.take_changes(batch),
             Reflected::Lost(_) | Reflected::Resumed(_) => return,
         }
         self.plan.missing = self.missing_in(&self.plan.wanted);

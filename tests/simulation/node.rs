@@ -52,6 +52,8 @@ pub fn node_place(node: NodeId) -> Option<usize> {
 /// How long leadership may take to be handed over before a planned stop.
 const HAND_OVER_TIME: Duration = Duration::from_secs(5);
 
+/// How long a planned stop may take before who waits for it loses patience.
+const STOP_TIME: Duration = Duration::from_secs(10);
 /// The folder of the log.
 const LOG: &str = "log";
 
@@ -266,13 +268,19 @@ impl Node {
         }
     }
 
-    /// What runs on it stops as planned, where something runs and is not paused.
+    /// What runs on it stops as planned, where something runs and is not paused. Where it does not come to its end, as with a disk
+    /// that is stuck, it is killed.
     pub fn stop(&mut self) {
-        let Some(life) = self.life.take_if(|_| self.paused_for.is_none()) else { return };
+        let Some(life) = self.life.as_ref().filter(|_| self.paused_for.is_none()) else { return };
         let groups = Arc::clone(&life.running.groups);
-        life.runtime.block_on(async move { groups.stop().await });
-        let _inside = life.runtime.enter();
-        life.running.engine.stop();
+        let stopping = async move { tokio::time::timeout(STOP_TIME, groups.stop()).await };
+        if life.runtime.block_on(stopping).is_err() {
+            return self.kill();
+        }
+        if let Some(life) = self.life.take() {
+            let _inside = life.runtime.enter();
+            life.running.engine.stop();
+        }
     }
 
     /// What runs on it is killed, and the power goes, too: of what was not synced, any part is lost.

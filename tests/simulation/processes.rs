@@ -3,16 +3,22 @@
 //! the same history whatever ran before it. And a run that aborts or never ends harms no other.
 
 use std::ops::RangeInclusive;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use dstore::domain::mutation::{self, Mutation};
 use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::run::run;
 
 /// The test that runs one seed when it is told one.
 const TEST: [&str; 3] = ["every_seed_holds", "--exact", "--nocapture"];
+
+/// A run that takes longer will never end: others take a second.
+const RUN_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// What a run told.
 pub struct Told {
@@ -67,13 +73,31 @@ fn run_one(seed: u64, mistake: Option<Mutation>) -> Told {
     if let Some(mistake) = mistake {
         command.env("DSTORE_MISTAKE", format!("{mistake:?}"));
     }
-    let output = command.output().unwrap_or_else(|error| panic!("this program does not start: {error}"));
+    let output = wait_for(command);
     let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let word_after = |mark: &str| said.split(mark).nth(1).and_then(|rest| rest.split_whitespace().next());
     let history = word_after("history ").map(str::to_owned);
     let answered = word_after(&format!("seed {seed}: ")).and_then(|word| word.parse().ok()).unwrap_or(0);
     let holds = output.status.success() && history.is_some();
     Told { seed, holds, history, answered, text: format!("{said}{complained}") }
+}
+
+/// What a program says until it ends, or has taken far longer than any run does.
+fn wait_for(mut command: Command) -> Output {
+    let started = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let child = started.unwrap_or_else(|error| panic!("this program does not start: {error}"));
+    let id = Pid::from_child(&child);
+    let (ended, end) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            if end.recv_timeout(RUN_TIME_MAX) == Err(RecvTimeoutError::Timeout) {
+                let _ = kill_process(id, Signal::KILL);
+            }
+        });
+        let output = child.wait_with_output();
+        drop(ended);
+        output.unwrap_or_else(|error| panic!("a run is lost: {error}"))
+    })
 }
 
 /// Runs these seeds, as many at a time as the machine has cores; what each told, in their order.

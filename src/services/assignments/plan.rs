@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::coordination::values::{AssignedRange, AssignedReplica, TableAtNode, from_json};
-use crate::coordination::{EventKind, Listing, Revision, layout};
+use crate::coordination::{EventKind, Listing, Revision, WatchBatch, layout};
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 use crate::domain::table::TableDefinition;
@@ -25,6 +25,8 @@ pub(super) struct Plan {
     pub(super) missing: HashSet<RangeId>,
     /// The highest revision that was read.
     pub(super) newest: Revision,
+    /// Changes up to this revision are in it. Below `newest` where the coordinator was set back.
+    pub(super) known_through: Revision,
     /// Why the last reading was not obeyed, so that it is said once.
     pub(super) distrust: Option<&'static str>,
 }
@@ -43,6 +45,7 @@ pub(super) enum CopyStanding {
 impl Plan {
     /// Takes in a whole reading. What an older one than was read before says is not obeyed; what it adds is made.
     pub(super) fn take_listing(&mut self, listing: &Listing) {
+        self.known_through = listing.revision;
         if listing.revision < self.newest {
             for (key, assigned) in read_listing(listing) {
                 self.wanted.entry(key).or_insert(assigned);
@@ -54,7 +57,16 @@ impl Plan {
         self.said = read_said(listing);
     }
 
-    pub(super) fn take_event(&mut self, event: EventKind) {
+    /// Takes in changes. Those that a reading has brought already are passed over, for they would undo what came after
+    /// them: a copy that was taken back would be made once more, under its old id and empty.
+    pub(super) fn take_changes(&mut self, batch: WatchBatch) {
+        let news = batch.events.into_iter().filter(|event| event.revision > self.known_through);
+        news.collect::<Vec<_>>().into_iter().for_each(|event| self.take_event(event.kind));
+        self.known_through = self.known_through.max(batch.revision);
+        self.newest = self.newest.max(batch.revision);
+    }
+
+    fn take_event(&mut self, event: EventKind) {
         match event {
             EventKind::Put(entry) => {
                 if let Some(assigned) = parse_range(&entry.key, &entry.value) {

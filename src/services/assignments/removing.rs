@@ -66,7 +66,7 @@ impl Assignments {
         if listing.revision < self.plan.newest {
             return Err("the coordinator holds an older plan than one that was read before");
         }
-        self.plan.newest = listing.revision;
+        (self.plan.newest, self.plan.known_through) = (listing.revision, listing.revision);
         match self.coordinator.get(layout::CONTROL_CLUSTER).await.map_err(away)? {
             Some(_) => Ok(read_listing(&listing)),
             None => Err("the coordinator does not hold the cluster's record"),

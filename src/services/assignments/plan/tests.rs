@@ -1,7 +1,7 @@
 //! What a node takes from readings of its plan, and what it says of its tables.
 
 use super::*;
-use crate::coordination::KeyValue;
+use crate::coordination::{KeyValue, WatchEvent};
 use crate::coordination::values::to_json;
 
 fn node(number: u8) -> NodeId {
@@ -46,6 +46,34 @@ fn listing(revision: Revision, assignments: &[(String, AssignedRange)]) -> Listi
         lease: None,
     };
     Listing { entries: assignments.iter().map(entry).collect(), revision }
+}
+
+/// A change of an assignment at this revision.
+fn changed(revision: Revision, (key, assigned): (String, AssignedRange)) -> WatchBatch {
+    let entry = listing(revision, &[(key, assigned)]).entries.remove(0);
+    WatchBatch { events: vec![WatchEvent { kind: EventKind::Put(entry), revision }], revision }
+}
+
+#[test]
+fn changes_that_a_reading_has_brought_already_do_not_undo_it() {
+    let mut plan = Plan::default();
+    plan.take_listing(&listing(10, &[assigned(1, 1, &[1, 2])]));
+    // The reading of later, in which the copy is taken back; the watch has still to tell of what came before that.
+    plan.take_listing(&listing(20, &[]));
+    plan.take_changes(changed(15, assigned(1, 1, &[2])));
+    assert!(plan.given().is_empty());
+    plan.take_changes(changed(21, assigned(1, 9, &[2, 9])));
+    assert_eq!(plan.given()[&RangeId::from_bytes([1; 16])].replica, replica(9));
+    assert_eq!((plan.newest, plan.known_through), (21, 21));
+}
+
+#[test]
+fn changes_after_the_coordinator_was_set_back_are_taken_in() {
+    let mut plan = Plan::default();
+    plan.take_listing(&listing(100, &[]));
+    plan.take_listing(&listing(50, &[]));
+    plan.take_changes(changed(51, assigned(1, 1, &[1])));
+    assert_eq!((plan.given().len(), plan.newest, plan.known_through), (1, 100, 51));
 }
 
 #[test]
