@@ -21,7 +21,8 @@
 //! A range with one copy and no group gets a group of one first, when it is to have more or other copies.
 //!
 //! Ranges are looked at when their group or what is wanted of them changes, once a second while something is left to do,
-//! and now and then all of them. Groups that sleep are not woken by a look.
+//! and now and then all of them. A look wakes no group that sleeps, but for one: where something is wanted of a range, and
+//! nobody has led it since this node started. No request may ever come that would wake it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use tokio::time::Instant;
 
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+use crate::replication::membership::Membership;
 use crate::replication::replacement::{CAUGHT_UP_ENTRIES_MAX, Desired, GroupNow, Step, next_step};
 
 use super::assignments::{Given, GivenRange};
@@ -60,6 +62,9 @@ pub trait Surroundings: Send + Sync + 'static {
     /// # Errors
     /// Where the node's files cannot be written.
     async fn begin_group(&self, range: RangeId) -> Result<(), Refusal>;
+
+    /// Wakes the group of a range, some time.
+    fn wake(&self, range: RangeId);
 
     /// Whether a node that has a copy of a group led here has given a sign of life lately.
     fn is_heard(&self, node: NodeId) -> bool;
@@ -228,6 +233,10 @@ impl Reconfiguring {
                 false => Look::Settled,
             };
         };
+        if !status.is_awake && status.leader.is_none() && is_to_change(given, &status.membership) {
+            self.surroundings.wake(range);
+            return Look::Later;
+        }
         let now = now_of(&status);
         match next_step(&desired_of(given), &now, CAUGHT_UP_ENTRIES_MAX) {
             Step::Follow | Step::Done => Look::Settled,
@@ -299,6 +308,14 @@ impl Reconfiguring {
 fn desired_of(given: &GivenRange) -> Desired {
     let copies = given.wanted.iter().map(|copy| (copy.replica, copy.node)).collect();
     Desired { copies, leader: given.leader }
+}
+
+/// Whether other copies are wanted than the group has, or it is between two sets of them.
+fn is_to_change(given: &GivenRange, membership: &Membership) -> bool {
+    let wanted: BTreeSet<ReplicaId> = given.wanted.iter().map(|copy| copy.replica).collect();
+    let has = |set: &BTreeSet<ReplicaId>| *set == wanted;
+    let is_as_wanted = membership.voters.iter().all(has) && membership.members.keys().eq(&wanted);
+    !wanted.is_empty() && !is_as_wanted
 }
 
 fn now_of(status: &GroupStatus) -> GroupNow {

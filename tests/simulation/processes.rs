@@ -120,6 +120,10 @@ fn run_until(seeds: RangeInclusive<u64>, mistake: Option<Mutation>, ends: impl F
                 return;
             }
             let told = run_one(seed, mistake);
+            if !told.holds && mistake.is_none() {
+                // At once: the others may take their time.
+                eprintln!("seed {seed}: {}", told.first_wrong());
+            }
             is_over.fetch_or(ends(&told), Ordering::Relaxed);
             all.lock().push(told);
         }

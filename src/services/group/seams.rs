@@ -48,6 +48,10 @@ impl Surroundings for Groups {
         Ok(())
     }
 
+    fn wake(&self, range: RangeId) {
+        self.wake_later(range, false);
+    }
+
     fn is_heard(&self, node: NodeId) -> bool {
         !self.presence.lock().is_silent(node, Instant::now())
     }

@@ -32,6 +32,7 @@ struct Cluster {
     groups: Mutex<HashMap<RangeId, GroupStatus>>,
     alone: Mutex<BTreeSet<RangeId>>,
     silent: Mutex<BTreeSet<NodeId>>,
+    woken: Mutex<BTreeSet<RangeId>>,
     /// Changes fail before they are made, or after: their answer is lost.
     failing: Mutex<Option<Failing>>,
     changes_made: Mutex<Vec<(RangeId, Taken)>>,
@@ -51,6 +52,7 @@ impl Cluster {
             groups: Mutex::default(),
             alone: Mutex::default(),
             silent: Mutex::default(),
+            woken: Mutex::default(),
             failing: Mutex::default(),
             changes_made: Mutex::default(),
             at_once: Mutex::default(),
@@ -172,6 +174,10 @@ impl Surroundings for Cluster {
         Ok(())
     }
 
+    fn wake(&self, range: RangeId) {
+        self.woken.lock().insert(range);
+    }
+
     fn is_heard(&self, node: NodeId) -> bool {
         !self.silent.lock().contains(&node)
     }
@@ -239,6 +245,25 @@ async fn a_copy_alone_becomes_a_group_of_three() {
     assert_eq!(fixture.cluster.membership(1), members(&[1, 2, 3]));
     fixture.settle().await;
     assert_eq!(fixture.cluster.made().len(), 1, "and nothing is left to do");
+}
+
+#[tokio::test]
+async fn a_group_that_nobody_has_led_since_the_start_is_woken_where_something_is_wanted_of_it() {
+    let mut fixture = Fixture::new();
+    for number in [1, 2, 3] {
+        fixture.cluster.lead(number, &[1, 2]);
+        let mut groups = fixture.cluster.groups.lock();
+        let group = groups.get_mut(&range(number)).unwrap();
+        (group.is_awake, group.is_leader) = (false, false);
+        // The third fell asleep with a leader, which does what is to be done.
+        group.leader = (number == 3).then(|| replica(2));
+    }
+    fixture.want(1, wanted(&[1, 2, 3], None));
+    fixture.want(2, wanted(&[1, 2], None));
+    fixture.want(3, wanted(&[1, 2, 3], None));
+    fixture.settle().await;
+    assert_eq!(*fixture.cluster.woken.lock(), [range(1)].into());
+    assert!(fixture.cluster.made().is_empty());
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! What a node takes from readings of its plan, and what it says of its tables.
 
 use super::*;
-use crate::coordination::{KeyValue, WatchEvent};
 use crate::coordination::values::to_json;
+use crate::coordination::{KeyValue, WatchEvent};
 
 fn node(number: u8) -> NodeId {
     NodeId::from_bytes([number; 16])
