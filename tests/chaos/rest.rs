@@ -105,6 +105,8 @@ pub async fn receipt(client: &reqwest::Client, url: &str, path: &str, token: &st
         Some("refused") => match receipt["problem"]["status"].as_u64() {
             Some(404) => Told::Ended(Answer::NotFound),
             Some(412) => Told::Ended(Answer::PreconditionFailed),
+            // The clocks of proxy and leader are far apart.
+            Some(503) => Told::NotDone("it was turned down for good".to_owned()),
             _ => wrong(),
         },
         Some("done") => {

@@ -196,6 +196,10 @@ impl Client {
     async fn receipt_until_known(&mut self, receipt: ReceiptId) -> Answer {
         for _ in 0..QUESTIONS_FOR_RECEIPT {
             match self.exchange(Matter::Receipt(receipt)).await {
+                // The leader's clock was far off that of the proxy, whose id it was: it was turned down, for good.
+                Some(question::Answer::Receipt(Ok(Some(ReceiptState::Ended(Outcome::RequestIdOutside(_)))))) => {
+                    return Answer::NotDone;
+                }
                 Some(question::Answer::Receipt(Ok(Some(ReceiptState::Ended(outcome))))) => {
                     return self.outcome(outcome);
                 }
