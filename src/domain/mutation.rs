@@ -26,6 +26,8 @@ pub enum Mutation {
     StartLostEmpty,
     /// A proxy asks again for a write that nobody can know as a repeat.
     RepeatUnknown,
+    /// A proxy's request id that is older than what is remembered counts as new.
+    ApplyAfterWindow,
     /// A proxy says of a write that it has not happened, though one of its attempts may have.
     ForgetAttempts,
 }
@@ -42,6 +44,7 @@ pub const ALL: &[Mutation] = &[
     Mutation::StartLostEmpty,
     Mutation::RepeatUnknown,
     Mutation::ForgetAttempts,
+    Mutation::ApplyAfterWindow,
 ];
 
 #[cfg(debug_assertions)]

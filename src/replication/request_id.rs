@@ -40,6 +40,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::domain::Timestamp;
 use crate::domain::ids::RequestId;
+use crate::domain::mutation::{Mutation, is_on};
 
 use super::operation::Outcome;
 
@@ -129,6 +130,7 @@ impl Window {
         let made = made_at(id);
         match self.known.get(&id) {
             Some(known) => Verdict::Repeat(known.outcome.clone()),
+            None if is_on(Mutation::ApplyAfterWindow) => Verdict::Fresh,
             None if made <= self.horizon || made > self.latest.plus_seconds(AHEAD_SECONDS_MAX) => Verdict::Unknown,
             None => Verdict::Fresh,
         }

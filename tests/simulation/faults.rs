@@ -19,6 +19,8 @@ pub enum Kind {
     Partition,
     /// Parcels are late, lost, doubled, or out of order.
     Weather,
+    /// Writes come to their node a minute late, long after their proxy has asked elsewhere.
+    Late,
     /// A disk is slow, or stuck.
     SlowDisk,
     /// A sync fails.
@@ -44,12 +46,13 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 16] = [
+pub const KINDS: [Kind; 17] = [
     Kind::Kill,
     Kind::Restart,
     Kind::Pause,
     Kind::Partition,
     Kind::Weather,
+    Kind::Late,
     Kind::SlowDisk,
     Kind::FailedSync,
     Kind::FullDisk,
@@ -82,6 +85,8 @@ pub enum End {
     Mend,
     /// All is well with the network.
     FairWeather,
+    /// Nothing comes late any more that is sent from now on.
+    InTime,
     /// Its disk is well.
     GoodDisk(usize),
     /// Its clock is right.
@@ -103,6 +108,10 @@ impl Faults {
     /// The faults of a seed, in a cluster of so many copies of each range.
     pub fn new(mut dice: Dice, copies: u8) -> Faults {
         let mut allowed: Vec<Kind> = KINDS.into_iter().filter(|_| dice.chance(35)).collect();
+        if dice.chance(70) {
+            // Its runs take a minute longer.
+            allowed.retain(|kind| *kind != Kind::Late);
+        }
         if allowed.is_empty() {
             allowed.push(*dice.choose(&KINDS));
         }
@@ -149,6 +158,10 @@ impl Faults {
             Kind::Pause => {}
             Kind::Partition => self.partition(world, until),
             Kind::Weather => self.weather(world, until),
+            Kind::Late => {
+                world.network.set_late(self.dice.between(10, 60));
+                world.later(until, End::InTime);
+            }
             Kind::SlowDisk | Kind::FailedSync | Kind::FullDisk => self.disk(world, kind, place, until),
             Kind::Clock => {
                 let ahead = self.dice.between(0, 240_000_000) as i64 - 120_000_000;

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::coordinator::{Ask, Reply};
 use crate::coordinator_client::Watcher;
 use crate::dice::Dice;
-use crate::question::{Answer, Question};
+use crate::question::{Answer, Matter, Question};
 use crate::trace::Now;
 
 /// The first proxy; nodes have the numbers below.
@@ -25,6 +25,10 @@ pub const CLIENTS: usize = 1000;
 pub const COORDINATOR: usize = 1001;
 /// Control.
 pub const CONTROL: usize = 1002;
+
+/// How late a late write comes, in milliseconds: when its request id is just forgotten, or will be soon.
+const LATE_MIN: u64 = 50_000;
+const LATE_MAX: u64 = 80_000;
 
 /// What is on its way.
 pub enum Load {
@@ -81,6 +85,8 @@ struct State {
     /// Ways that nothing gets through.
     cut: BTreeSet<(usize, usize)>,
     weather: Weather,
+    /// Writes that a node gets when their proxy has long given them up, of a hundred.
+    late: u64,
     /// What is lost without anybody being told.
     lost: Vec<Load>,
     /// When the last of what must come in order, from the coordinator, comes to each place.
@@ -103,6 +109,7 @@ impl Network {
             on_the_way: BTreeMap::new(),
             cut: BTreeSet::new(),
             weather: Weather::FAIR,
+            late: 0,
             lost: Vec::new(),
             in_order: BTreeMap::new(),
         };
@@ -112,6 +119,16 @@ impl Network {
     /// From now on it is so.
     pub fn set_weather(&self, weather: Weather) {
         self.state.lock().weather = weather;
+    }
+
+    /// From now on so many of a hundred writes come to their node a minute late, as after a long pause.
+    pub fn set_late(&self, percent: u64) {
+        self.state.lock().late = percent;
+    }
+
+    /// When the last parcel that is on its way arrives.
+    pub fn last_arrival(&self) -> Option<u64> {
+        self.state.lock().on_the_way.keys().next_back().map(|(at, _)| *at)
     }
 
     /// Nothing gets from one place to the other any more.
@@ -158,6 +175,10 @@ impl Network {
 impl State {
     fn put(&mut self, now: u64, parcel: Parcel) {
         let mut at = now + self.dice.between(self.weather.shortest, self.weather.longest);
+        let is_write = |question: &Question| question.range.is_some() && matches!(question.matter, Matter::Write(..));
+        if matches!(&parcel.load, Load::Question(question, _) if is_write(question)) && self.dice.chance(self.late) {
+            at = now + self.dice.between(LATE_MIN, LATE_MAX);
+        }
         if let Load::Changes(..) = &parcel.load {
             // One connection brings them.
             let last = self.in_order.entry(parcel.to).or_default();

@@ -87,6 +87,7 @@ fn run_here(seed: u64) -> Report {
     if !until(&mut world, |_| working.iter().all(|client| client.is_finished())) {
         wrong.push(format!("clients are not answered {SETTLE} ms after all is well"));
     }
+    world.wait_for_what_is_late();
     let last = last_reads(&mut world, &shared, dice.fork());
     if last.is_none() {
         wrong.push(format!("not every key can be read {SETTLE} ms after all is well"));

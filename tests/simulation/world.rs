@@ -20,6 +20,8 @@ use crate::trace::{Now, Trace};
 
 /// How long a tick is, in milliseconds: the shortest time that anything takes from one place to another.
 pub const TICK: u64 = 10;
+/// A tick while nothing is looked at closely.
+const LONG_TICK: u64 = 50;
 /// Proxies of a world.
 pub const PROXY_COUNT: usize = 2;
 
@@ -81,7 +83,19 @@ impl World {
 
     /// One tick.
     pub fn tick(&mut self, faults: Option<&mut Faults>) {
-        self.now.set(self.now.get() + TICK);
+        self.pass(TICK, faults);
+    }
+
+    /// Lets time pass in long ticks until all that is on its way has come.
+    pub fn wait_for_what_is_late(&mut self) {
+        let last = self.network.last_arrival().unwrap_or(0);
+        while self.now.get() < last {
+            self.pass(LONG_TICK, None);
+        }
+    }
+
+    fn pass(&mut self, milliseconds: u64, faults: Option<&mut Faults>) {
+        self.now.set(self.now.get() + milliseconds);
         let later = self.ends.split_off(&(self.now.get() + 1, 0));
         for end in std::mem::replace(&mut self.ends, later).into_values() {
             self.end(end);
@@ -89,18 +103,18 @@ impl World {
         if let Some(faults) = faults {
             faults.strike(self);
         }
-        self.coordinator.pass(TICK, self.now.get());
+        self.coordinator.pass(milliseconds, self.now.get());
         for parcel in self.network.arriving() {
             self.trace.bytes(&[parcel.from as u8, parcel.to as u8, kind(&parcel.load)]);
             self.bring(parcel);
         }
         self.coordinator.tell(&self.network);
         for node in &mut self.nodes {
-            node.run(TICK);
+            node.run(milliseconds);
         }
-        self.proxies.iter().for_each(|proxy| proxy.run(TICK));
-        self.control.run(TICK);
-        wait_in(&self.clients, TICK);
+        self.proxies.iter().for_each(|proxy| proxy.run(milliseconds));
+        self.control.run(milliseconds);
+        wait_in(&self.clients, milliseconds);
     }
 
     fn bring(&mut self, parcel: Parcel) {
@@ -134,6 +148,7 @@ impl World {
             End::CoordinatorBack => self.coordinator.is_down = false,
             End::Resume(place) => self.nodes[place].resume(),
             End::Mend => self.network.mend(),
+            End::InTime => self.network.set_late(0),
             End::FairWeather => self.network.set_weather(Weather::FAIR),
             End::GoodDisk(place) => {
                 self.nodes[place].pace.set_longest(4);
@@ -165,6 +180,7 @@ impl World {
         pending.into_values().for_each(|end| self.end(end));
         self.end(End::Mend);
         self.end(End::FairWeather);
+        self.end(End::InTime);
         self.end(End::CoordinatorBack);
         self.control.start();
         self.proxies.iter_mut().for_each(Proxy::start);
