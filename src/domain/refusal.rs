@@ -2,7 +2,8 @@
 //! about it, in words fit for the person who asked; `api/error.rs` alone knows which HTTP status
 //! and problem type each kind becomes. A bug panics; a refusal returns.
 
-use super::ids::NodeId;
+use super::hash::HashRange;
+use super::ids::{NodeId, RangeId};
 
 /// The families of refusals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -42,6 +43,15 @@ pub enum RefusalKind {
     Internal,
 }
 
+/// Who has a key of a range that was split.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MovedTo {
+    /// The range.
+    pub range: RangeId,
+    /// Its hashes.
+    pub hashes: HashRange,
+}
+
 /// Why something was not done.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Refusal {
@@ -56,6 +66,10 @@ pub struct Refusal {
     /// old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<NodeId>,
+    /// The range to ask instead, at the same node first (`WrongNode`): the one that was asked is split. Nothing was done.
+    /// For components; in JSON it does not travel.
+    #[serde(skip)]
+    pub moved: Option<MovedTo>,
     /// The node was not reached, and nothing happened there: another copy of the range may be asked at once. Only for who
     /// asked; it does not travel.
     #[serde(skip)]
@@ -73,6 +87,7 @@ impl Refusal {
             message: message.into(),
             location: None,
             leader: None,
+            moved: None,
             unreached: false,
             retry_after_seconds: None,
         }
@@ -96,6 +111,11 @@ impl Refusal {
     /// Not at this node; `leader` is the one to ask, where it is known.
     pub fn wrong_node(message: impl Into<String>, leader: Option<NodeId>) -> Self {
         Self { leader, ..Self::new(RefusalKind::WrongNode, message) }
+    }
+
+    /// The range was split, and this part of it has the key.
+    pub fn moved(to: MovedTo) -> Self {
+        Self { moved: Some(to), ..Self::new(RefusalKind::WrongNode, "this part of the table was split") }
     }
 
     /// Not now; try again after so many seconds.

@@ -4,11 +4,14 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format version, 1 |
+//! | 1 | format version: 1, or 2 where the range was split |
 //! | 8 + 8 | term and index of the last applied entry |
 //! | 8 + 8 | term and index of the entry that brought the membership |
 //! | 4 + n | the membership ([`super::membership`]) |
+//! | 4 + n | in version 2 alone: the split ([`super::split::SplitDone`]) |
 //! | rest | the window of request ids ([`super::request_id`]) |
+//!
+//! A range that was never split is written as before splits were known, so an earlier release reads it.
 
 use std::sync::Arc;
 
@@ -16,9 +19,12 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::membership::Membership;
 use super::request_id::Window;
+use super::split::SplitDone;
 
 /// The version of the format written here.
 pub const FORMAT_VERSION: u8 = 1;
+/// The same where the range was split.
+pub const FORMAT_VERSION_SPLIT: u8 = 2;
 
 /// A place in a group's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -40,6 +46,8 @@ pub struct MachineState {
     pub membership: Membership,
     /// The proxies' request ids that are remembered. Shared, because the state is copied more often than this changes.
     pub requests: Arc<Window>,
+    /// The split of the range, where one was carried out: nothing behind it is applied.
+    pub split: Option<Arc<SplitDone>>,
 }
 
 impl MachineState {
@@ -52,7 +60,7 @@ impl MachineState {
     /// The state as bytes.
     pub fn encode(&self) -> Bytes {
         let mut buffer = BytesMut::new();
-        buffer.put_u8(FORMAT_VERSION);
+        buffer.put_u8(if self.split.is_some() { FORMAT_VERSION_SPLIT } else { FORMAT_VERSION });
         for place in [self.applied, self.membership_at] {
             buffer.put_u64(place.term);
             buffer.put_u64(place.index);
@@ -60,6 +68,11 @@ impl MachineState {
         let membership = self.membership.encode();
         buffer.put_u32(membership.len() as u32);
         buffer.put_slice(&membership);
+        if let Some(split) = &self.split {
+            let split = split.encode();
+            buffer.put_u32(split.len() as u32);
+            buffer.put_slice(&split);
+        }
         buffer.put_slice(&self.requests.encode());
         buffer.freeze()
     }
@@ -67,45 +80,69 @@ impl MachineState {
     /// The state in these bytes; none where they are none.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let (head, rest) = bytes.split_first_chunk::<33>()?;
-        let (length, rest) = rest.split_first_chunk::<4>()?;
-        let (membership, requests) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+        let (membership, rest) = counted(rest)?;
+        let (split, requests) = match head[0] {
+            FORMAT_VERSION => (None, rest),
+            FORMAT_VERSION_SPLIT => {
+                let (split, rest) = counted(rest)?;
+                (Some(Arc::new(SplitDone::decode(split)?)), rest)
+            }
+            _ => return None,
+        };
         let number = |at: usize| head[at..at + 8].try_into().ok().map(u64::from_be_bytes);
         let place = |at| Some(LogPlace { term: number(at)?, index: number(at + 8)? });
-        if head[0] != FORMAT_VERSION {
-            return None;
-        }
         Some(Self {
             applied: place(1)?,
             membership_at: place(17)?,
             membership: Membership::decode(membership)?,
             requests: Arc::new(Window::decode(requests)?),
+            split,
         })
     }
+}
+
+/// The bytes that are preceded by their length, and those behind.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, rest) = bytes.split_first_chunk::<4>()?;
+    rest.split_at_checked(u32::from_be_bytes(*length) as usize)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::Timestamp;
-    use crate::domain::ids::{NodeId, ReplicaId};
+    use crate::domain::ids::{NodeId, RangeId, ReplicaId};
     use crate::replication::operation::Outcome;
     use crate::replication::request_id;
+    use crate::replication::split::{ChildReplicas, Split};
     use proptest::prelude::*;
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(places in any::<[u64; 4]>(), replica in any::<[u8; 16]>(), node in any::<[u8; 16]>()) {
+        fn what_is_written_is_read(places in any::<[u64; 4]>(), replica in any::<[u8; 16]>(), node in any::<[u8; 16]>(), is_split: bool) {
             let [term, index, membership_term, membership_index] = places;
             let member = (ReplicaId::from_bytes(replica), NodeId::from_bytes(node));
             let mut window = Window::default();
             window.advance(Timestamp(1 << 40));
             window.remember(request_id::make(Timestamp(1 << 40), [3; 8]), 7, Outcome::Deleted);
+            let split = SplitDone {
+                place: LogPlace { term, index },
+                membership: Membership::founding([member]),
+                split: Split {
+                    at: 7,
+                    lower: RangeId::from_bytes([5; 16]),
+                    upper: RangeId::from_bytes([6; 16]),
+                    members: [(member.0, ChildReplicas { lower: member.0, upper: member.0 })].into(),
+                },
+            };
             let state = MachineState {
                 applied: LogPlace { term, index },
                 membership_at: LogPlace { term: membership_term, index: membership_index },
                 membership: Membership::founding([member]),
                 requests: Arc::new(window),
+                split: is_split.then(|| Arc::new(split)),
             };
+            prop_assert_eq!(state.encode()[0], if is_split { 2 } else { 1 });
             prop_assert_eq!(MachineState::decode(&state.encode()), Some(state));
         }
 

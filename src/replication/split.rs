@@ -24,6 +24,15 @@
 //! - **Who publishes**: whoever first leads a child writes both routes ([`super::publish::split_publication`]); the parent's leader
 //!   publishes nothing of the children.
 //!
+//! A split that was carried out is kept as [`SplitDone`], in the parent's state ([`MachineState::split`]), so that it is in
+//! the parent's snapshots, too: a member that is sent one instead of the entry makes the same children from it.
+//!
+//! | bytes of one that was carried out | what |
+//! |---|---|
+//! | 8 + 8 | term and index of the split's entry |
+//! | 4 + n | the membership there |
+//! | rest | the split |
+//!
 //! Rejected: that a child is made when its first message comes. Two copies would then start from different states of the
 //! parent.
 //!
@@ -35,6 +44,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReplicaId};
+use crate::domain::refusal::MovedTo;
 
 use super::machine_state::{LogPlace, MachineState};
 use super::membership::Membership;
@@ -82,6 +92,62 @@ pub enum SplitRefused {
     /// The range was split before.
     #[error("the range was split before")]
     Done,
+}
+
+/// A split that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct SplitDone {
+    /// Where its entry stands in the parent's log.
+    pub place: LogPlace,
+    /// The parent's membership there.
+    pub membership: Membership,
+    /// It.
+    pub split: Split,
+}
+
+impl SplitDone {
+    /// The two children as the copy `own` of the parent, whose hashes are `hashes`, starts them. None where it was no member
+    /// when the range was split: it has copies of neither.
+    pub fn children(&self, own: ReplicaId, hashes: HashRange) -> Option<[ChildStart; 2]> {
+        self.split.children(own, hashes, &self.membership, self.place)
+    }
+
+    /// Who has this hash of the parent's, whose hashes were `hashes`.
+    pub fn moved_to(&self, hash: u32, hashes: HashRange) -> MovedTo {
+        let range = self.split.child_of(hash);
+        let hashes = match hash < self.split.at {
+            true => HashRange { high: self.split.at.saturating_sub(1), ..hashes },
+            false => HashRange { low: self.split.at, ..hashes },
+        };
+        MovedTo { range, hashes }
+    }
+
+    /// Whether this range is one of the children.
+    pub fn names(&self, range: RangeId) -> bool {
+        self.split.lower == range || self.split.upper == range
+    }
+
+    /// As bytes.
+    pub fn encode(&self) -> Bytes {
+        let membership = self.membership.encode();
+        let mut buffer = BytesMut::new();
+        buffer.put_u64(self.place.term);
+        buffer.put_u64(self.place.index);
+        buffer.put_u32(membership.len() as u32);
+        buffer.put_slice(&membership);
+        buffer.put_slice(&self.split.encode());
+        buffer.freeze()
+    }
+
+    /// What stands in these bytes; none where it is none.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut rest = bytes;
+        let place =
+            LogPlace { term: u64::from_be_bytes(take(&mut rest)?), index: u64::from_be_bytes(take(&mut rest)?) };
+        let length = u32::from_be_bytes(take(&mut rest)?) as usize;
+        let (membership, split) = rest.split_at_checked(length)?;
+        Some(Self { place, membership: Membership::decode(membership)?, split: Split::decode(split)? })
+    }
 }
 
 /// One child as it starts.
@@ -228,11 +294,14 @@ pub struct ChildProgress {
 /// children say. Only when no member of either child can still need the parent's log: each has been heard of at or past
 /// the place where its copy began. A member that never comes is replaced first, and is no member then.
 pub fn parent_copy_may_go(place: LogPlace, children: [Option<&ChildProgress>; 2]) -> bool {
-    let begun = |child: &ChildProgress| {
-        let has = |replica| child.matched.get(replica).is_some_and(|index| *index >= place.index);
-        !child.membership.members.is_empty() && child.membership.members.keys().all(has)
-    };
-    children.into_iter().all(|child| child.is_some_and(begun))
+    children.into_iter().all(|child| child.is_some_and(|child| has_begun(place.index, child)))
+}
+
+/// Half of [`parent_copy_may_go`], as the leader of one child answers it: whether all of that child's members have begun,
+/// where the split's entry has the index `split_index`.
+pub fn has_begun(split_index: u64, child: &ChildProgress) -> bool {
+    let has = |replica| child.matched.get(replica).is_some_and(|index| *index >= split_index);
+    !child.membership.members.is_empty() && child.membership.members.keys().all(has)
 }
 
 fn take<const LENGTH: usize>(rest: &mut &[u8]) -> Option<[u8; LENGTH]> {
@@ -246,6 +315,9 @@ fn take<const LENGTH: usize>(rest: &mut &[u8]) -> Option<[u8; LENGTH]> {
 pub fn fuzz_split(data: &[u8]) {
     if let Some(split) = Split::decode(data) {
         assert_eq!(Split::decode(&split.encode()).as_ref(), Some(&split));
+    }
+    if let Some(done) = SplitDone::decode(data) {
+        assert_eq!(SplitDone::decode(&done.encode()).as_ref(), Some(&done));
     }
 }
 

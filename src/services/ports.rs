@@ -48,6 +48,19 @@ pub struct ListRequest {
     pub consistency: Consistency,
 }
 
+impl ListRequest {
+    /// The hash in which it begins.
+    pub fn first_hash(&self) -> u32 {
+        match (&self.end, self.descending) {
+            (_, false) => self.start.hash(),
+            (None, true) => u32::MAX,
+            // An end that is nothing but a hash excludes all of that hash.
+            (Some(end), true) if end.len() <= 4 => end.hash().saturating_sub(1),
+            (Some(end), true) => end.hash(),
+        }
+    }
+}
+
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {

@@ -5,6 +5,9 @@
 //!
 //! Admission and sizes are the engine's for both, and come before anything is proposed: what has a place in a group's log is
 //! never refused for want of room.
+//!
+//! A range that was split answers everything with the child that has the hash: before anything is asked of its group, and again
+//! where the data is read, for it may be split in between.
 
 use std::sync::Arc;
 
@@ -15,7 +18,7 @@ use crate::domain::ids::ReceiptId;
 use crate::domain::key::PackedKey;
 use crate::replication::entry;
 use crate::replication::operation::Operation;
-use crate::services::engine::Engine;
+use crate::services::engine::{Engine, receipt_hash};
 use crate::services::group::host::Groups;
 use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
 use crate::services::ranges::{RangeAddress, RangeService};
@@ -45,6 +48,7 @@ impl RangeService for ReplicatedRanges {
         if !replica.is_grouped() {
             return self.engine.read(address, key, consistency).await;
         }
+        replica.check_split(key.hash())?;
         if consistency == Consistency::Eventual {
             self.groups.eventually(&replica).await?;
             return self.engine.read_applied(replica, key).await;
@@ -62,10 +66,12 @@ impl RangeService for ReplicatedRanges {
         if !replica.is_grouped() {
             return self.engine.write(address, operation, respond_async).await;
         }
+        let hash = operation.key.hash();
+        replica.check_split(hash)?;
         let group = self.groups.leading(address.range).await?;
         let _place = self.engine.admit_write(&operation).await?;
         let payload = entry::encode(self.engine.clock().now(), &operation);
-        self.groups.write(group, payload, operation.receipt, respond_async).await
+        self.groups.write(group, hash, payload, operation.receipt, respond_async).await
     }
 
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
@@ -73,6 +79,7 @@ impl RangeService for ReplicatedRanges {
         if !replica.is_grouped() {
             return self.engine.list(address, request).await;
         }
+        replica.check_split(request.first_hash())?;
         if request.consistency == Consistency::Eventual {
             self.groups.eventually(&replica).await?;
             return self.engine.list_applied(replica, request).await;
@@ -88,6 +95,7 @@ impl RangeService for ReplicatedRanges {
         if !replica.is_grouped() {
             return self.engine.receipt(address, receipt).await;
         }
+        replica.check_split(receipt_hash(receipt))?;
         let state = self.groups.strongly(address.range, |replica| async move {
             if self.groups.is_queued(address.range, receipt) {
                 return Ok(Some(ReceiptState::Queued));

@@ -9,6 +9,7 @@ use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{TableName, TenantName};
+use crate::replication::split::SplitDone;
 
 use super::store::{ReplicaName, RewrapStep, StoreError};
 
@@ -106,7 +107,17 @@ pub trait NodeDatabase: Send + Sync + 'static {
     fn table_ranges(&self, table: TableId) -> Result<Vec<TableRange>, StoreError>;
     /// Remembers a replica, or its new state.
     fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError>;
-    /// Forgets a replica.
+    /// Remembers that a replica has carried out a split, together with its own record and those of its copies of the
+    /// children, where it made them: all or nothing.
+    fn put_split(
+        &self,
+        parent: &ReplicaRecord,
+        split: &SplitDone,
+        children: &[ReplicaRecord],
+    ) -> Result<(), StoreError>;
+    /// The splits that replicas have carried out, by the parent's replica.
+    fn splits(&self) -> Result<Vec<(ReplicaId, SplitDone)>, StoreError>;
+    /// Forgets a replica, and that it was split.
     fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError>;
     /// Records durable indexes, all in one transaction.
     fn record_durable(&self, marks: &[DurableMark]) -> Result<(), StoreError>;

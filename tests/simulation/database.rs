@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dstore::domain::ids::{ReplicaId, TableId, TenantId};
+use dstore::replication::split::SplitDone;
 use dstore::storage::node_database::{DurableMark, NodeDatabase, ReplicaRecord, TableRange, TenantKeyPart};
 use dstore::storage::store::{RewrapStep, StoreError};
 use parking_lot::Mutex;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 #[derive(Default)]
 pub struct SimulatedDatabase {
     replicas: Mutex<BTreeMap<ReplicaId, ReplicaRecord>>,
+    splits: Mutex<BTreeMap<ReplicaId, SplitDone>>,
     keys: Mutex<Vec<TenantKeyPart>>,
 }
 
@@ -29,7 +31,26 @@ impl NodeDatabase for SimulatedDatabase {
         Ok(())
     }
 
+    fn put_split(
+        &self,
+        parent: &ReplicaRecord,
+        split: &SplitDone,
+        children: &[ReplicaRecord],
+    ) -> Result<(), StoreError> {
+        let mut replicas = self.replicas.lock();
+        for record in std::iter::once(parent).chain(children) {
+            replicas.insert(record.name.replica, record.clone());
+        }
+        self.splits.lock().insert(parent.name.replica, split.clone());
+        Ok(())
+    }
+
+    fn splits(&self) -> Result<Vec<(ReplicaId, SplitDone)>, StoreError> {
+        Ok(self.splits.lock().iter().map(|(replica, split)| (*replica, split.clone())).collect())
+    }
+
     fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
+        self.splits.lock().remove(&replica);
         self.replicas.lock().remove(&replica);
         Ok(())
     }

@@ -8,21 +8,22 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
 
-use crate::domain::Timestamp;
 use crate::domain::hash::HashRange;
-use crate::domain::ids::ReceiptId;
+use crate::domain::ids::{ReceiptId, ReplicaId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::RECEIPT_SECONDS;
+use crate::domain::{Refusal, Timestamp};
 use crate::replication::entry;
 use crate::replication::machine_state::{LogPlace, MachineState};
 use crate::replication::membership::Membership;
 use crate::replication::requests::expired;
+use crate::replication::split::SplitDone;
 use crate::services::group::convert::{membership_of, place_of};
 use crate::services::group::kept_log::{KeptLog, ReplayedGroup};
-use crate::services::group::rebuild::rebuild;
+use crate::services::group::rebuild::{first_vote, rebuild};
 use crate::services::group::snapshot::FileClaim;
 use crate::services::group::types::{Applied, Entry, Proposed};
 use crate::storage::store::{KeyInterval, RangeStore, StoreError, StoreSnapshot};
@@ -43,6 +44,8 @@ pub struct GroupSide {
     in_file: Mutex<Option<MachineState>>,
     /// Who may write the file that is to be the next one.
     claims: Arc<Mutex<u64>>,
+    /// The split that it has carried out.
+    split: RwLock<Option<Arc<SplitDone>>>,
 }
 
 #[derive(Default)]
@@ -91,6 +94,36 @@ impl Replica {
         self.is_grouped().then(|| self.side.file.load(Ordering::Acquire))
     }
 
+    /// The split of its range, where this replica has carried one out.
+    pub fn split(&self) -> Option<Arc<SplitDone>> {
+        self.side.split.read().clone()
+    }
+
+    /// It has carried this split out.
+    pub(super) fn set_split(&self, split: Arc<SplitDone>) {
+        *self.side.split.write() = Some(split);
+        self.applied_changed.notify_waiters();
+    }
+
+    /// Lets pass who asks for this hash, unless the range was split.
+    ///
+    /// # Errors
+    /// Then: `WrongNode` with the child that has it.
+    pub fn check_split(&self, hash: u32) -> Result<(), Refusal> {
+        match &*self.side.split.read() {
+            Some(split) => Err(Refusal::moved(split.moved_to(hash, self.hashes))),
+            None => Ok(()),
+        }
+    }
+
+    /// Who leads its group in this term, as far as it has promised to follow.
+    pub(super) fn leader_of(&self, term: u64) -> Option<ReplicaId> {
+        match &*self.side.log.lock() {
+            LogSide::Known(log) => log.leader_of(term),
+            LogSide::None | LogSide::Replayed(_) => None,
+        }
+    }
+
     /// The right to write the file that is to be the next one; whoever had it has it no more.
     pub(super) fn claim(&self) -> FileClaim {
         FileClaim::take(&self.side.claims)
@@ -135,7 +168,9 @@ impl Replica {
             }
         };
         let rebuilt = rebuild(found, state.machine.as_ref().map(|machine| machine.applied));
-        let log = KeptLog::new(self.name.range, self.name.tenant, rebuilt.map_err(StoreError::Damaged)?);
+        let mut rebuilt = rebuilt.map_err(StoreError::Damaged)?;
+        rebuilt.vote = rebuilt.vote.or_else(|| first_vote(state.machine.as_ref()?, None));
+        let log = KeptLog::new(self.name.range, self.name.tenant, rebuilt);
         *side = LogSide::Known(Arc::clone(&log));
         drop(side);
         *self.side.in_file.lock() = state.machine.clone();
@@ -223,11 +258,19 @@ impl Replica {
     pub(super) fn apply_in_group(&self, entry: &Entry) -> Result<Applied, StoreError> {
         let place = place_of(&entry.log_id);
         let operation = match &entry.payload {
-            openraft::EntryPayload::Blank => return self.advance(place, None),
-            openraft::EntryPayload::Membership(members) => return self.advance(place, Some(membership_of(members))),
+            openraft::EntryPayload::Blank => return self.advance(place, |_| ()),
+            openraft::EntryPayload::Membership(members) => {
+                return self.advance(place, |machine| {
+                    (machine.membership_at, machine.membership) = (place, membership_of(members));
+                });
+            }
             openraft::EntryPayload::Normal(Proposed(bytes)) => bytes,
         };
         let proposed = entry::decode(operation).map_err(|error| StoreError::Failed(error.to_string()))?;
+        if let Some(split) = self.split().filter(|split| split.split.refuses(split.place, place.index)) {
+            self.advance(place, |_| ())?;
+            return Ok(Applied::Moved(split.moved_to(proposed.operation.key.hash(), self.hashes)));
+        }
         if self.memory.read().machine.is_none() {
             self.memory.write().machine = Some(MachineState::default());
         }
@@ -235,14 +278,18 @@ impl Replica {
         self.apply_at(place, proposed.time, &proposed.operation).map(Applied::Outcome)
     }
 
-    fn advance(&self, place: LogPlace, membership: Option<Membership>) -> Result<Applied, StoreError> {
+    /// Passes the entry of a split, which was carried out, or else refused.
+    pub(super) fn pass(&self, place: LogPlace, split: Option<Arc<SplitDone>>) -> Result<(), StoreError> {
+        let keep = |machine: &mut MachineState| machine.split = split.or(machine.split.take());
+        self.advance(place, keep).map(|_| ())
+    }
+
+    fn advance(&self, place: LogPlace, change: impl FnOnce(&mut MachineState)) -> Result<Applied, StoreError> {
         let count = self.item_count()?;
         let mut memory = self.memory.write();
         let machine = memory.machine.get_or_insert_default();
         machine.applied = place;
-        if let Some(membership) = membership {
-            (machine.membership_at, machine.membership) = (place, membership);
-        }
+        change(machine);
         memory.active.note_applied(place.index, Timestamp(0), count);
         memory.close_layer();
         drop(memory);

@@ -9,7 +9,8 @@
 //! the replica's: it names the file. So after a crash either the old file stands or the new one, and the other one is
 //! removed at the next start. Entries that the snapshot contradicts were truncated by openraft before, and those that it covers
 //! are purged after; whatever of them a crash leaves in the commit log does not lead to the new file's place, and is
-//! dropped (`services::group::rebuild`).
+//! dropped (`services::group::rebuild`). Where the range was split before the snapshot was made, the replica's copies of
+//! the children are made from it first, and registered in the same transaction ([`super::splitting`]).
 
 use std::io;
 use std::sync::Arc;
@@ -248,8 +249,9 @@ impl Engine {
     /// # Errors
     /// Where the node's database cannot be written, or another snapshot was taken in meanwhile: nothing has changed.
     pub(crate) fn install(&self, replica: &Replica, received: ReceivedSnapshot) -> Result<(), StoreError> {
-        let _alone = self.changing_files.lock();
         let ReceivedSnapshot { store, file, machine, claim, .. } = received;
+        let children = self.children_in_snapshot(replica, &*store, &machine)?;
+        let _alone = self.changing_files.lock();
         let before = replica.group_file().unwrap_or(0);
         if replica.is_closed() || file != before + 1 || !claim.holds() {
             return Err(StoreError::Failed(
@@ -259,7 +261,10 @@ impl Engine {
         let (name, index) = (replica.name, machine.applied.index);
         let quantity = store.state()?.item_count;
         let record = ReplicaRecord { durable_index: index, quantity, group_file: Some(file), ..record_of(replica) };
-        self.parts.database.put_replica(&record)?;
+        match children {
+            Some(children) => self.adopt_children(replica, &record, children)?,
+            None => self.parts.database.put_replica(&record)?,
+        }
         store.expect_at_least(index);
         let old = replica.adopt(store, file, self.next_number(), &machine);
         old.release();

@@ -18,7 +18,7 @@
 //! A range with one replica has no group: an entry is committed when it is durable. The records, their order and the apply
 //! path are those of a replicated range, so it can become a group of one and grow (`members`). A replica that is a
 //! member of a group is written and asked through its group (`services::group`); what it is besides its items
-//! stands in `group_side`, and what goes along with its records in [`companion`].
+//! stands in `group_side`, and what goes along with its records in [`companion`]. How its range is split: `splitting`.
 
 pub mod admission;
 pub mod apply_stage;
@@ -43,7 +43,9 @@ mod restart;
 pub mod rotation;
 pub mod scan;
 pub mod service;
+mod splitting;
 
 pub use group_side::StateDigest;
 pub use members::{GroupParts, MemberStart};
 pub use opening::{Engine, EngineOptions, EngineParts};
+pub use splitting::{Origin, receipt_hash};

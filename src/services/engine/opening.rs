@@ -206,6 +206,7 @@ impl Engine {
                 ReplicaState::Damaged => {}
             }
         }
+        self.restore_splits()?;
         for (range, found) in replayed.ranges {
             let entries = found.entries;
             if entries.is_empty() {

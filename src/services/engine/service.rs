@@ -26,6 +26,7 @@ use super::companion::Companion;
 use super::opening::Engine;
 use super::replica::{Peek, Replica};
 use super::scan;
+use super::splitting::receipt_hash;
 
 /// How long a write waits for memory or the log to have room before it is refused.
 const ROOM_WAIT: std::time::Duration = std::time::Duration::from_secs(15);
@@ -105,8 +106,9 @@ impl Engine {
     /// An item as this replica has applied it.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where the file cannot be read; `WrongNode` with the child where the range was split. So for the next two.
     pub async fn read_applied(&self, replica: Arc<Replica>, key: PackedKey) -> Result<Option<StoredItem>, Refusal> {
+        replica.check_split(key.hash())?;
         match replica.peek(&key) {
             Peek::Known(item) => Ok(item),
             Peek::AskStore(flushes) => self.blocking(replica, move |replica| replica.read_store(&key, flushes)).await,
@@ -118,6 +120,7 @@ impl Engine {
     /// # Errors
     /// Where the file cannot be read.
     pub async fn list_applied(&self, replica: Arc<Replica>, request: ListRequest) -> Result<Page, Refusal> {
+        replica.check_split(request.first_hash())?;
         self.blocking(replica, move |replica| scan::page(replica, &request)).await
     }
 
@@ -130,6 +133,7 @@ impl Engine {
         replica: Arc<Replica>,
         receipt: ReceiptId,
     ) -> Result<Option<ReceiptState>, Refusal> {
+        replica.check_split(receipt_hash(receipt))?;
         self.blocking(replica, move |replica| replica.receipt(receipt)).await
     }
 

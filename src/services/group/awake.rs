@@ -4,11 +4,13 @@
 //! of its loop, without a question to it. That may be old. For a leader's lease it does no harm: a majority acknowledged
 //! what was sent at a certain time, and however old the news, until that time and a lease nobody else can lead.
 //!
-//! Three things make the lease sound beside openraft's own rules:
+//! Four things make the lease sound beside openraft's own rules:
 //!
 //! - a replica that may have acknowledged a leader and has forgotten it (the process started anew, or the group slept)
 //!   gives no vote and does not campaign until [`Group::quiet_until`];
 //! - a leader that begins to hand over says so here first, and serves no read by its lease in that term any more;
+//! - while a split that it has proposed is not applied here, it reads by no lease: others may have applied it before, and then
+//!   a child may take writes already;
 //! - it reads by its lease only as a voter, and once an entry of its own term is applied: then all that was ever
 //!   acknowledged is.
 //!
@@ -24,7 +26,7 @@ use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, RaftMetrics, ServerState};
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{RwLock, mpsc, watch};
 use tokio::time::Instant;
 
 use super::intake::SnapshotIntake;
@@ -53,6 +55,10 @@ pub struct Group {
     pub quiet_until: Instant,
     /// The term in which this replica began to hand leadership over; 0, which nobody leads, for none.
     handing_over: AtomicU64,
+    /// Held shared by whoever proposes a write, alone by whoever proposes a split.
+    pub(super) proposing: RwLock<()>,
+    /// Whether a split was proposed here that has not ended.
+    splitting: watch::Sender<bool>,
     heard: Mutex<Option<Instant>>,
     usage: Mutex<Usage>,
     /// Receipts of writes that were answered early and have not ended yet.
@@ -125,6 +131,8 @@ impl Group {
             raft,
             quiet_until,
             handing_over: AtomicU64::new(0),
+            proposing: RwLock::default(),
+            splitting: watch::Sender::new(false),
             heard: Mutex::default(),
             usage: Mutex::new(Usage { now: 0, last: Instant::now() }),
             pending: Mutex::default(),
@@ -187,7 +195,7 @@ impl Group {
 
     fn holds_lease_now(&self, metrics: &Metrics) -> bool {
         let view = View::of(metrics);
-        if !view.leads || self.handing_over.load(Ordering::SeqCst) == view.term {
+        if !view.leads || self.handing_over.load(Ordering::SeqCst) == view.term || self.is_splitting() {
             return false;
         }
         let membership = metrics.membership_config.membership();
@@ -208,6 +216,23 @@ impl Group {
     /// Whether leadership was to be handed over in this term.
     pub fn is_handing_over(&self, term: u64) -> bool {
         self.handing_over.load(Ordering::SeqCst) == term
+    }
+
+    /// Says whether a split was proposed here that has not ended: no read by the lease, and no write, until it has.
+    pub(super) fn set_splitting(&self, is_splitting: bool) {
+        self.splitting.send_replace(is_splitting);
+    }
+
+    /// Whether a split was proposed here that has not ended.
+    pub fn is_splitting(&self) -> bool {
+        *self.splitting.borrow()
+    }
+
+    /// Waits until no split is under way, or the deadline; whether none is.
+    pub(super) async fn split_ended(&self, deadline: Instant) -> bool {
+        let mut splitting = self.splitting.subscribe();
+        let ended = tokio::time::timeout_at(deadline, splitting.wait_for(|is_splitting| !is_splitting)).await;
+        matches!(ended, Ok(Ok(_)))
     }
 
     /// A leader was heard, and followed.

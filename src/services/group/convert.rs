@@ -9,7 +9,8 @@
 //! | 16 | the replica it is for |
 //!
 //! What the next author must keep: an operation's bytes pass through as they are. They are looked into when the entry is
-//! applied and nowhere before, so that a follower does no work twice.
+//! applied and nowhere before, so that a follower does no work twice. A split is one of those to openraft: it knows nothing
+//! of splits.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use openraft::EntryPayload;
@@ -19,6 +20,7 @@ use crate::domain::ids::{NodeId, ReplicaId};
 use crate::replication::command::Command;
 use crate::replication::machine_state::{LogPlace, MachineState};
 use crate::replication::membership::Membership;
+use crate::replication::split::Split;
 
 use super::types::{Entry, LogId, Proposed, StoredMembership, Types, Vote};
 
@@ -79,11 +81,24 @@ pub fn entry_from(place: LogPlace, bytes: Bytes) -> Option<Entry> {
         _ => match Command::decode(&bytes).ok()? {
             Command::Blank => EntryPayload::Blank,
             Command::Membership(membership) => EntryPayload::Membership(raft_membership(&membership)?),
-            // A split is proposed by no one yet; a group that finds one in its log must not go past it.
-            Command::Operation(_) | Command::Split(_) => return None,
+            // A split that makes no sense stops the group: nobody can say what it is behind it.
+            Command::Split(_) => EntryPayload::Normal(Proposed(bytes)),
+            Command::Operation(_) => return None,
         },
     };
     Some(Entry { log_id: log_id(place), payload })
+}
+
+/// The split in an entry, where it is one.
+pub fn split_of(payload: &Payload) -> Option<Split> {
+    let EntryPayload::Normal(Proposed(bytes)) = payload else { return None };
+    if bytes.get(1).is_none_or(|kind| *kind < FIRST_OF_GROUP) {
+        return None;
+    }
+    match Command::decode(bytes) {
+        Ok(Command::Split(split)) => Some(split),
+        _ => None,
+    }
 }
 
 /// Commands of this number and above are about the group.

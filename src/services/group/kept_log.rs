@@ -31,7 +31,7 @@ use openraft::storage::IOFlushed;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::domain::ids::{RangeId, TenantId};
+use crate::domain::ids::{RangeId, ReplicaId, TenantId};
 use crate::replication::machine_state::LogPlace;
 use crate::replication::membership::Membership;
 use crate::services::engine::companion::Companion;
@@ -274,6 +274,12 @@ impl KeptLog {
     /// The vote that is on disk.
     pub(super) fn vote(&self) -> Option<Vote> {
         self.state.lock().vote
+    }
+
+    /// Who leads in this term, where this replica has promised to follow.
+    pub(crate) fn leader_of(&self, term: u64) -> Option<ReplicaId> {
+        let vote = self.vote().filter(|vote| vote.committed && vote.leader_id.term == term)?;
+        Some(vote.leader_id.voted_for)
     }
 
     /// A vote is on disk.

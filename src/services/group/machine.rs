@@ -4,28 +4,36 @@
 //! What was applied is in memory and goes to the file with the next flush, together with where the group stands; so
 //! after a start the machine stands where its file does, and openraft has what follows applied again.
 //!
+//! A split is carried out by the engine, too, but not on an apply thread: it takes as long as copying the range, and
+//! other ranges' entries would wait behind it. Where the disk is full it is waited for; what has been committed cannot
+//! be refused any more.
+//!
 //! The snapshot is what is in the file ([`super::snapshot`]). Building one is flushing memory. Taking one in is
 //! making the received file the replica's own.
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine};
 
+use crate::replication::split::Split;
 use crate::services::engine::Engine;
 use crate::services::engine::replica::Replica;
 use crate::storage::store::StoreError;
 use crate::storage::workers::Workers;
 
-use super::convert::{log_id, stored_membership};
+use super::convert::{log_id, place_of, split_of, stored_membership};
 use super::pieces::{PieceTarget, Wanted};
 use super::snapshot::{GroupSnapshot, GroupSnapshotMeta, ReceivedSnapshot, SnapshotData, StoredSnapshot, meta_of};
 use super::types::{LogId, StoredMembership, Types};
 
 /// Entries applied in one go: between two batches other ranges of the same thread get their turn.
 const BATCH_ENTRIES: usize = 256;
+/// The pause before a split is tried again that found no room on the disk.
+const ROOM_PAUSE: Duration = Duration::from_secs(2);
 
 /// See the module's essay.
 pub struct GroupMachine {
@@ -51,6 +59,26 @@ impl GroupMachine {
         }
         self.engine.apply_group(Arc::clone(&self.replica), std::mem::take(entries)).await
     }
+
+    /// Carries out a split, all entries before which are applied.
+    async fn apply_split(&self, split: Split, (entry, responder): EntryResponder<Types>) -> io::Result<()> {
+        let place = place_of(&entry.log_id);
+        let applied = loop {
+            let (engine, replica, split) = (Arc::clone(&self.engine), Arc::clone(&self.replica), split.clone());
+            let done = self.engine.workers().run(move || engine.split_replica(&replica, place, &split)).await;
+            match done.map_err(io::Error::other)? {
+                Err(StoreError::Full) if !self.replica.is_closed() => {
+                    tracing::error!(range = %self.replica.name.range, "a split waits for room on the disk");
+                    tokio::time::sleep(ROOM_PAUSE).await;
+                }
+                done => break done.map_err(broken)?,
+            }
+        };
+        if let Some(responder) = responder {
+            responder.send(applied);
+        }
+        Ok(())
+    }
 }
 
 impl RaftStateMachine<Types> for GroupMachine {
@@ -69,7 +97,13 @@ impl RaftStateMachine<Types> for GroupMachine {
     {
         let mut batch = Vec::new();
         while let Some(entry) = entries.next().await {
-            batch.push(entry?);
+            let entry = entry?;
+            if let Some(split) = split_of(&entry.0.payload) {
+                self.apply_batch(&mut batch).await?;
+                self.apply_split(split, entry).await?;
+                continue;
+            }
+            batch.push(entry);
             if batch.len() == BATCH_ENTRIES {
                 self.apply_batch(&mut batch).await?;
             }

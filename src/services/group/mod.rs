@@ -28,6 +28,7 @@
 //! | [`ports`], [`operations`] | what others may ask of a group: how it stands, its members, who leads |
 //! | [`host`], [`slots`], [`sleep`], [`presence`] | all groups of a node |
 //! | [`awake`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
+//! | `splitting` | a range that is split |
 //! | [`log`], [`kept_log`], [`rebuild`], [`machine`] | what openraft stands on: memory and the node's commit log; the engine's replica |
 //! | [`network`], [`questions`], [`wire`], [`incoming`] | from node to node |
 //! | [`snapshot`], [`pieces`], [`intake`] | a replica's state from node to node |
@@ -55,6 +56,7 @@ mod seams;
 pub mod sleep;
 pub mod slots;
 pub mod snapshot;
+mod splitting;
 pub mod timing;
 pub mod types;
 mod watching;

@@ -23,6 +23,7 @@ use super::types::Types;
 use super::writes::{elsewhere, ended};
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+use crate::replication::split::Split;
 
 /// Hand-overs at once, when a node stops.
 const HAND_OVERS_AT_ONCE: usize = 32;
@@ -68,11 +69,13 @@ impl GroupOperations for Groups {
         if group.look(|metrics| metrics.membership_config.get_node(&replica).is_some()) {
             return Ok(());
         }
+        check_whole(&group)?;
         settle(&group, group.raft.add_learner(replica, node, false)).await
     }
 
     async fn change_voters(&self, range: RangeId, voters: BTreeSet<ReplicaId>) -> Result<(), Refusal> {
         let group = self.leading(range).await?;
+        check_whole(&group)?;
         if !voters.contains(&group.member()) {
             return Err(Refusal::conflict("the leader cannot leave its group: hand leadership over first"));
         }
@@ -101,6 +104,11 @@ impl GroupOperations for Groups {
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal> {
         let group = self.leading(range).await?;
         hand_over(&group, to).await
+    }
+
+    async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal> {
+        let group = self.leading(range).await?;
+        self.split_led(group, split).await
     }
 }
 
@@ -183,6 +191,14 @@ async fn settle(group: &Group, change: impl Future<Output = Changed>) -> Result<
         },
         Ok(Err(RaftError::Fatal(_))) => Err(ended()),
         Err(_) => busy("the change of the group's members was not committed in time"),
+    }
+}
+
+/// That the range was not split: its group changes no more.
+fn check_whole(group: &Group) -> Result<(), Refusal> {
+    match group.replica.split() {
+        Some(_) => Err(Refusal::conflict("the range was split; its members change no more")),
+        None => Ok(()),
     }
 }
 

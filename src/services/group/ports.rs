@@ -9,6 +9,7 @@ use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 use crate::replication::machine_state::LogPlace;
 use crate::replication::membership::Membership;
+use crate::replication::split::Split;
 
 /// How a group stands, as the replica on this node knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,4 +76,12 @@ pub trait GroupOperations: Send + Sync + 'static {
     /// # Errors
     /// As [`GroupOperations::add_learner`].
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal>;
+
+    /// Splits the range. Returns when this node's copy has carried it out, as long as that takes; whoever goes away before
+    /// changes nothing. A range that was split so already is left as it is.
+    ///
+    /// # Errors
+    /// As [`GroupOperations::add_learner`]; `Conflict` with the reason where the split was refused: the range then goes
+    /// on as it was. `OutcomeUnknown` where this replica leads no more: the split may have been carried out.
+    async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal>;
 }

@@ -9,13 +9,17 @@
 //! - the last entry purged is the one before the first that is kept. Where its term is not known the first one goes too,
 //!   and is it.
 //!
+//! A replica that never voted and has entries applied is a child of a split, which begins in the term of its parent
+//! ([`first_vote`]): it must not elect in an earlier one.
+//!
 //! Pure, and tested as such.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::replication::machine_state::LogPlace;
+use crate::domain::ids::ReplicaId;
+use crate::replication::machine_state::{LogPlace, MachineState};
 
 use super::convert::{entry_from, vote_from};
 use super::kept_log::{TAIL_BYTES, TAIL_ENTRIES};
@@ -112,6 +116,15 @@ pub fn rebuild(found: ReplayedGroup, applied: Option<LogPlace>) -> Result<Rebuil
         whole.push(entry_from(place(term, index), bytes).ok_or(format!("entry {index} makes no sense"))?);
     }
     Ok(Rebuilt { vote, purged, entries: whole, void_from })
+}
+
+/// The vote of a child of a split that has not voted: in the term in which it begins, in which nobody can be elected, for
+/// the member that is to ask the others first in the next one; `first`, or the voter with the least id. None where nothing
+/// was applied, or nobody votes.
+pub fn first_vote(machine: &MachineState, first: Option<ReplicaId>) -> Option<Vote> {
+    let voters = machine.membership.voters.first().filter(|_| machine.applied.term > 0)?;
+    let first = first.filter(|first| voters.contains(first)).or_else(|| voters.first().copied())?;
+    Some(Vote::new(machine.applied.term, first))
 }
 
 fn place(term: u64, index: u64) -> LogPlace {

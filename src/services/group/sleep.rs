@@ -75,13 +75,18 @@ impl Groups {
     /// Wakes groups that are new here; ends those whose replica is gone, or was opened anew.
     async fn follow_replicas(&self, grouped: &[Arc<Replica>]) {
         let (mut fresh, mut stale) = (Vec::new(), Vec::new());
+        // Children of splits have to be led once, so that it is published what became of their parent.
+        let splits = grouped.iter().filter_map(|replica| replica.split());
+        let children: BTreeSet<RangeId> = splits.flat_map(|done| [done.split.lower, done.split.upper]).collect();
         {
             let slots = self.slots.lock();
             for replica in grouped {
                 let range = replica.name.range;
                 match slots.awake(range) {
                     Some(group) if !Arc::ptr_eq(&group.replica, replica) => stale.push((range, Some(group))),
-                    None if !slots.knows(range) && (replica.needs_wake() || replica.applied_index() == 0) => {
+                    None if !slots.knows(range)
+                        && (replica.needs_wake() || replica.applied_index() == 0 || children.contains(&range)) =>
+                    {
                         fresh.push(range);
                     }
                     _ => {}

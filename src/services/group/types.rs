@@ -9,10 +9,12 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::domain::ids::{NodeId, ReplicaId};
+use crate::domain::refusal::MovedTo;
 use crate::replication::operation::Outcome;
+use crate::replication::split::SplitRefused;
 
-/// What an entry carries: an operation with the leader's time, as [`crate::replication::entry`] writes it. It is
-/// evaluated when it is applied.
+/// What an entry carries: an operation with the leader's time, as [`crate::replication::entry`] writes it, or a split
+/// ([`crate::replication::command`]). It is evaluated when it is applied.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proposed(pub Bytes);
 
@@ -36,6 +38,10 @@ pub enum Applied {
     Nothing,
     /// A write ended so.
     Outcome(Outcome),
+    /// A write stands behind a split of the range: nothing was done, and this child has the key.
+    Moved(MovedTo),
+    /// A split was carried out, or refused.
+    Split(Result<(), SplitRefused>),
 }
 
 impl fmt::Display for Applied {
@@ -43,6 +49,9 @@ impl fmt::Display for Applied {
         formatter.write_str(match self {
             Applied::Nothing => "nothing",
             Applied::Outcome(_) => "an outcome",
+            Applied::Moved(_) => "a write that has moved",
+            Applied::Split(Ok(())) => "a split",
+            Applied::Split(Err(_)) => "a split that was refused",
         })
     }
 }

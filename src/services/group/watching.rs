@@ -53,7 +53,7 @@ pub(super) async fn watch(groups: Weak<Groups>, range: RangeId, group: Arc<Group
 }
 
 /// Finds its place in the group: tells its leader that it is awake, or campaigns where nobody leads.
-async fn begin(groups: &Weak<Groups>, range: RangeId, group: &Group) {
+async fn begin(groups: &Weak<Groups>, range: RangeId, group: &Arc<Group>) {
     let Some(groups) = groups.upgrade() else { return };
     let view = group.view();
     let is_first = || {
@@ -73,6 +73,10 @@ async fn begin(groups: &Weak<Groups>, range: RangeId, group: &Group) {
             let _ = groups.parts.networks.tell(between, Message::Wake);
         }
         Some(_) if group.beginning.campaigns => campaign(group).await,
+        // A child of a split, beside its parent's leader.
+        None if is_first() && groups.is_child(range) => {
+            groups.spawn(super::splitting::ask_to_lead(Arc::clone(group)));
+        }
         // It led before the process began, and openraft lets it forget that; or nobody has ever led.
         None if group.beginning.campaigns || is_first() => campaign(group).await,
         _ => {}

@@ -4,6 +4,10 @@
 //! "not here" and "not now" are said only where openraft refused the proposal before it had a place in the log; everything in
 //! between is "unknown", also where the entry was cut off from this replica's log: another may have it and
 //! may yet lead.
+//!
+//! While a split that was proposed here is under way no write is taken: it would stand behind it in the log, and not
+//! be done. Who waits is told of the child afterwards. A write that stands behind a split all the same, proposed by
+//! another leader, is told so when it is applied; it has not happened, and never will there.
 
 use std::sync::Arc;
 
@@ -15,6 +19,7 @@ use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
 use openraft::type_config::alias::OneshotReceiverOf;
 use std::time::Duration;
+use tokio::sync::RwLockReadGuard;
 use tokio::time::Instant;
 
 use super::awake::{Group, InUse, Metrics};
@@ -79,7 +84,7 @@ impl Groups {
         (node != self.parts.node && is_there).then_some(node)
     }
 
-    /// Writes an operation, as its entry's bytes say it. With `when_durable` it is answered as soon as it is durable in
+    /// Writes an operation on a key with this hash, as its entry's bytes say it. With `when_durable` it is answered as soon as it is durable in
     /// this node's log; `receipt` is kept as queued meanwhile.
     ///
     /// # Errors
@@ -87,6 +92,7 @@ impl Groups {
     pub async fn write(
         &self,
         group: InUse,
+        hash: u32,
         payload: Bytes,
         receipt: Option<ReceiptId>,
         when_durable: bool,
@@ -95,8 +101,11 @@ impl Groups {
         let queued = Queued::begin(&group, receipt);
         loop {
             let (responder, mut answer) = ProgressResponder::complete_only();
-            let proposed = group.raft.client_write_ff(Proposed(payload.clone()), Some(responder)).await;
-            proposed.map_err(|_| ended())?;
+            {
+                let _no_split = take_turn(&group, hash).await?;
+                let proposed = group.raft.client_write_ff(Proposed(payload.clone()), Some(responder)).await;
+                proposed.map_err(|_| ended())?;
+            }
             if when_durable {
                 tokio::select! {
                     biased;
@@ -118,6 +127,22 @@ impl Groups {
                     Ended::NotTaken(forward) => lead_again(&group, &forward, deadline).await?,
                 }
             }
+        }
+    }
+}
+
+/// Takes the right to propose a write, before which no split can be proposed. Waits while one is under way.
+async fn take_turn(group: &Group, hash: u32) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
+    let deadline = Instant::now() + OUTCOME_WAIT;
+    loop {
+        let turn = group.proposing.read().await;
+        group.replica.check_split(hash)?;
+        if !group.is_splitting() {
+            return Ok(turn);
+        }
+        drop(turn);
+        if !group.split_ended(deadline).await {
+            return Err(Refusal::unavailable("this part of the table is being split; try again in a moment", 1));
         }
     }
 }
@@ -150,7 +175,10 @@ async fn outcome(group: &Group, answer: &mut Answer) -> Ended {
             Ok(Ok(Ok(response))) => {
                 return Ended::With(match response.data {
                     Applied::Outcome(outcome) => Ok(WriteAnswer::Applied(outcome)),
-                    Applied::Nothing => Err(Refusal::internal("a write was applied as if it were none")),
+                    Applied::Moved(to) => Err(Refusal::moved(to)),
+                    Applied::Nothing | Applied::Split(_) => {
+                        Err(Refusal::internal("a write was applied as if it were none"))
+                    }
                 });
             }
             Ok(Ok(Err(ClientWriteError::ForwardToLeader(forward)))) => return Ended::NotTaken(forward),

@@ -1,6 +1,7 @@
 //! Routing: key → hash → range → node. A node that does not hold what it is asked for, or does not lead, says so; a
 //! client never sees a wrong answer from an old route, only a slower one. Where a range has several copies, another one is
-//! asked when the first cannot answer ([`super::attempts`]).
+//! asked when the first cannot answer ([`super::attempts`]). One that was split says which child has the key, and that is
+//! asked, at the same node first, before its route is published.
 //!
 //! A node that hangs is given up after [`READ_TIME_MAX`] or [`WRITE_TIME_MAX`] where there is another copy to ask.
 
@@ -192,6 +193,8 @@ impl RoutedItems {
     /// Asks the range of this hash, one copy after the other where that is of use.
     async fn ask(&self, table: &TableDefinition, hash: u32, question: &Question<'_>) -> Result<Answered, Refusal> {
         let mut route = self.find(table, hash)?;
+        // The range that was split, and the route to its child, until that is published.
+        let mut moved: Option<(RangeId, RangeRoute)> = None;
         let mut attempts = Attempts::new(question.can_repeat());
         if let Some(first) = self.first(&route, question.consistency()) {
             route.leader = first;
@@ -211,14 +214,25 @@ impl RoutedItems {
                 }
                 Err(refusal) => refusal,
             };
-            let now = self.routes.route(table, hash);
+            if let Some(to) = refusal.moved.filter(|to| to.hashes.contains(hash)) {
+                let child = RangeRoute { range: to.range, hashes: to.hashes, epoch: 0, ..route.clone() };
+                moved = Some((moved.map_or(route.range, |(parent, _)| parent), child));
+            }
+            let now = self.routes.route(table, hash).map(|now| match &moved {
+                Some((parent, child)) if now.range == *parent => child.clone(),
+                _ => now,
+            });
             match attempts.after(&route, now.as_ref(), refusal) {
                 Next::Tell(refusal) => return Err(settled(refusal)),
                 Next::Ask(next, pause) => {
                     if !pause.is_zero() {
                         tokio::time::sleep(pause).await;
                     }
-                    route = RangeRoute { leader: next, ..self.find(table, hash)? };
+                    let found = match now {
+                        Some(now) => now,
+                        None => self.find(table, hash)?,
+                    };
+                    route = RangeRoute { leader: next, ..found };
                 }
             }
         }
@@ -294,7 +308,7 @@ impl Items for RoutedItems {
         let limit = rest.limit;
         let mut is_first = true;
         loop {
-            let hash = if rest.descending { last_hash(rest.end.as_ref()) } else { rest.start.hash() };
+            let hash = rest.first_hash();
             let (route, part) = match self.ask(table, hash, &Question::List(&rest, limit - page.items.len())).await {
                 Err(refusal) if !is_first && is_elsewhere(&refusal) => {
                     page.last = Some(bound(&rest));
@@ -347,16 +361,6 @@ fn bound(rest: &ListRequest) -> PackedKey {
     match (&rest.end, rest.descending) {
         (Some(end), true) => end.clone(),
         _ => rest.start.clone(),
-    }
-}
-
-/// The hash in which a descending listing begins.
-fn last_hash(end: Option<&PackedKey>) -> u32 {
-    match end {
-        None => u32::MAX,
-        // An end that is nothing but a hash excludes all of that hash.
-        Some(end) if end.len() <= 4 => end.hash().saturating_sub(1),
-        Some(end) => end.hash(),
     }
 }
 

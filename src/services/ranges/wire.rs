@@ -28,7 +28,7 @@
 //!
 //! | what | rest |
 //! |---|---|
-//! | 0 refused | 1: kind, see [`KINDS`]; 1: flags (1 retry-after, 2 location, 4 leader); 4: seconds, where there are; 4 + n: location, where there is one; 16: the node that leads, where it is known; the message |
+//! | 0 refused | 1: kind, see [`KINDS`]; 1: flags (1 retry-after, 2 location, 4 leader, 8 moved); 4: seconds, where there are; 4 + n: location, where there is one; 16: the node that leads, where it is known; 16, 4, 4: the range that has the key since the one that was asked was split, its first and its last hash; the message |
 //! | 1 item | 8: version; the document |
 //! | 2 no item | |
 //! | 3 write applied | the [outcome](crate::replication::outcome) |
@@ -52,9 +52,11 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::RangeAddress;
 use crate::domain::document::Document;
+use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReceiptId, TableId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::{BODY_BYTES_MAX, PAGE_ITEMS_MAX};
+use crate::domain::refusal::MovedTo;
 use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, RefusalKind, Timestamp};
 use crate::replication::entry;
@@ -80,6 +82,7 @@ const FLAG_END: u8 = 4;
 const FLAG_RETRY_AFTER: u8 = 1;
 const FLAG_LOCATION: u8 = 2;
 const FLAG_LEADER: u8 = 4;
+const FLAG_MOVED: u8 = 8;
 const FLAG_LAST: u8 = 1;
 
 /// The kinds of refusals in the order of their numbers, from 1. Numbers are never given a second meaning; new
@@ -224,7 +227,7 @@ impl Answer {
 pub fn encode_refusal(refusal: &Refusal) -> Bytes {
     let number = KINDS.iter().position(|kind| *kind == refusal.kind).unwrap_or(KINDS.len() - 1);
     let location = refusal.location.as_deref().unwrap_or_default();
-    let mut buffer = begin(0, 26 + location.len() + refusal.message.len());
+    let mut buffer = begin(0, 50 + location.len() + refusal.message.len());
     buffer.put_u8(number as u8 + 1);
     let mut flags = 0;
     if refusal.retry_after_seconds.is_some() {
@@ -236,6 +239,9 @@ pub fn encode_refusal(refusal: &Refusal) -> Bytes {
     if refusal.leader.is_some() {
         flags |= FLAG_LEADER;
     }
+    if refusal.moved.is_some() {
+        flags |= FLAG_MOVED;
+    }
     buffer.put_u8(flags);
     if let Some(seconds) = refusal.retry_after_seconds {
         buffer.put_u32(seconds);
@@ -245,6 +251,11 @@ pub fn encode_refusal(refusal: &Refusal) -> Bytes {
     }
     if let Some(leader) = refusal.leader {
         buffer.put_slice(leader.as_bytes());
+    }
+    if let Some(moved) = refusal.moved {
+        buffer.put_slice(moved.range.as_bytes());
+        buffer.put_u32(moved.hashes.low);
+        buffer.put_u32(moved.hashes.high);
     }
     buffer.put_slice(refusal.message.as_bytes());
     buffer.freeze()
@@ -376,19 +387,27 @@ impl Reader {
         let number = usize::from(self.u8()?);
         let kind =
             number.checked_sub(1).and_then(|place| KINDS.get(place)).ok_or(WireError::Field("kind of refusal"))?;
-        let flags = self.flags(FLAG_RETRY_AFTER | FLAG_LOCATION | FLAG_LEADER)?;
+        let flags = self.flags(FLAG_RETRY_AFTER | FLAG_LOCATION | FLAG_LEADER | FLAG_MOVED)?;
         let text = |bytes: Bytes| String::from_utf8(bytes.into()).map_err(|_| WireError::Field("text"));
         let retry_after_seconds = if flags & FLAG_RETRY_AFTER == 0 { None } else { Some(self.u32()?) };
         let location = if flags & FLAG_LOCATION == 0 { None } else { Some(text(self.counted()?)?) };
         let leader = if flags & FLAG_LEADER == 0 { None } else { Some(NodeId::from_bytes(self.array()?)) };
+        let moved = if flags & FLAG_MOVED == 0 { None } else { Some(self.moved()?) };
         Ok(Refusal {
             kind: *kind,
             message: text(self.rest())?,
             location,
             leader,
+            moved,
             unreached: false,
             retry_after_seconds,
         })
+    }
+
+    fn moved(&mut self) -> Result<MovedTo, WireError> {
+        let (range, low, high) = (RangeId::from_bytes(self.array()?), self.u32()?, self.u32()?);
+        let hashes = HashRange::new(low, high).ok_or(WireError::Field("hashes"))?;
+        Ok(MovedTo { range, hashes })
     }
 }
 

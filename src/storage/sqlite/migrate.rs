@@ -15,6 +15,7 @@ pub const NODE: &[&str] = &[
     include_str!("../../../migrations/node/0001_node.sql"),
     include_str!("../../../migrations/node/0002_dropped_at.sql"),
     include_str!("../../../migrations/node/0003_group_file.sql"),
+    include_str!("../../../migrations/node/0004_splits.sql"),
 ];
 
 /// Brings the schema of an open file up to date.

@@ -13,6 +13,7 @@ use crate::domain::hash::HashRange;
 use crate::domain::ids::{FileId, NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{Random, Refusal, TableName, TenantName, Timestamp};
+use crate::replication::split::SplitDone;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::node_database::{
     DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, TableRange, TenantKeyPart,
@@ -109,35 +110,50 @@ impl NodeDatabase for SqliteNodeDatabase {
     }
 
     fn put_replica(&self, record: &ReplicaRecord) -> Result<(), StoreError> {
-        let definition = serde_json::to_string(&record.table).map_err(|error| StoreError::Failed(error.to_string()))?;
+        let definition = definition_of(record)?;
+        self.change(|connection| put_record(connection, record, &definition))
+    }
+
+    fn put_split(
+        &self,
+        parent: &ReplicaRecord,
+        split: &SplitDone,
+        children: &[ReplicaRecord],
+    ) -> Result<(), StoreError> {
+        let records = std::iter::once(parent).chain(children);
+        let records = records.map(|record| Ok((record, definition_of(record)?))).collect::<Result<Vec<_>, _>>()?;
         self.change(|connection| {
-            connection
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at, group_file)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
-                )?
-                .execute(params![
-                    record.name.replica.as_bytes(),
-                    record.name.range.as_bytes(),
-                    record.name.tenant.as_bytes(),
-                    record.name.table.as_bytes(),
-                    record.hashes.low,
-                    record.hashes.high,
-                    record.epoch as i64,
-                    record.durable_index as i64,
-                    record.quantity as i64,
-                    state_name(record.state),
-                    definition,
-                    dropped_at(record.state),
-                    record.group_file.map(|number| number as i64),
-                ])
-                .map(|_| ())
+            let transaction = connection.transaction()?;
+            for (record, definition) in &records {
+                put_record(&transaction, record, definition)?;
+            }
+            transaction.execute(
+                "INSERT OR REPLACE INTO splits (replica, split) VALUES (?1, ?2)",
+                params![parent.name.replica.as_bytes(), &split.encode()[..]],
+            )?;
+            transaction.commit()
         })
+    }
+
+    fn splits(&self) -> Result<Vec<(ReplicaId, SplitDone)>, StoreError> {
+        let rows: Vec<([u8; 16], Vec<u8>)> = self.with(|connection| {
+            let mut statement = connection.prepare_cached("SELECT replica, split FROM splits")?;
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })?;
+        let read = |(replica, bytes): ([u8; 16], Vec<u8>)| {
+            let split = SplitDone::decode(&bytes);
+            let split = split.ok_or_else(|| StoreError::Damaged("a split makes no sense".to_owned()))?;
+            Ok((ReplicaId::from_bytes(replica), split))
+        };
+        rows.into_iter().map(read).collect()
     }
 
     fn remove_replica(&self, replica: ReplicaId) -> Result<(), StoreError> {
         self.change(|connection| {
-            connection.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()]).map(|_| ())
+            let transaction = connection.transaction()?;
+            transaction.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()])?;
+            transaction.execute("DELETE FROM splits WHERE replica = ?1", [replica.as_bytes()])?;
+            transaction.commit()
         })
     }
 
@@ -231,6 +247,34 @@ fn table_range(row: &Row<'_>) -> rusqlite::Result<TableRange> {
         tenant_uuid: row.get::<_, Option<[u8; 16]>>(6)?.map(uuid::Uuid::from_bytes),
         table_version: row.get::<_, i64>(7)? as u64,
     })
+}
+
+fn definition_of(record: &ReplicaRecord) -> Result<String, StoreError> {
+    serde_json::to_string(&record.table).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+fn put_record(connection: &Connection, record: &ReplicaRecord, definition: &str) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO replicas (replica, range, tenant, table_id, hash_low, hash_high, epoch, durable_index, quantity, state, definition, dropped_at, group_file)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        )?
+        .execute(params![
+            record.name.replica.as_bytes(),
+            record.name.range.as_bytes(),
+            record.name.tenant.as_bytes(),
+            record.name.table.as_bytes(),
+            record.hashes.low,
+            record.hashes.high,
+            record.epoch as i64,
+            record.durable_index as i64,
+            record.quantity as i64,
+            state_name(record.state),
+            definition,
+            dropped_at(record.state),
+            record.group_file.map(|number| number as i64),
+        ])
+        .map(|_| ())
 }
 
 fn state_name(state: ReplicaState) -> &'static str {

@@ -4,6 +4,7 @@ mod log;
 mod members;
 mod raft;
 mod snapshots;
+mod splits;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

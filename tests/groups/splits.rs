@@ -1,0 +1,322 @@
+//! A range is split while it is written to and read, and while its nodes fail.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use dstore::domain::hash::HashRange;
+use dstore::domain::ids::{RangeId, ReplicaId};
+use dstore::domain::key::PackedKey;
+use dstore::domain::{Refusal, RefusalKind, Timestamp};
+use dstore::replication::operation::{Operation, Outcome, Preconditions, RequestIdentity, TagCondition};
+use dstore::replication::request_id;
+use dstore::replication::split::{ChildReplicas, Split};
+use dstore::services::group::ports::GroupOperations;
+use dstore::services::ports::{Consistency, ListRequest, WriteAnswer};
+use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::services::reconfiguring::Surroundings;
+use dstore::services::replicated::ReplicatedRanges;
+
+use crate::cluster::{
+    Cluster, PATIENCE, RANGE, address, eventually, node_id, packed, put, record, replica_id, wait_a_little,
+};
+
+const LOWER: RangeId = RangeId(uuid::Uuid::from_bytes([0x21; 16]));
+const UPPER: RangeId = RangeId(uuid::Uuid::from_bytes([0x22; 16]));
+const AT: u32 = 1 << 31;
+
+fn child_replica(child: RangeId, number: u8) -> ReplicaId {
+    ReplicaId::from_bytes([if child == LOWER { 0x30 } else { 0x40 } | number; 16])
+}
+
+fn split_of(count: u8) -> Split {
+    let copies = |number| {
+        let copies = ChildReplicas { lower: child_replica(LOWER, number), upper: child_replica(UPPER, number) };
+        (replica_id(number), copies)
+    };
+    Split { at: AT, lower: LOWER, upper: UPPER, members: (1..=count).map(copies).collect() }
+}
+
+fn child_of(key: &PackedKey) -> RangeId {
+    if key.hash() < AT { LOWER } else { UPPER }
+}
+
+/// A write that happens once: it makes the item, under an id by which a repeat is known.
+fn create(id: &str, number: u32) -> Operation {
+    let now = dstore::roles::ambient::clock().now();
+    let request = request_id::make(Timestamp(now.0), u64::from(number).to_be_bytes());
+    Operation {
+        preconditions: Preconditions { if_none_match: Some(TagCondition::Any), ..Preconditions::default() },
+        request: Some(RequestIdentity::Proxy(request)),
+        ..put(id, &format!("{{\"n\":{number}}}"))
+    }
+}
+
+/// A client's call that knows the parent alone: it goes to the child that it is told of, and asks again where nobody
+/// leads or it is not known how it ended.
+async fn call<T, F>(cluster: &Cluster, ask: impl Fn(Arc<ReplicatedRanges>, RangeAddress) -> F) -> Result<T, Refusal>
+where
+    F: Future<Output = Result<T, Refusal>>,
+{
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut target = address();
+    let mut turn = cluster.nodes.keys().cycle();
+    let mut next = None;
+    loop {
+        let number: u8 = next.take().unwrap_or_else(|| *turn.next().unwrap());
+        let refusal = match ask(cluster.nodes[&number].ranges.clone(), target).await {
+            Err(refusal) => refusal,
+            Ok(answer) => return Ok(answer),
+        };
+        let may_ask_again =
+            matches!(refusal.kind, RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::OutcomeUnknown);
+        if !may_ask_again || tokio::time::Instant::now() >= deadline {
+            return Err(refusal);
+        }
+        if let Some(moved) = refusal.moved {
+            (target.range, next) = (moved.range, Some(number));
+            continue;
+        }
+        let hint = refusal.leader.map(|node| node.as_bytes()[0]);
+        next = hint.filter(|hint| cluster.nodes.contains_key(hint) && *hint != number);
+        if next.is_none() {
+            wait_a_little().await;
+        }
+    }
+}
+
+async fn write(cluster: &Cluster, operation: Operation) -> Outcome {
+    let answer = call(cluster, |ranges, target| {
+        let operation = operation.clone();
+        async move { ranges.write(target, operation, false).await }
+    });
+    match answer.await.expect("the write is answered") {
+        WriteAnswer::Applied(outcome) => outcome,
+        WriteAnswer::Queued => panic!("nobody asked for that"),
+    }
+}
+
+async fn read(cluster: &Cluster, id: &str) -> Option<String> {
+    let key = packed(id);
+    let read = call(cluster, |ranges, target| {
+        let key = key.clone();
+        async move { ranges.read(target, key, Consistency::Strong).await }
+    });
+    read.await.expect("the read is answered").map(|item| item.document.to_json())
+}
+
+/// Splits the range by its leader, whoever that is.
+async fn split(cluster: &Cluster, count: u8) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let leader = cluster.eventually_led().await;
+        match cluster.nodes[&leader].groups.split(RANGE, split_of(count)).await {
+            Ok(()) => return,
+            Err(refusal) => assert!(tokio::time::Instant::now() < deadline, "{refusal:?}"),
+        }
+        wait_a_little().await;
+    }
+}
+
+/// Waits until a child is led.
+async fn eventually_led(cluster: &Cluster, child: RangeId) -> u8 {
+    let leading = |(number, node): (&u8, &crate::cluster::Node)| {
+        node.groups.status(child).filter(|status| status.is_leader).map(|_| *number)
+    };
+    eventually("a child is led", || cluster.nodes.iter().find_map(leading)).await
+}
+
+/// All copies of the children are equal once all have applied the same.
+async fn same_everywhere(cluster: &Cluster) {
+    for child in [LOWER, UPPER] {
+        let applied =
+            |node: &crate::cluster::Node| node.groups.status(child).map(|status| (status.last_index, status.applied));
+        eventually("all have applied the same", || {
+            let all: Vec<_> = cluster.nodes.values().map(applied).collect();
+            let is_same = |pair: &[Option<(u64, u64)>]| pair[0] == pair[1];
+            (all.windows(2).all(is_same) && all[0].is_some_and(|(last, applied)| last == applied)).then_some(())
+        })
+        .await;
+        let digests =
+            cluster.nodes.values().map(|node| node.engine.replica_of(child).unwrap().digest(&HashRange::FULL).unwrap());
+        let digests: Vec<_> = digests.collect();
+        assert!(digests.windows(2).all(|pair| pair[0] == pair[1]), "{digests:?}");
+    }
+}
+
+/// What was acknowledged is there, in the child that it belongs to and in no other.
+async fn all_are_there(cluster: &Cluster, acknowledged: &BTreeMap<String, Outcome>) {
+    let mut found = BTreeMap::new();
+    for child in [LOWER, UPPER] {
+        let request = ListRequest {
+            start: PackedKey::hash_floor(0),
+            end: None,
+            limit: 1000,
+            descending: false,
+            consistency: Consistency::Strong,
+        };
+        let leader = eventually_led(cluster, child).await;
+        let address = RangeAddress { range: child, ..address() };
+        let page = cluster.nodes[&leader].ranges.list(address, request).await.unwrap();
+        assert!(page.items.iter().all(|(key, _)| child_of(key) == child));
+        found.extend(page.items.into_iter().map(|(key, item)| (key, item.version)));
+    }
+    for (id, outcome) in acknowledged {
+        let Outcome::Created(version) = outcome else { panic!("{id}: {outcome:?}") };
+        assert_eq!(found.get(&packed(id)), Some(version), "{id}");
+    }
+}
+
+/// Writers that create one item after the other until they are told to stop; what was acknowledged.
+async fn under_load(cluster: Arc<Cluster>, work: impl Future<Output = ()>) -> BTreeMap<String, Outcome> {
+    let (stop, number) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+    let writer = |name: u32| {
+        let (cluster, stop, number) = (cluster.clone(), stop.clone(), number.clone());
+        tokio::spawn(async move {
+            let mut written = BTreeMap::new();
+            while !stop.load(Ordering::SeqCst) {
+                let number = number.fetch_add(1, Ordering::SeqCst);
+                let id = format!("w{name}-{number}");
+                let operation = create(&id, number);
+                let outcome = write(&cluster, operation.clone()).await;
+                assert!(matches!(outcome, Outcome::Created(_)), "{id}: {outcome:?}");
+                assert_eq!(
+                    read(&cluster, &id).await,
+                    Some(format!("{{\"n\":{number}}}")),
+                    "what is acknowledged is read"
+                );
+                if number.is_multiple_of(3) {
+                    assert_eq!(write(&cluster, operation).await, outcome, "a repeat is known as one");
+                }
+                written.insert(id, outcome);
+            }
+            written
+        })
+    };
+    let writers: Vec<_> = (0..4).map(writer).collect();
+    let count = |least: u32| {
+        let number = number.clone();
+        async move { eventually("some were written", || (number.load(Ordering::SeqCst) >= least).then_some(())).await }
+    };
+    count(20).await;
+    work.await;
+    count(number.load(Ordering::SeqCst) + 30).await;
+    stop.store(true, Ordering::SeqCst);
+    let mut all = BTreeMap::new();
+    for writer in writers {
+        all.extend(writer.await.unwrap());
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost_and_nothing_is_done_twice_when_a_range_is_split_under_load() {
+    let cluster = Arc::new(Cluster::with_range(3));
+    cluster.put("old", "{}").await;
+    let kept = create("kept", 9_000_000);
+    let before = write(&cluster, kept.clone()).await;
+    let acknowledged = under_load(cluster.clone(), split(&cluster, 3)).await;
+    assert_eq!(write(&cluster, kept).await, before, "asked again over the split, it is known");
+    all_are_there(&cluster, &acknowledged).await;
+    same_everywhere(&cluster).await;
+    // The children are ranges of their own.
+    let (lower, upper) = (eventually_led(&cluster, LOWER).await, eventually_led(&cluster, UPPER).await);
+    let status = |number: u8, child| cluster.nodes[&number].groups.status(child).unwrap();
+    assert_ne!(status(lower, LOWER).membership, status(upper, UPPER).membership);
+    let to = lower % 3 + 1;
+    cluster.nodes[&lower].groups.hand_over(LOWER, child_replica(LOWER, to)).await.unwrap();
+    assert_eq!(status(upper, UPPER).is_leader, true, "the other keeps its leader");
+    // It is not split twice, and its members change no more.
+    let parent = cluster.eventually_led().await;
+    let groups = &cluster.nodes[&parent].groups;
+    groups.split(RANGE, split_of(3)).await.expect("it was split so already");
+    let other = Split { at: 7, ..split_of(3) };
+    assert_eq!(groups.split(RANGE, other).await.unwrap_err().kind, RefusalKind::Conflict);
+    let refused = groups.add_learner(RANGE, ReplicaId::from_bytes([0x77; 16]), node_id(9)).await.unwrap_err();
+    assert_eq!(refused.kind, RefusalKind::Conflict);
+    Arc::into_inner(cluster).unwrap().stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_whose_leader_is_killed_is_finished_by_the_others_and_by_itself_when_it_comes_back() {
+    let mut cluster = Cluster::with_range(3);
+    let mut acknowledged = BTreeMap::new();
+    for number in 0..60 {
+        let id = format!("k{number}");
+        let outcome = write(&cluster, create(&id, number)).await;
+        acknowledged.insert(id, outcome);
+    }
+    let leader = cluster.eventually_led().await;
+    let groups = cluster.nodes[&leader].groups.clone();
+    let asked = tokio::spawn(async move { groups.split(RANGE, split_of(3)).await });
+    let other = cluster.nodes[&(leader % 3 + 1)].groups.clone();
+    // The others have it in their logs, whether or not anybody has applied it.
+    let before = other.status(RANGE).unwrap().last_index;
+    eventually("it is on its way", || (other.status(RANGE)?.last_index > before).then_some(())).await;
+    drop(other);
+    cluster.kill(leader).await;
+    let _ = asked.await;
+    for child in [LOWER, UPPER] {
+        assert_ne!(eventually_led(&cluster, child).await, leader);
+    }
+    for number in 60..80 {
+        let id = format!("k{number}");
+        let outcome = write(&cluster, create(&id, number)).await;
+        acknowledged.insert(id, outcome);
+    }
+    cluster.start(leader);
+    same_everywhere(&cluster).await;
+    all_are_there(&cluster, &acknowledged).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_away_makes_its_children_when_it_comes_back() {
+    let mut cluster = Cluster::with_range(3);
+    for number in 0..20 {
+        write(&cluster, create(&format!("k{number}"), number)).await;
+    }
+    let leader = cluster.eventually_led().await;
+    let away = leader % 3 + 1;
+    cluster.kill(away).await;
+    split(&cluster, 3).await;
+    let outcome = write(&cluster, create("later", 99)).await;
+    cluster.start(away);
+    same_everywhere(&cluster).await;
+    all_are_there(&cluster, &[("later".to_owned(), outcome)].into()).await;
+    // All start again: the children are led without anybody asking for them.
+    for number in 1..=3 {
+        cluster.kill(number).await;
+    }
+    for number in 1..=3 {
+        cluster.start(number);
+    }
+    for child in [LOWER, UPPER] {
+        eventually_led(&cluster, child).await;
+    }
+    same_everywhere(&cluster).await;
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_range_with_one_copy_is_split_too() {
+    let mut cluster = Cluster::new(1);
+    cluster.nodes[&1].engine.create_replica(&record(1)).unwrap();
+    let mut acknowledged = BTreeMap::new();
+    for number in 0..30 {
+        let id = format!("k{number}");
+        acknowledged.insert(id.clone(), write(&cluster, create(&id, number)).await);
+    }
+    cluster.nodes[&1].groups.begin_group(RANGE).await.unwrap();
+    split(&cluster, 1).await;
+    for number in 30..40 {
+        let id = format!("k{number}");
+        acknowledged.insert(id.clone(), write(&cluster, create(&id, number)).await);
+    }
+    all_are_there(&cluster, &acknowledged).await;
+    cluster.kill(1).await;
+    cluster.start(1);
+    all_are_there(&cluster, &acknowledged).await;
+    assert_eq!(read(&cluster, "k7").await.as_deref(), Some(r#"{"n":7}"#));
+    cluster.stop().await;
+}
