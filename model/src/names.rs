@@ -54,6 +54,7 @@ pub fn view(copy: &Copy, at: NodeId) -> Option<GroupView> {
         membership,
         membership_at: place,
         committed: copy.committed as u64,
+        matched: BTreeMap::new(),
     })
 }
 
@@ -67,5 +68,6 @@ pub fn first_route(leader: u8) -> RouteView {
         leader: node(leader),
         address: nowhere(),
         copies: Vec::new(),
+        split_from: None,
     }
 }

@@ -12,6 +12,7 @@
 //! | `node/{uuid}/id/{tenant}/{table}/details` | [`TableAtNode`](super::values::TableAtNode) | node |
 //! | `tenant/{tenant}/{table}/{lowHash}` | [`Route`](super::values::Route) | control creates; the range's leader |
 //! | `notice/{uuid}/{timestamp}` | [`Notice`](super::values::Notice) | node |
+//! | `control/range/{uuid}` | [`RangeWish`](super::values::RangeWish) | control |
 //! | `control/…` | what control needs | control |
 //!
 //! `{lowHash}` is ten decimals with leading zeros (`u32::MAX` has ten), so that the order of keys is the
@@ -308,6 +309,11 @@ impl NodeKey {
             _ => None,
         }
     }
+}
+
+/// The range of `control/range/{uuid}`.
+pub fn parse_control_range(key: &str) -> Option<crate::domain::ids::RangeId> {
+    key.strip_prefix(CONTROL_RANGES)?.parse().ok()
 }
 
 /// The parts of `control/table/{tenant}/{table}`.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
+use crate::domain::{TableName, TenantName};
+use crate::replication::split::{ChildReplicas, Split, SplitFrom};
 
 /// `node/{uuid}/details`: stays when the node stops.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -131,6 +133,56 @@ pub struct Route {
     /// Every copy, the leader's included.
     #[serde(default)]
     pub replicas: Vec<RouteReplica>,
+    /// Where it comes from, if it is a child of a split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_from: Option<SplitFrom>,
+}
+
+/// `control/range/{uuid}`: what control asks of a range's leader. It stands there until it is done and control has given the
+/// children to their nodes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RangeWish {
+    /// The table, by the names under which its routes stand.
+    pub tenant: TenantName,
+    /// Its own name.
+    pub table: TableName,
+    /// The table.
+    pub table_uuid: TableId,
+    /// How it is to be split.
+    pub split: SplitWish,
+}
+
+/// A split as control asks for it. All ids in it are new.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitWish {
+    /// The first hash of the upper child.
+    pub at: u32,
+    /// The lower child.
+    pub lower: RangeId,
+    /// The upper child.
+    pub upper: RangeId,
+    /// The parent's members, each with its copies of the children.
+    pub members: Vec<SplitMember>,
+}
+
+/// A member of a range that is to be split.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitMember {
+    /// The parent's copy.
+    pub replica: ReplicaId,
+    /// The lower child's.
+    pub lower: ReplicaId,
+    /// The upper child's.
+    pub upper: ReplicaId,
+}
+
+impl SplitWish {
+    /// The split that is put into the log.
+    pub fn split(&self) -> Split {
+        let copies =
+            |member: &SplitMember| (member.replica, ChildReplicas { lower: member.lower, upper: member.upper });
+        Split { at: self.at, lower: self.lower, upper: self.upper, members: self.members.iter().map(copies).collect() }
+    }
 }
 
 /// One copy of a range, in a [`Route`].
@@ -304,6 +356,7 @@ mod tests {
             epoch: 3,
             table_uuid: TableId::from_bytes([0x33; 16]),
             replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter, replica: None }],
+            split_from: None,
         };
         let text = concat!(
             r#"{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","highHash":32767,"#,
@@ -323,7 +376,41 @@ mod tests {
             r#""replicas":[{"node":"11111111-1111-1111-1111-111111111111","uri":"https://abc123:8080/","#,
             r#""inside_uri":"https://abc123:8081/","state":"voter"}]}"#
         );
-        golden(elsewhere, text);
+        golden(elsewhere.clone(), text);
+        let from = SplitFrom { range: RangeId::from_bytes([0x44; 16]), index: 7, begun: false };
+        let child = Route { split_from: Some(from), ..elsewhere };
+        let from = r#","split_from":{"range":"44444444-4444-4444-4444-444444444444","index":7,"begun":false}}"#;
+        golden(child, &(text[..text.len() - 1].to_owned() + from));
+    }
+
+    #[test]
+    fn the_json_of_wishes_is_pinned() {
+        let id = |byte: u8| [byte; 16];
+        let member = SplitMember {
+            replica: ReplicaId::from_bytes(id(0x66)),
+            lower: ReplicaId::from_bytes(id(0x77)),
+            upper: ReplicaId::from_bytes(id(0x88)),
+        };
+        let wish = RangeWish {
+            tenant: TenantName::new("acme").unwrap(),
+            table: TableName::new("users").unwrap(),
+            table_uuid: TableId::from_bytes(id(0x33)),
+            split: SplitWish {
+                at: 32768,
+                lower: RangeId::from_bytes(id(0x44)),
+                upper: RangeId::from_bytes(id(0x55)),
+                members: vec![member],
+            },
+        };
+        let text = concat!(
+            r#"{"tenant":"acme","table":"users","table_uuid":"33333333-3333-3333-3333-333333333333","#,
+            r#""split":{"at":32768,"lower":"44444444-4444-4444-4444-444444444444","#,
+            r#""upper":"55555555-5555-5555-5555-555555555555","members":[{"#,
+            r#""replica":"66666666-6666-6666-6666-666666666666","lower":"77777777-7777-7777-7777-777777777777","#,
+            r#""upper":"88888888-8888-8888-8888-888888888888"}]}}"#
+        );
+        golden(wish.clone(), text);
+        assert_eq!(wish.split.split().members.len(), 1);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Cutting the space of hashes into the intervals that a table starts with.
+//! Cutting the space of hashes into the intervals that a table starts with, and where one of them is cut later.
 //!
 //! Every hash belongs to exactly one interval, and their sizes differ by one at most: that is the
 //! whole promise, and the property test below holds it for every count that may be asked for.
@@ -25,6 +25,13 @@ pub fn initial_ranges_default(nodes: usize) -> u16 {
     if nodes <= 1 { 1 } else { (nodes * 2).min(64) as u16 }
 }
 
+/// The hash with which the upper part begins where an interval is cut in the middle; none where it has one hash alone. By hashes and
+/// not by items: hashes spread items evenly, and counting them would mean reading the range.
+pub fn middle(hashes: HashRange) -> Option<u32> {
+    let width = hashes.high.checked_sub(hashes.low).filter(|width| *width > 0)?;
+    Some(hashes.low + width / 2 + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,6 +54,14 @@ mod tests {
     #[test]
     fn the_default_grows_with_the_nodes_and_stops() {
         assert_eq!([0, 1, 2, 3, 32, 500].map(initial_ranges_default), [1, 1, 4, 6, 64, 64]);
+    }
+
+    #[test]
+    fn the_middle_is_the_first_hash_of_the_upper_half() {
+        let of = |low, high| middle(HashRange { low, high });
+        assert_eq!(middle(HashRange::FULL), Some(1 << 31));
+        assert_eq!([of(0, 1), of(5, 7), of(u32::MAX - 1, u32::MAX)], [Some(1), Some(7), Some(u32::MAX)]);
+        assert_eq!(of(7, 7), None);
     }
 
     proptest! {

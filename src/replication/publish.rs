@@ -13,6 +13,9 @@
 //! - The route that is written for the sister names this node as its leader. It has a copy of her, and her own leader
 //!   publishes over it with a greater epoch: she starts in the parent's term and elects in a later one.
 //!
+//! - A child's route says where it comes from ([`SplitFrom`]), and its leader adds, when all its members have begun, that they
+//!   have: then the parent's copies may go. That changes no configuration, so it is written under the same epoch.
+//!
 //! Rejected: a route for the sister with epoch 0. It would say that the range may start empty.
 //!
 //! What the next author must keep: an epoch of 0 is never written here, and nothing is written that was not compared.
@@ -24,7 +27,7 @@ use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 
 use super::machine_state::LogPlace;
 use super::membership::Membership;
-use super::split::ChildStart;
+use super::split::{ChildProgress, ChildStart, SplitFrom, has_begun};
 
 /// Bits of an epoch that hold the place of the membership; those above hold the term.
 pub const EPOCH_INDEX_BITS: u32 = 40;
@@ -82,6 +85,8 @@ pub struct RouteView {
     pub address: Address,
     /// Every copy, ascending by replica where they have one.
     pub copies: Vec<RouteCopy>,
+    /// Where it comes from, if it is a child of a split.
+    pub split_from: Option<SplitFrom>,
 }
 
 impl RouteView {
@@ -120,6 +125,8 @@ pub struct GroupView {
     pub membership_at: LogPlace,
     /// The last entry known to be committed.
     pub committed: u64,
+    /// How far each member's log is known to go, its own included; nothing where that is not known.
+    pub matched: BTreeMap<ReplicaId, u64>,
 }
 
 impl GroupView {
@@ -140,6 +147,7 @@ impl GroupView {
             membership: child.machine.membership.clone(),
             membership_at: child.machine.membership_at,
             committed: child.machine.applied.index,
+            matched: BTreeMap::new(),
         }
     }
 }
@@ -159,6 +167,8 @@ pub enum Reason {
     Newer,
     /// The route is right already.
     Same,
+    /// It is, too, but some of its members have not begun, or it is not known here; ask again.
+    NotBegun,
     /// The route says something else under the same epoch. Neither can be told to be right; a person should know.
     Contradiction,
     /// Nobody has said yet where this node is reached.
@@ -204,12 +214,17 @@ pub fn publication(route: Option<&RouteView>, group: &GroupView, addresses: &BTr
     if route.epoch > group.epoch() {
         return Publication::Leave(Reason::Newer);
     }
-    let new = match route_of(group, group.epoch(), Some(route), addresses) {
+    let mut new = match route_of(group, group.epoch(), Some(route), addresses) {
         Ok(new) => new,
         Err(reason) => return Publication::Leave(reason),
     };
+    if let Some(from) = &mut new.split_from {
+        let progress = ChildProgress { membership: group.membership.clone(), matched: group.matched.clone() };
+        from.begun |= has_begun(from.index, &progress);
+    }
     if new == *route {
-        Publication::Leave(Reason::Same)
+        let waits = new.split_from.is_some_and(|from| !from.begun);
+        Publication::Leave(if waits { Reason::NotBegun } else { Reason::Same })
     } else if new.epoch == route.epoch && !new.same_configuration(route) {
         Publication::Leave(Reason::Contradiction)
     } else {
@@ -237,8 +252,12 @@ pub fn split_publication(
     if route.range != parent || route.table != own.table || own.table != sister.table || !covers {
         return SplitPublication::Leave(Reason::OtherRange);
     }
-    let sister_route = route_of(sister, sister.epoch(), Some(route), addresses);
-    let own_route = route_of(own, own.epoch(), Some(route), addresses);
+    let split_from = Some(SplitFrom { range: parent, index: sister.membership_at.index, begun: false });
+    let child = |view: &GroupView| {
+        let child = route_of(view, view.epoch(), Some(route), addresses)?;
+        Ok(RouteView { split_from, ..child })
+    };
+    let (own_route, sister_route) = (child(own), child(sister));
     match (own_route, sister_route) {
         (Err(reason), _) | (_, Err(reason)) => SplitPublication::Leave(reason),
         (Ok(own_route), Ok(sister_route)) if own.hashes < sister.hashes => {
@@ -283,6 +302,7 @@ fn route_of(
         leader: group.node,
         address: address(group.node)?,
         copies,
+        split_from: before.and_then(|before| before.split_from),
     })
 }
 

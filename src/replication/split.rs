@@ -41,6 +41,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde::{Deserialize, Serialize};
 
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReplicaId};
@@ -148,6 +149,19 @@ impl SplitDone {
         let (membership, split) = rest.split_at_checked(length)?;
         Some(Self { place, membership: Membership::decode(membership)?, split: Split::decode(split)? })
     }
+}
+
+/// Where a range comes from that is a child of a split, as its route says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SplitFrom {
+    /// The range that was split.
+    pub range: RangeId,
+    /// The index of the split's entry in that one's log.
+    pub index: u64,
+    /// Whether all members of this child have begun ([`has_begun`]), so that none of them needs the parent's log any more.
+    /// Once true it stays so.
+    #[serde(default)]
+    pub begun: bool,
 }
 
 /// One child as it starts.
@@ -302,6 +316,15 @@ pub fn parent_copy_may_go(place: LogPlace, children: [Option<&ChildProgress>; 2]
 pub fn has_begun(split_index: u64, child: &ChildProgress) -> bool {
     let has = |replica| child.matched.get(replica).is_some_and(|index| *index >= split_index);
     !child.membership.members.is_empty() && child.membership.members.keys().all(has)
+}
+
+/// The same, as a node decides it from the routes in which the parent's hashes begin and in which the upper child's do: each
+/// is of another range by now, and no child of the parent that has not begun. A child that was split itself had begun before.
+pub fn parent_may_go_by_routes(parent: RangeId, routes: [(RangeId, Option<SplitFrom>); 2]) -> bool {
+    routes.iter().all(|(range, from)| {
+        let waits = from.is_some_and(|from| from.range == parent && !from.begun);
+        *range != parent && !waits
+    })
 }
 
 fn take<const LENGTH: usize>(rest: &mut &[u8]) -> Option<[u8; LENGTH]> {

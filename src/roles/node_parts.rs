@@ -42,6 +42,7 @@ use crate::services::publishing::rounds::{HeldRanges, PublishingRounds};
 use crate::services::publishing::{PublishedAddress, RoutePublisher};
 use crate::services::reconfiguring::{Reconfiguring, Surroundings};
 use crate::services::retirement::Retirement;
+use crate::services::splitting::Splitting;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::{Disk, LogOptions, SystemDisk};
 use crate::storage::node_database::NodeDatabase;
@@ -212,6 +213,8 @@ pub async fn start(
         groups: Arc::clone(&groups.groups) as Arc<dyn GroupInstances>,
     });
     let (unpublished, leading) = lead(&groups, publisher, &assignments, &engine, &directory, &notices);
+    let splits = Arc::clone(&groups.groups);
+    let splitting = Splitting::new(Arc::clone(&coordinator), splits.clone(), splits.clone(), splits);
     let retirement = Retirement::new(
         identity.plane,
         Arc::clone(&coordinator),
@@ -235,6 +238,7 @@ pub async fn start(
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
+    tasks.push(tokio::spawn(splitting.follow()));
     tasks.extend(leading);
     Ok(RunningNode { node: identity.node, engine, keys, database, directory, groups, unpublished, presence, tasks })
 }

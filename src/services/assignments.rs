@@ -54,6 +54,7 @@ pub mod incarnation;
 mod key_parts;
 mod plan;
 mod removing;
+mod splits;
 pub mod starting;
 
 pub use groups::{GroupInstances, NoGroups};
@@ -388,6 +389,10 @@ impl Assignments {
         let table = self.definition(&given).await?;
         let name =
             ReplicaName { tenant: table.tenant_id, table: given.table_id, range: given.range, replica: given.replica };
+        if self.engine.may_yet_make(name, given.hashes) {
+            let message = format!("range {} is made here by a split that is still to be carried out", given.range);
+            return Err(Refusal::unavailable(message, 1));
+        }
         // A retired one serves again as what it was.
         let begins = if self.engine.has_replica(name) { Beginning::Alone } else { self.beginning(&given).await? };
         ready_tenant(table.tenant_id, &self.keys, &self.database, &*self.parts, &*self.random).await?;

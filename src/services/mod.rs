@@ -17,6 +17,7 @@
 //! - [`notices`]: what a component wants a person to know, on its way into the coordinator.
 //! - [`publishing`]: and says under its routes that it serves them.
 //! - [`reconfiguring`]: its leaders bring their groups to the copies that control wants.
+//! - [`splitting`]: and split their ranges where control wishes for it.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
@@ -37,4 +38,5 @@ pub mod replicated;
 pub mod retirement;
 pub mod routing;
 pub mod sealed_copy;
+pub mod splitting;
 pub mod wire_reader;

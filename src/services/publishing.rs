@@ -7,6 +7,7 @@
 //! | range | epoch | who publishes |
 //! |---|---|---|
 //! | one copy that never was a group | 1, as long as it is none | the node that holds it |
+//! | a child of a split, not published yet | the same | the leader of either child writes the routes of both, over the parent's |
 //! | a group | made of term and place of the membership: at least 2^40 | the group's leader, what [`crate::replication::publish`] decides |
 //!
 //! Addresses are no configuration: after a restart on another port they are published anew under the same epoch.
@@ -31,10 +32,12 @@ use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::replication::publish::{self, Address, EPOCH_INDEX_BITS, GroupView, Publication, Reason};
 
+use super::engine::Origin;
 use super::group::ports::GroupStatus;
 use super::node_directory::NodeDirectory;
 
 pub mod rounds;
+mod splits;
 mod views;
 
 use views::route_from;
@@ -93,6 +96,8 @@ pub enum Standing {
     Alone,
     /// Its group's, as this node's copy knows it.
     Group(GroupStatus),
+    /// The same of a child of a split, whose parent this node has a copy of.
+    Child(GroupStatus, Origin),
 }
 
 /// How publishing went.
@@ -169,7 +174,12 @@ impl RoutePublisher {
                 let entry = entries.get(&key);
                 match self.verdict(range, standing, entry) {
                     Verdict::Done => drop(self.done.lock().insert(range.range, fingerprint)),
-                    Verdict::NotOurs => published.not_ours += 1,
+                    Verdict::NotOurs => match standing {
+                        Standing::Child(status, origin) => {
+                            self.publish_split(range, status, origin, &mut published).await?;
+                        }
+                        _ => published.not_ours += 1,
+                    },
                     Verdict::Later => published.contended += 1,
                     Verdict::Write(route) => {
                         let change =
@@ -238,24 +248,28 @@ impl RoutePublisher {
                 Some(new) if new == route => Verdict::Done,
                 Some(new) => Verdict::Write(new),
             },
-            Standing::Group(status) => self.group_verdict(range, status, &route),
+            Standing::Group(status) | Standing::Child(status, _) => self.group_verdict(range, status, &route),
         }
     }
 
     fn group_verdict(&self, range: &ServedRange, status: &GroupStatus, route: &Route) -> Verdict {
         let group = group_view(self.node, range, status);
-        let nodes = status.membership.members.values();
-        let addresses = nodes.filter_map(|node| Some((*node, self.address_of(*node)?))).collect();
+        let addresses = self.addresses_of(status);
         match publish::publication(Some(&view_of(range.hashes.low, route)), &group, &addresses) {
             Publication::Write(view) => Verdict::Write(route_from(&view)),
             Publication::Leave(Reason::Same | Reason::Newer) => Verdict::Done,
-            Publication::Leave(Reason::NotCommitted | Reason::AddressUnknown(_)) => Verdict::Later,
+            Publication::Leave(Reason::NotCommitted | Reason::NotBegun | Reason::AddressUnknown(_)) => Verdict::Later,
             Publication::Leave(Reason::Contradiction) => {
                 tracing::error!(range = %range.range, epoch = route.epoch, "the route says something else under the same epoch; it is left alone");
                 Verdict::NotOurs
             }
             Publication::Leave(Reason::NotLeader | Reason::NoRoute | Reason::OtherRange) => Verdict::NotOurs,
         }
+    }
+
+    fn addresses_of(&self, status: &GroupStatus) -> BTreeMap<NodeId, Address> {
+        let nodes = status.membership.members.values();
+        nodes.filter_map(|node| Some((*node, self.address_of(*node)?))).collect()
     }
 
     /// Where a node is, as far as is known here.
@@ -271,7 +285,7 @@ impl RoutePublisher {
     fn fingerprint(&self, range: &ServedRange, standing: &Standing) -> u64 {
         let mut hasher = DefaultHasher::new();
         range.hash(&mut hasher);
-        if let Standing::Group(status) = standing {
+        if let Standing::Group(status) | Standing::Child(status, _) = standing {
             let committed = status.membership_at.index <= status.committed;
             (status.is_leader, status.epoch(), committed, &status.membership).hash(&mut hasher);
             status.membership.members.values().for_each(|node| self.address_of(*node).hash(&mut hasher));
@@ -318,7 +332,18 @@ fn group_view(node: NodeId, range: &ServedRange, status: &GroupStatus) -> GroupV
         membership: status.membership.clone(),
         membership_at: status.membership_at,
         committed: status.committed,
+        matched: matched_of(status),
     }
+}
+
+/// How far each member's log is known to go, the leader's own included; nothing where it sleeps.
+fn matched_of(status: &GroupStatus) -> BTreeMap<ReplicaId, u64> {
+    if !status.is_awake {
+        return BTreeMap::new();
+    }
+    let mut matched = status.matched.clone();
+    matched.insert(status.replica, status.last_index);
+    matched
 }
 
 /// The route of a range that is no group, as this node publishes it; none where it is of another range, table, leader or
@@ -353,4 +378,4 @@ pub(super) fn unreachable(error: crate::coordination::Error) -> Refusal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -11,7 +11,7 @@ use dstore::domain::{Refusal, RefusalKind, Timestamp};
 use dstore::replication::operation::{Operation, Outcome, Preconditions, RequestIdentity, TagCondition};
 use dstore::replication::request_id;
 use dstore::replication::split::{ChildReplicas, Split};
-use dstore::services::group::ports::GroupOperations;
+use dstore::services::group::ports::{GroupOperations, SplitOperations};
 use dstore::services::ports::{Consistency, ListRequest, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::reconfiguring::Surroundings;

@@ -97,6 +97,7 @@ impl Fixture {
                 state: ReplicaState::Voter,
                 replica: None,
             }],
+            split_from: None,
         };
         let (tenant, name) = (&table.tenant, &table.name);
         for (key, value) in [

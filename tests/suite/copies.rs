@@ -120,6 +120,7 @@ impl Fixture {
             epoch,
             table_uuid: record.table.id,
             replicas: copies.iter().map(copy).collect(),
+            split_from: None,
         };
         let key = layout::route(&record.table.tenant, &record.table.name, 0);
         self.control.put(&key, to_json(&route), None).await.unwrap();

@@ -21,6 +21,7 @@ mod restart;
 mod restore;
 mod retirement;
 mod rotation;
+mod splits;
 mod standalone;
 mod transcripts;
 mod walk;

@@ -220,6 +220,7 @@ transcripts!(
     mistakes,
     placement,
     removal,
+    split,
     tables,
     tenant_admin,
     tenants

@@ -39,7 +39,7 @@ use crate::services::ports::{Authenticator, Caller};
 pub use access::{AccessKeyAnswer, TokenAnswer, TokenRequest};
 pub use members::{InvitationAnswer, InvitationRequest, NodeStatusRequest};
 pub use permissions::{AdminNeed, Target};
-pub use ranges::{MoveLeaderRequest, MoveReplicaRequest};
+pub use ranges::{MoveLeaderRequest, MoveReplicaRequest, SplitRequest};
 pub use resources::{StatusAnswer, UndeleteRequest};
 pub use routes::ROUTES;
 

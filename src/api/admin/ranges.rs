@@ -1,4 +1,4 @@
-//! Ranges: listed, shown, moved; and the version of the formats that all nodes share.
+//! Ranges: listed, shown, moved, split; and the version of the formats that all nodes share.
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,15 @@ pub struct MoveReplicaRequest {
     pub to: NodeId,
 }
 
+/// Where a range is split.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SplitRequest {
+    /// The first hash of the upper part; none for the middle.
+    #[serde(default)]
+    pub at: Option<u32>,
+}
+
 pub(super) async fn list(plane: &ControlPlane, call: AdminCall) -> Answer {
     let (tenant, table) = table(&call)?;
     ok(&plane.range_list(&tenant, &table).await?)
@@ -49,6 +58,12 @@ pub(super) async fn move_replica(plane: &ControlPlane, call: AdminCall) -> Answe
     let asked: MoveReplicaRequest = call.body()?;
     plane.range_move(&call.caller, &tenant, &table, call.parameter("range")?, asked.from, asked.to).await?;
     nothing()
+}
+
+pub(super) async fn split(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let (tenant, table) = table(&call)?;
+    let asked: SplitRequest = call.body()?;
+    ok(&plane.range_split(&call.caller, &tenant, &table, call.parameter("range")?, asked.at).await?)
 }
 
 pub(super) async fn upgrade_status(plane: &ControlPlane, _call: AdminCall) -> Answer {

@@ -41,6 +41,7 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("GET" "tenant/{tenant}/table/{table}/range/{range}" [], Admin(Target::Tenant) => ranges::show),
     route!("POST" "tenant/{tenant}/table/{table}/range/{range}/move-leader" [], Root => ranges::move_leader),
     route!("POST" "tenant/{tenant}/table/{table}/range/{range}/move-replica" [], Root => ranges::move_replica),
+    route!("POST" "tenant/{tenant}/table/{table}/range/{range}/split" [], Root => ranges::split),
     route!("GET" "history" ["resource", "before", "limit"], Admin(Target::Resource) => resources::history),
     route!("GET" "notice" ["component"], Root => resources::notice_list),
     route!("POST" "notice/{component}/acknowledge" ["up_to"], Root => resources::notice_acknowledge),

@@ -130,6 +130,7 @@ async fn the_permissions_are_pinned() {
         GET tenant/{tenant}/table/{table}/range/{range}: yes yes 404 403\n\
         POST tenant/{tenant}/table/{table}/range/{range}/move-leader: yes 403 404 403\n\
         POST tenant/{tenant}/table/{table}/range/{range}/move-replica: yes 403 404 403\n\
+        POST tenant/{tenant}/table/{table}/range/{range}/split: yes 403 404 403\n\
         GET history: yes yes 404 403\n\
         GET notice: yes 403 403 403\n\
         POST notice/{component}/acknowledge: yes 403 403 403\n\

@@ -1,4 +1,4 @@
-//! Ranges: who serves them, how far their copies are, and moving copies and leaderships.
+//! Ranges: who serves them, how far their copies are, moving copies and leaderships, and splitting.
 //!
 //! Commands that move something write the wish and wait until it has come true, saying on stderr how far it is; with
 //! `--no-wait` they return at once.
@@ -60,6 +60,18 @@ pub enum RangeCommand {
         #[arg(long)]
         no_wait: bool,
     },
+    /// Split a range in two, in the middle of its hashes or at one; its writes wait while its copies are made
+    Split {
+        /// Which
+        #[command(flatten)]
+        which: WhichRange,
+        /// The first hash of the upper part [default: the middle]
+        #[arg(long, value_name = "HASH")]
+        at: Option<u32>,
+        /// Return when the wish is written
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 const RANGE: &[&str] = &[
@@ -87,6 +99,7 @@ pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Resul
         RangeCommand::MoveReplica { which, from, to, no_wait } => {
             return move_replica(&admin, which, [from, to], *no_wait).await;
         }
+        RangeCommand::Split { which, at, no_wait } => return split(&admin, which, *at, *no_wait).await,
     };
     let answer = match (format, answer) {
         (OutputFormat::Json, answer) => answer,
@@ -173,6 +186,47 @@ async fn move_replica(
     Ok(Shown::done(answer, format!("the copy is on {to}")))
 }
 
+async fn split(admin: &Admin, which: &WhichRange, at: Option<u32>, no_wait: bool) -> Result<Shown, Failure> {
+    // A range that is named is asked for even where no list shows it: control knows whether it was split.
+    let table = path_of(admin, &which.table)?;
+    let id = match &which.range {
+        Some(range) => range.clone(),
+        None => found(admin, which).await?["range"].as_str().unwrap_or_default().to_owned(),
+    };
+    let answer = admin.post(&format!("{table}/range/{}/split", escape(&id)), &json!({ "at": at })).await?;
+    let at = answer["at"].as_u64().unwrap_or_default();
+    if no_wait {
+        let what = format!("the range is to be split at {at}; `dstore control range list` tells when it is");
+        return Ok(Shown::done(answer, what));
+    }
+    let ranges = wait(admin, &format!("{table}/range"), |ranges| split_state(ranges, &id)).await?;
+    let answer = json!({ "at": at, "ranges": children_of(&ranges, &id).collect::<Vec<_>>() });
+    let names: Vec<&str> = children_of(&ranges, &id).filter_map(|range| range["range"].as_str()).collect();
+    Ok(Shown::done(answer.clone(), format!("the range is split at {at}, into {}", names.join(" and "))))
+}
+
+/// The children of a range.
+fn children_of<'a>(ranges: &'a Value, parent: &'a str) -> impl Iterator<Item = &'a Value> {
+    let ranges = ranges.as_array().into_iter().flatten();
+    ranges.filter(move |range| range["split_from"]["range"] == parent)
+}
+
+/// How far a split is, as the table's ranges show it.
+fn split_state(ranges: &Value, parent: &str) -> State {
+    let is_there = ranges.as_array().into_iter().flatten().any(|range| range["range"] == parent);
+    let children: Vec<&Value> = children_of(ranges, parent).collect();
+    if is_there {
+        return State::Waiting("the copies of the range make the copies of its parts".to_owned());
+    }
+    if children.is_empty() {
+        return State::Never("the range is gone and nothing comes from it: was its table dropped?".to_owned());
+    }
+    if children.iter().any(|child| child["health"] == "changing") {
+        return State::Waiting("the parts are given to their nodes".to_owned());
+    }
+    State::Done
+}
+
 /// A range as a row for people: the description by the leader's node, and who that is. What is not known is empty.
 fn flat(range: &Value) -> Value {
     let replicas = range["replicas"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -190,7 +244,10 @@ fn flat(range: &Value) -> Value {
         "epoch": range["epoch"],
         "leader": range["leader"],
         "replicas": replicas.len(),
-        "health": range["health"],
+        "health": match range["split_at"].as_u64() {
+            Some(at) => Value::from(format!("splitting at {at}")),
+            None => range["health"].clone(),
+        },
         "lag": replicas.iter().filter_map(|replica| replica["lag"].as_u64()).max(),
     })
 }
@@ -215,6 +272,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_split_is_done_when_its_parts_are_and_the_range_is_gone() {
+        let parent = json!({"range": "p", "health": "changing", "split_at": 5});
+        let child = |range: &str, health: &str| json!({"range": range, "health": health, "split_from": {"range": "p", "index": 1, "begun": false}});
+        let state = |ranges: Value| split_state(&ranges, "p");
+        assert!(matches!(state(json!([parent])), State::Waiting(_)));
+        assert!(matches!(state(json!([child("a", "changing"), child("b", "good")])), State::Waiting(_)));
+        assert_eq!(state(json!([child("a", "good"), child("b", "under-replicated")])), State::Done);
+        assert!(matches!(state(json!([{"range": "other", "health": "good"}])), State::Never(_)));
+    }
+
+    #[test]
     fn a_range_is_a_row_also_where_its_node_is_silent() {
         let report =
             json!({"rid_tenant": "acme", "rid_table": "users", "uuid": "u", "table_version": 2, "quantity": 7});
@@ -231,6 +299,8 @@ mod tests {
         range["coming"] = json!([{"node": "n3", "replica": "r3"}]);
         assert_eq!(copies(&range), ["n1 learner 12 behind", "n2 leader", "n3 coming"]);
         assert_eq!(flat(&range)["lag"], 12);
+        range["split_at"] = json!(5);
+        assert_eq!(flat(&range)["health"], "splitting at 5");
         range["replicas"][1]["table"] = Value::Null;
         range["quantity"] = Value::Null;
         let row = flat(&range);

@@ -38,6 +38,7 @@ fn group(term: u64, at: u64, replicas: &[u8]) -> GroupView {
         membership: membership(replicas),
         membership_at: LogPlace { term, index: at },
         committed: at,
+        matched: BTreeMap::new(),
     }
 }
 
@@ -116,7 +117,20 @@ fn the_first_leader_of_a_child_publishes_both() {
     assert_eq!(leave(&leader, Some(&first)), SplitPublication::Leave(Reason::OtherRange));
     assert_eq!(leave(&leader, None), SplitPublication::Leave(Reason::NoRoute));
     // Afterwards each publishes for itself: the lower child's leader over what its sister said of it.
-    assert_eq!(publication(Some(&first), &leader, &addresses()), Publication::Write(route(&leader)));
+    let published = RouteView { split_from: first.split_from, ..route(&leader) };
+    assert_eq!(publication(Some(&first), &leader, &addresses()), Publication::Write(published.clone()));
+    let from = SplitFrom { range: range(1), index: 20, begun: false };
+    assert_eq!([first.split_from, second.split_from], [Some(from); 2]);
+    // It says once that all members have begun, and only then is it done.
+    let at = |indexes: [u64; 3]| GroupView {
+        matched: [1, 2, 3].map(replica).into_iter().zip(indexes).collect(),
+        ..leader.clone()
+    };
+    assert_eq!(reason(Some(&published), &leader), Reason::NotBegun);
+    assert_eq!(reason(Some(&published), &at([21, 19, 25])), Reason::NotBegun);
+    let begun = RouteView { split_from: Some(SplitFrom { begun: true, ..from }), ..published.clone() };
+    assert_eq!(publication(Some(&published), &at([21, 20, 25]), &addresses()), Publication::Write(begun.clone()));
+    assert_eq!(reason(Some(&begun), &leader), Reason::Same);
 }
 
 proptest! {

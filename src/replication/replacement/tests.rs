@@ -161,6 +161,7 @@ fn route(epoch: u64, names: &[u8]) -> RouteView {
         leader: node(names[0]),
         address: address.clone(),
         copies: names.iter().map(copy).collect(),
+        split_from: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! | it names the copy | it is served, the plan contradicts itself |
 //! | there is none, or one of another range | out of service, and its file stays: the table was dropped |
 //! | the range goes on without it, twice, and its own log does not know better | removed for good |
+//! | it was split, and what became of it needs it no more ([`super::splits`]) | removed for good |
 //! | the copy is lost, its successor is assigned here, and others vote | removed for good: it makes room |
 //!
 //! Whether its own log knows better is asked once more when it is out of service and can take in nothing new
@@ -35,6 +36,7 @@ impl Assignments {
             self.readings.clear();
             return;
         }
+        let Some(splitting) = self.splitting().await else { return };
         let wanted = match self.read_again().await {
             Ok(wanted) => wanted,
             Err(reason) => {
@@ -52,7 +54,7 @@ impl Assignments {
         self.readings.retain(|range, _| missing.contains(range));
         let held = self.engine.replicas();
         for replica in held.iter().filter(|replica| missing.contains(&replica.name.range)) {
-            if self.plan.missing.contains(&replica.name.range) {
+            if self.plan.missing.contains(&replica.name.range) && !self.waits_for_split(replica, &splitting) {
                 self.judge(replica).await;
             }
         }
@@ -80,6 +82,9 @@ impl Assignments {
         let key = layout::route(&table.tenant, &table.name, replica.hashes.low);
         // Not to know is no reason to give it up.
         let Ok(entry) = self.coordinator.get(&key).await else { return };
+        if self.judge_parent(replica, entry.as_ref()).await {
+            return;
+        }
         let Some(route) = entry.and_then(|entry| route_of(&entry, replica)) else {
             if self.retire(range).await {
                 tracing::info!(%range, "a range is no longer this node's; its file is kept for now");
@@ -165,7 +170,7 @@ impl Assignments {
         }
     }
 
-    async fn remove_now(&mut self, replica: &Arc<Replica>) {
+    pub(super) async fn remove_now(&mut self, replica: &Arc<Replica>) {
         if self.retire(replica.name.range).await {
             self.purge(replica).await;
         }

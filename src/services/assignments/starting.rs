@@ -102,6 +102,7 @@ mod tests {
             epoch,
             table_uuid: TableId::from_bytes([1; 16]),
             replicas: copies.iter().map(copy).collect(),
+            split_from: None,
         }
     }
 

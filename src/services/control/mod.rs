@@ -25,7 +25,7 @@
 //! | `history.rs` | commits with history; optimistic numbers |
 //! | `view.rs` | tenants and tables in memory, kept true by a watch |
 //! | `tenants.rs`, `tables.rs`, `ranges.rs`, `range_list.rs`, `undelete.rs` | what users own, and where it lives |
-//! | `reconcile.rs`, `range_map.rs`, `range_moves.rs` | copies of ranges: how many, where, who leads |
+//! | `reconcile.rs`, `range_map.rs`, `range_moves.rs`, `range_splits.rs` | copies of ranges: how many, where, who leads |
 //! | `catalog.rs` | all that as [`Catalog`](crate::services::ports::Catalog) |
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
 //! | `handed.rs` | what members were given, given again while the coordinator is away |
@@ -58,6 +58,7 @@ mod principals;
 mod range_list;
 mod range_map;
 mod range_moves;
+mod range_splits;
 mod ranges;
 mod reconcile;
 pub mod records;
@@ -90,6 +91,7 @@ pub use notices::NoticeEntry;
 pub use plane::{ControlOptions, ControlPlane, Created, NODE_LOST_AFTER_SECONDS};
 pub use principals::{PrincipalRequest, no_principal};
 pub use range_moves::HAND_OVER_SECONDS;
+pub use range_splits::SplitAnswer;
 pub use ranges::{RangeDescription, ReplicaDescription};
 pub use reconcile::{PlacementReport, PlacementSummary};
 pub use recovery::{RecoveryContents, RecoverySummary};

@@ -51,6 +51,8 @@ impl ControlPlane {
         let reports = self.reports_of(nodes, definition.id).await;
         let describe = |row: &RangeRow| {
             let standing = row.repair_range().map(|range| health(&nodes_known, &range, &limits));
+            // One that is about to be split, or was just now, is changing, whatever its copies are.
+            let standing = standing.filter(|_| row.split_at.is_none());
             describe(row, standing.unwrap_or(RangeHealth::Changing), &reports)
         };
         Ok(rows.into_iter().map(describe).collect())
@@ -132,5 +134,7 @@ fn describe(row: &RangeRow, health: RangeHealth, reports: &Reports) -> RangeDesc
         coming: wanted.iter().filter(|copy| !is_member(copy)).copied().collect(),
         quantity: said(route.node).map(|report| report.quantity),
         replicas,
+        split_at: row.split_at,
+        split_from: route.split_from,
     }
 }

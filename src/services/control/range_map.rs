@@ -8,10 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::coordination::values::{
-    AssignedRange, AssignedReplica, ReplicaState, Route, RouteReplica, TableAtNode, from_json, to_json,
+    AssignedRange, AssignedReplica, RangeWish, ReplicaState, Route, RouteReplica, TableAtNode, from_json, to_json,
 };
 use crate::coordination::{Compare, KeyValue, Operation, layout};
-use crate::domain::ids::{NodeId, ReplicaId, Role, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, Role, TableId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{Refusal, Timestamp};
 use crate::placement::repair::{PlacedCopy, RepairNode, RepairRange, Standing};
@@ -38,6 +38,10 @@ pub(super) struct RangeRow {
     /// How many the cluster allows.
     pub(super) copies_max: usize,
     pub(super) assigned: BTreeMap<NodeId, (KeyValue, AssignedRange)>,
+    /// Assignments under the same hash of another range: of the one that this one was split from.
+    pub(super) stale: BTreeMap<NodeId, (KeyValue, AssignedRange)>,
+    /// Where it is about to be split.
+    pub(super) split_at: Option<u32>,
     pub(super) lost: BTreeSet<ReplicaId>,
 }
 
@@ -46,12 +50,17 @@ pub(super) struct RangeRow {
 pub(super) struct RangeMap {
     pub(super) rows: BTreeMap<NodeId, NodeRow>,
     pub(super) ranges: Vec<RangeRow>,
+    /// What is asked of leaders, by range.
+    pub(super) wishes: BTreeMap<RangeId, (KeyValue, RangeWish)>,
 }
 
 impl ControlPlane {
     /// Reads everything that placement looks at.
     pub(super) async fn range_map(&self) -> Result<RangeMap, Refusal> {
         let members = self.member_records(Role::Node).await?;
+        // Before the routes: a wish is looked at with routes that are not older than it.
+        let wishes = self.coordinator.list(layout::CONTROL_RANGES).await.map_err(refusal)?.entries;
+        let wishes: BTreeMap<RangeId, (KeyValue, RangeWish)> = wishes.into_iter().filter_map(wish_in).collect();
         let tables = self.records::<TableDefinition>(layout::CONTROL_TABLES).await?;
         let nodes = self.coordinator.list(layout::NODES).await.map_err(refusal)?.entries;
         let routes = self.coordinator.list(layout::ROUTES).await.map_err(refusal)?.entries;
@@ -71,8 +80,9 @@ impl ControlPlane {
                 tracing::error!(key = entry.key, "a route cannot be read; its range is left alone");
                 continue;
             };
-            let mut of_range = assigned.remove(&key).unwrap_or_default();
-            of_range.retain(|_, (_, assigned)| assigned.range == Some(route.range));
+            let of_key = assigned.remove(&key).unwrap_or_default();
+            let (of_range, stale): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                of_key.into_iter().partition(|(_, (_, assigned))| assigned.range == Some(route.range));
             ranges.push(RangeRow {
                 asked: asked.get(&route.table_uuid).copied().flatten(),
                 copies_default,
@@ -80,13 +90,21 @@ impl ControlPlane {
                 has_table: asked.contains_key(&route.table_uuid),
                 lost: of_range.keys().filter_map(|node| lost.get(node)).flatten().copied().collect(),
                 assigned: of_range,
+                stale,
+                split_at: wishes.get(&route.range).map(|(_, wish)| wish.split.at),
                 key,
                 entry,
                 route,
             });
         }
-        Ok(RangeMap { rows, ranges })
+        Ok(RangeMap { rows, ranges, wishes })
     }
+}
+
+/// What is asked of a range's leader; none where a newer version wrote it.
+fn wish_in(entry: KeyValue) -> Option<(RangeId, (KeyValue, RangeWish))> {
+    let (range, wish) = (layout::parse_control_range(&entry.key)?, from_json(&entry.value).ok()?);
+    Some((range, (entry, wish)))
 }
 
 type Assigned = BTreeMap<layout::RouteKey, BTreeMap<NodeId, (KeyValue, AssignedRange)>>;
@@ -149,6 +167,11 @@ impl RangeRow {
     /// The node that control wants to lead.
     pub(super) fn wished_leader(&self) -> Option<NodeId> {
         self.assigned.values().find_map(|(_, assigned)| assigned.leader)
+    }
+
+    /// The node that control wanted to lead the range that this one was split from.
+    pub(super) fn stale_leader(&self) -> Option<NodeId> {
+        self.stale.values().find_map(|(_, assigned)| assigned.leader)
     }
 
     /// The members as published. A route that names no replicas means those that are assigned.
@@ -241,7 +264,7 @@ impl RangeRow {
     }
 
     /// That nothing has changed since it was read.
-    fn compares(&self) -> Vec<Compare> {
+    pub(super) fn compares(&self) -> Vec<Compare> {
         let assigned = self.assigned.values().map(|(entry, _)| Compare::unchanged(&entry.key, Some(entry)));
         std::iter::once(Compare::unchanged(&self.entry.key, Some(&self.entry))).chain(assigned).collect()
     }

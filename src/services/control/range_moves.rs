@@ -162,7 +162,7 @@ impl RangeMap {
     }
 }
 
-fn found<'a>(
+pub(super) fn found<'a>(
     map: &'a RangeMap,
     tenant: &TenantName,
     table: &TableName,

@@ -21,6 +21,7 @@ use crate::domain::table::TableSpecification;
 use crate::domain::{Random, Refusal, TableName, TenantName, Timestamp};
 use crate::placement::repair::{RangeHealth, Standing};
 use crate::placement::{Candidate, assign, initial_intervals, initial_ranges_default};
+use crate::replication::split::SplitFrom;
 
 use super::history::{ATTEMPTS_MAX, contended, refusal};
 use super::plane::ControlPlane;
@@ -59,6 +60,12 @@ pub struct RangeDescription {
     pub quantity: Option<u64>,
     /// Every copy.
     pub replicas: Vec<ReplicaDescription>,
+    /// The hash at which it is about to be split, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_at: Option<u32>,
+    /// Where it comes from, if it is a child of a split.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split_from: Option<SplitFrom>,
 }
 
 /// One copy of a range.
@@ -398,6 +405,7 @@ pub(super) fn group_of(
             epoch: planned.epoch,
             table_uuid: id,
             replicas: planned.replicas.iter().map(replica).collect(),
+            split_from: None,
         };
         operations.push(Operation::put(&route_key, to_json(&route)));
     }

@@ -59,6 +59,8 @@ pub struct PlacementReport {
     pub moves: usize,
     /// Ranges of which assignments of copies that have left were removed.
     pub departed: usize,
+    /// Splits whose children were given to their nodes, or that were asked for anew.
+    pub splits: usize,
     /// Changes that were not written, because something else changed the range first.
     pub contended: usize,
 }
@@ -108,7 +110,9 @@ impl ControlPlane {
             // Another instance may have led in between, or none.
             *self.silence.lock() = Silence::default();
             let follow = |prefix| Reflector::start(self.coordinator.clone(), prefix, ReflectorOptions::default());
-            let mut news = [layout::NODES, layout::ROUTES, layout::CONTROL_TABLES, layout::CONTROL_NODES].map(follow);
+            let followed =
+                [layout::NODES, layout::ROUTES, layout::CONTROL_TABLES, layout::CONTROL_NODES, layout::CONTROL_RANGES];
+            let mut news = followed.map(follow);
             let mut is_news = false;
             while *leads.borrow() {
                 let begun = Instant::now();
@@ -127,7 +131,7 @@ impl ControlPlane {
                 if std::mem::take(&mut is_news) {
                     continue;
                 }
-                let [nodes, routes, tables, members] = &mut news;
+                let [nodes, routes, tables, members, wishes] = &mut news;
                 tokio::select! {
                     biased;
                     changed = leads.changed() => if changed.is_err() { return },
@@ -135,6 +139,7 @@ impl ControlPlane {
                     _ = routes.next() => {}
                     _ = tables.next() => {}
                     _ = members.next() => {}
+                    _ = wishes.next() => {}
                     () = tokio::time::sleep(Duration::from_secs(ROUND_SECONDS)) => {}
                 }
             }
@@ -175,6 +180,7 @@ impl ControlPlane {
                 }
             }
         }
+        report.splits = self.splits_settle(&map).await?;
         Ok(report)
     }
 

@@ -23,7 +23,6 @@ use super::types::Types;
 use super::writes::{elsewhere, ended};
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
-use crate::replication::split::Split;
 
 /// Hand-overs at once, when a node stops.
 const HAND_OVERS_AT_ONCE: usize = 32;
@@ -104,11 +103,6 @@ impl GroupOperations for Groups {
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal> {
         let group = self.leading(range).await?;
         hand_over(&group, to).await
-    }
-
-    async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal> {
-        let group = self.leading(range).await?;
-        self.split_led(group, split).await
     }
 }
 

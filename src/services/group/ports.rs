@@ -76,12 +76,16 @@ pub trait GroupOperations: Send + Sync + 'static {
     /// # Errors
     /// As [`GroupOperations::add_learner`].
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal>;
+}
 
+/// What splits ranges.
+#[async_trait]
+pub trait SplitOperations: Send + Sync + 'static {
     /// Splits the range. Returns when this node's copy has carried it out, as long as that takes; whoever goes away before
     /// changes nothing. A range that was split so already is left as it is.
     ///
     /// # Errors
-    /// As [`GroupOperations::add_learner`]; `Conflict` with the reason where the split was refused: the range then goes
+    /// `WrongNode` where this replica does not lead; `Conflict` with the reason where the split was refused: the range then goes
     /// on as it was. `OutcomeUnknown` where this replica leads no more: the split may have been carried out.
     async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal>;
 }

@@ -14,6 +14,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use openraft::errors::ClientWriteError;
 use openraft::impls::ProgressResponder;
 use tokio::sync::oneshot;
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use super::awake::{Group, InUse};
 use super::convert::membership_of;
 use super::host::Groups;
+use super::ports::SplitOperations;
 use super::types::{Applied, Proposed};
 use super::writes::{elsewhere, ended};
 use crate::domain::ids::RangeId;
@@ -36,9 +38,17 @@ const ASK_PAUSE: Duration = Duration::from_millis(150);
 /// How long it is attempted.
 const ASK_TIME: Duration = Duration::from_secs(30);
 
+#[async_trait]
+impl SplitOperations for Groups {
+    async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal> {
+        let group = self.leading(range).await?;
+        self.split_led(group, split).await
+    }
+}
+
 impl Groups {
     /// Splits a range that is led here.
-    pub(super) async fn split_led(&self, group: InUse, split: Split) -> Result<(), Refusal> {
+    async fn split_led(&self, group: InUse, split: Split) -> Result<(), Refusal> {
         let range = group.replica.name.range;
         if let Some(done) = group.replica.split() {
             return if done.split == split { Ok(()) } else { Err(refused(SplitRefused::Done)) };

@@ -15,9 +15,9 @@ use tokio::sync::{broadcast, watch};
 use tokio::time::Instant;
 
 use crate::domain::ids::RangeId;
-use crate::services::engine::Engine;
 use crate::services::engine::notices::Notices;
 use crate::services::engine::replica::Replica;
+use crate::services::engine::{Engine, Origin};
 use crate::services::group::ports::GroupOperations;
 use crate::services::node_directory::NodeDirectory;
 
@@ -34,12 +34,21 @@ const FAILURES_NOTICED: u32 = 30;
 pub trait HeldRanges: Send + Sync + 'static {
     /// Those that serve and are asked for.
     fn held(&self, is_asked: &dyn Fn(RangeId) -> bool) -> Vec<ServedRange>;
+
+    /// Where a range comes from that is a child of one which this node has a copy of.
+    fn origin(&self, _range: RangeId) -> Option<Origin> {
+        None
+    }
 }
 
 impl HeldRanges for Engine {
     fn held(&self, is_asked: &dyn Fn(RangeId) -> bool) -> Vec<ServedRange> {
         let replicas = self.replicas();
         replicas.iter().filter(|replica| is_asked(replica.name.range)).map(|replica| served(replica)).collect()
+    }
+
+    fn origin(&self, range: RangeId) -> Option<Origin> {
+        self.origin_of(range)
     }
 }
 
@@ -154,7 +163,14 @@ impl PublishingRounds {
         };
         let led = |range: ServedRange| {
             let status = self.groups.status(range.range).filter(|status| status.is_leader)?;
-            Some((range, Standing::Group(status)))
+            let origin = self.held.origin(range.range);
+            Some((
+                range,
+                match origin {
+                    Some(origin) => Standing::Child(status, origin),
+                    None => Standing::Group(status),
+                },
+            ))
         };
         let led: Vec<_> = ranges.into_iter().filter_map(led).collect();
         let outcome = self.publisher.publish(&led).await;

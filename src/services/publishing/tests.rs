@@ -85,6 +85,7 @@ fn route(range: &ServedRange, node: NodeId, epoch: u64) -> Route {
         epoch,
         table_uuid: range.table_id,
         replicas: vec![RouteReplica { node, uri, inside_uri: None, state: ReplicaState::Voter, replica: None }],
+        split_from: None,
     }
 }
 

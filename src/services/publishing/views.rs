@@ -23,6 +23,7 @@ pub(in crate::services) fn view_of(low: u32, route: &Route) -> RouteView {
         leader: route.node,
         address: Address { uri: route.uri.clone(), inside_uri: route.inside_uri.clone() },
         copies: route.replicas.iter().map(copy).collect(),
+        split_from: route.split_from,
     }
 }
 
@@ -47,5 +48,6 @@ pub(super) fn route_from(view: &RouteView) -> Route {
         epoch: view.epoch,
         table_uuid: view.table,
         replicas: view.copies.iter().map(copy).collect(),
+        split_from: view.split_from,
     }
 }

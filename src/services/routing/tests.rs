@@ -79,6 +79,7 @@ fn publish(low: u32, high: u32, range: u128, epoch: u64, leader: u8) -> Operatio
         epoch,
         table_uuid: users.id,
         replicas: vec![RouteReplica { node, uri: uri(leader), inside_uri, state: ReplicaState::Voter, replica: None }],
+        split_from: None,
     };
     Operation::put(layout::route(&users.tenant, &users.name, low), to_json(&route))
 }

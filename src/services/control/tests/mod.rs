@@ -8,4 +8,5 @@ mod placement;
 mod placement_commands;
 mod ranges;
 mod recovery;
+mod splits;
 mod tables;

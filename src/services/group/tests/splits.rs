@@ -230,7 +230,8 @@ async fn a_split_that_is_applied_again_after_a_crash_leaves_the_children_alone()
         assert_eq!(lower.replica.applied_index(), PLACE.index);
         apply(&mut lower.machine, vec![later]).await;
         assert_eq!(version(&node, &lower.replica, &id).await, Some(PLACE.index + 1));
-        let vote = openraft::storage::RaftLogReader::read_vote(&mut lower.log).await.unwrap().unwrap();
+        let mut reader = lower.log.get_log_reader().await;
+        let vote = openraft::storage::RaftLogReader::read_vote(&mut reader).await.unwrap().unwrap();
         assert_eq!((vote.leader_id.term, vote.committed), (PLACE.term, false), "it begins in its parent's term");
         tokio::task::spawn_blocking(move || node.engine.stop()).await.unwrap();
     }

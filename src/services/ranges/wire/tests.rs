@@ -66,12 +66,18 @@ fn answer() -> impl Strategy<Value = Answer> {
 fn refusal() -> impl Strategy<Value = Refusal> {
     let location = proptest::option::of(any::<String>());
     let leader = proptest::option::of(any::<[u8; 16]>().prop_map(NodeId::from_bytes));
-    (0..KINDS.len(), any::<String>(), location, leader, proptest::option::of(any::<u32>())).prop_map(
-        |(kind, message, location, leader, retry_after_seconds)| Refusal {
+    let moved = (any::<[u8; 16]>(), any::<[u32; 2]>()).prop_map(|(range, [one, other])| MovedTo {
+        range: RangeId::from_bytes(range),
+        hashes: HashRange { low: one.min(other), high: one.max(other) },
+    });
+    let moved = proptest::option::of(moved);
+    (0..KINDS.len(), any::<String>(), location, leader, moved, proptest::option::of(any::<u32>())).prop_map(
+        |(kind, message, location, leader, moved, retry_after_seconds)| Refusal {
             kind: KINDS[kind],
             message,
             location,
             leader,
+            moved,
             unreached: false,
             retry_after_seconds,
         },
@@ -161,6 +167,9 @@ fn the_bytes_are_pinned() {
     assert_eq!(hex(&encode_refusal(&refusal)), "01000d030000000200000001756d");
     let refusal = Refusal::wrong_node("m", Some(NodeId::from_bytes([0x44; 16])));
     assert_eq!(hex(&encode_refusal(&refusal)), format!("01000904{}6d", "44".repeat(16)));
+    let to = MovedTo { range: RangeId::from_bytes([0x55; 16]), hashes: HashRange { low: 1, high: 2 } };
+    let refusal = Refusal { message: "m".into(), ..Refusal::moved(to) };
+    assert_eq!(hex(&encode_refusal(&refusal)), format!("01000908{}00000001000000026d", "55".repeat(16)));
 }
 
 #[test]
