@@ -212,9 +212,7 @@ pub async fn start(
         notices: Arc::clone(&notices),
         groups: Arc::clone(&groups.groups) as Arc<dyn GroupInstances>,
     });
-    let (unpublished, leading) = lead(&groups, publisher, &assignments, &engine, &directory, &notices);
-    let splits = Arc::clone(&groups.groups);
-    let splitting = Splitting::new(Arc::clone(&coordinator), splits.clone(), splits.clone(), splits);
+    let (unpublished, leading) = lead(&groups, publisher, &assignments, &engine, &directory, &notices, &coordinator);
     let retirement = Retirement::new(
         identity.plane,
         Arc::clone(&coordinator),
@@ -238,7 +236,6 @@ pub async fn start(
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
-    tasks.push(tokio::spawn(splitting.follow()));
     tasks.extend(leading);
     Ok(RunningNode { node: identity.node, engine, keys, database, directory, groups, unpublished, presence, tasks })
 }
@@ -252,8 +249,8 @@ async fn node_part(parts: &dyn KeyParts) -> Result<PartVersions, StartError> {
     Ok(at_control)
 }
 
-/// What a node does for the ranges that it leads: publishes their routes, and brings their groups to the copies that
-/// control wants. With how many routes wait.
+/// What a node does for the ranges that it leads: publishes their routes, brings their groups to the copies that control
+/// wants, and splits them where it wishes for that. With how many routes wait.
 fn lead(
     groups: &NodeGroups,
     publisher: Arc<RoutePublisher>,
@@ -261,7 +258,8 @@ fn lead(
     engine: &Arc<Engine>,
     directory: &NodeDirectory,
     notices: &Arc<Notices>,
-) -> (Arc<AtomicUsize>, [JoinHandle<()>; 2]) {
+    coordinator: &Arc<dyn Coordinator>,
+) -> (Arc<AtomicUsize>, [JoinHandle<()>; 3]) {
     let groups = &groups.groups;
     let operations = || Arc::clone(groups) as Arc<dyn GroupOperations>;
     let held = Arc::clone(engine) as Arc<dyn HeldRanges>;
@@ -269,7 +267,10 @@ fn lead(
     let unpublished = rounds.waiting();
     let surroundings = Arc::clone(groups) as Arc<dyn Surroundings>;
     let changes = Reconfiguring::new(operations(), surroundings, assignments.given());
-    (unpublished, [tokio::spawn(rounds.follow()), tokio::spawn(changes.follow())])
+    let splitting =
+        Splitting::new(Arc::clone(coordinator), operations(), Arc::clone(groups) as _, Arc::clone(groups) as _);
+    let tasks = [tokio::spawn(rounds.follow()), tokio::spawn(changes.follow()), tokio::spawn(splitting.follow())];
+    (unpublished, tasks)
 }
 
 fn open_database(

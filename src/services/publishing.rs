@@ -107,7 +107,8 @@ pub struct Published {
     pub written: usize,
     /// Ranges whose route is not (or no longer) this node's to write: nothing was written for them.
     pub not_ours: usize,
-    /// Routes to be tried again soon: they changed in the same moment, or their group is not ready.
+    /// Routes to be tried again soon: they changed in the same moment, their group is not ready, or not all of its members
+    /// have begun.
     pub contended: usize,
 }
 
@@ -127,6 +128,13 @@ struct Change {
     fingerprint: u64,
     entry: KeyValue,
     route: Route,
+}
+
+impl Change {
+    /// Whether its route has nothing more to say: that of a child of a split has, until all members have begun.
+    fn has_begun(&self) -> bool {
+        self.route.split_from.is_none_or(|from| from.begun)
+    }
 }
 
 /// What is to be done about a route.
@@ -297,6 +305,7 @@ impl RoutePublisher {
         for piece in changes.chunks(OPERATIONS_PER_BATCH) {
             if self.write(piece).await? {
                 published.written += piece.len();
+                published.contended += piece.iter().filter(|change| !change.has_begun()).count();
                 continue;
             }
             for one in piece.chunks(1) {
@@ -314,7 +323,8 @@ impl RoutePublisher {
         let operations = piece.iter().map(|change| Operation::put(&change.entry.key, to_json(&change.route))).collect();
         let succeeded = self.coordinator.transact(compares, operations).await.map_err(unreachable)?.succeeded;
         if succeeded {
-            self.done.lock().extend(piece.iter().map(|change| (change.range, change.fingerprint)));
+            let begun = piece.iter().filter(|change| change.has_begun());
+            self.done.lock().extend(begun.map(|change| (change.range, change.fingerprint)));
         }
         Ok(succeeded)
     }
@@ -336,11 +346,8 @@ fn group_view(node: NodeId, range: &ServedRange, status: &GroupStatus) -> GroupV
     }
 }
 
-/// How far each member's log is known to go, the leader's own included; nothing where it sleeps.
+/// How far each member's log is known to go, the leader's own included.
 fn matched_of(status: &GroupStatus) -> BTreeMap<ReplicaId, u64> {
-    if !status.is_awake {
-        return BTreeMap::new();
-    }
     let mut matched = status.matched.clone();
     matched.insert(status.replica, status.last_index);
     matched

@@ -250,7 +250,7 @@ impl Engine {
     /// Where the node's database cannot be written, or another snapshot was taken in meanwhile: nothing has changed.
     pub(crate) fn install(&self, replica: &Replica, received: ReceivedSnapshot) -> Result<(), StoreError> {
         let ReceivedSnapshot { store, file, machine, claim, .. } = received;
-        let children = self.children_in_snapshot(replica, &*store, &machine)?;
+        let (_one_at_a_time, children) = self.children_in_snapshot(replica, &*store, &machine)?;
         let _alone = self.changing_files.lock();
         let before = replica.group_file().unwrap_or(0);
         if replica.is_closed() || file != before + 1 || !claim.holds() {

@@ -102,6 +102,10 @@ pub struct Engine {
     /// Held shared by whoever makes a file, alone by whoever counts what they are wrapped by.
     pub(super) making_files: RwLock<()>,
     cache: Arc<ItemCache>,
+    /// Held while a replica's data is divided between the children of a split: one at a time on a node.
+    pub(super) dividing: Mutex<()>,
+    /// The ranges that children of splits come from.
+    pub(super) parents: RwLock<HashMap<RangeId, RangeId>>,
     /// Held while a range becomes a group.
     pub(super) beginning: tokio::sync::Mutex<()>,
     /// Held by who changes in which file a replica is, and while everything is opened from disk anew.
@@ -135,6 +139,8 @@ impl Engine {
         let flushing = flusher.start(&workers)?;
         let engine = Arc::new(Self {
             cache: Arc::new(ItemCache::new(options.cache_bytes)),
+            dividing: Mutex::default(),
+            parents: RwLock::default(),
             beginning: tokio::sync::Mutex::default(),
             changing_files: Mutex::default(),
             readers: ReadPool::start(options.read_threads, options.reads_waiting_max, &workers)?,

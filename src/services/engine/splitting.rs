@@ -12,7 +12,7 @@
 //! stands in `docs/decisions/split.md`.
 //!
 //! # In which order
-//! 1. Both files are written and synced. A crash before the next step leaves files that no record names; they are
+//! 1. Both files are written and synced, one range at a time on a node. A crash before the next step leaves files that no record names; they are
 //!    made anew when the entry is applied again.
 //! 2. One transaction in the node's database: the children's records, and that this replica has been split. From
 //!    here on they are never made again, though the entry be applied again after a crash: the children may have voted,
@@ -31,6 +31,8 @@
 //! What the next author must keep: a child is registered in the same transaction in which the split is, or not at all.
 
 use std::sync::Arc;
+
+use parking_lot::MutexGuard;
 
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReceiptId, ReplicaId};
@@ -86,6 +88,8 @@ impl Engine {
         place: LogPlace,
         split: &Split,
     ) -> Result<Applied, StoreError> {
+        // A group that ended while its replica was being divided may have been woken again.
+        let _one_at_a_time = self.dividing.lock();
         let machine = replica.machine_state()?.unwrap_or_default();
         let before = replica.split();
         let is_same = before.as_ref().is_some_and(|before| before.place == place);
@@ -109,9 +113,7 @@ impl Engine {
                 replica.flush()?;
                 let written = self.write_children(replica, &*replica.file(), &machine, &done)?;
                 let _alone = self.changing_files.lock();
-                if replica.is_closed() {
-                    return Err(StoreError::Failed("the replica was closed: another object stands for it".to_owned()));
-                }
+                check_open(replica)?;
                 self.register_children(replica, &record_of(replica), &done, written)?;
                 done
             }
@@ -143,7 +145,7 @@ impl Engine {
             }
             let store = self.empty_file(name)?;
             let machine = MachineState { requests: Arc::new(window), ..start.machine };
-            let quantity = copy(&mut *snapshot, &*store, &start.hashes, &machine)?;
+            let quantity = copy(parent, &mut *snapshot, &*store, &start.hashes, &machine)?;
             let record = ReplicaRecord {
                 name,
                 hashes: start.hashes,
@@ -160,16 +162,20 @@ impl Engine {
     }
 
     /// The children of a split that a received snapshot names and this replica has not carried out; what
-    /// [`Engine::adopt_children`] is given when the snapshot becomes the replica's state.
+    /// [`Engine::adopt_children`] is given when the snapshot becomes the replica's state, while the guard is held.
     pub(super) fn children_in_snapshot(
         &self,
         replica: &Replica,
         store: &dyn RangeStore,
         machine: &MachineState,
-    ) -> Result<Option<SnapshotSplit>, StoreError> {
-        let Some(split) = machine.split.clone().filter(|_| replica.split().is_none()) else { return Ok(None) };
+    ) -> Result<(Option<MutexGuard<'_, ()>>, Option<SnapshotSplit>), StoreError> {
+        let Some(split) = machine.split.clone() else { return Ok((None, None)) };
+        let one_at_a_time = self.dividing.lock();
+        if replica.split().is_some() {
+            return Ok((None, None));
+        }
         let written = self.write_children(replica, store, machine, &split)?;
-        Ok(Some(SnapshotSplit { split, written }))
+        Ok((Some(one_at_a_time), Some(SnapshotSplit { split, written })))
     }
 
     /// Registers them together with the replica's record. The caller changes files alone.
@@ -204,8 +210,14 @@ impl Engine {
             self.log().set_durable(range, index);
             self.replicas.write().entry(range).or_insert(replica);
         }
-        parent.set_split(Arc::clone(split));
+        self.note_split(parent, Arc::clone(split));
         Ok(())
+    }
+
+    fn note_split(&self, parent: &Replica, split: Arc<SplitDone>) {
+        let children = [split.split.lower, split.split.upper];
+        self.parents.write().extend(children.map(|child| (child, parent.name.range)));
+        parent.set_split(split);
     }
 
     /// An empty file for a child, in place of what an attempt that did not end has left.
@@ -221,12 +233,11 @@ impl Engine {
 
     /// Where this range comes from, where it is a child of one which this node has a copy of.
     pub fn origin_of(&self, range: RangeId) -> Option<Origin> {
-        let replicas = self.replicas.read();
-        replicas.values().find_map(|replica| {
-            let split = replica.split().filter(|split| split.names(range))?;
-            let children = split.children(replica.name.replica, replica.hashes);
-            Some(Origin { parent: replica.name.range, hashes: replica.hashes, split, children })
-        })
+        let parent = *self.parents.read().get(&range)?;
+        let replica = self.replica_of(parent)?;
+        let split = replica.split().filter(|split| split.names(range))?;
+        let children = split.children(replica.name.replica, replica.hashes);
+        Some(Origin { parent, hashes: replica.hashes, split, children })
     }
 
     /// A replica of the same table that serves here, holds all of these hashes, and is another range's: where that is
@@ -252,10 +263,18 @@ impl Engine {
             all.map(|replica| (replica.name.replica, replica)).collect();
         for (replica, split) in splits {
             if let Some(replica) = by_id.get(&replica) {
-                replica.set_split(Arc::new(split));
+                self.note_split(replica, Arc::new(split));
             }
         }
         Ok(())
+    }
+}
+
+/// That no other object stands for the replica: then what is read of it is not to be believed.
+fn check_open(replica: &Replica) -> Result<(), StoreError> {
+    match replica.is_closed() {
+        true => Err(StoreError::Failed("the replica was closed: another object stands for it".to_owned())),
+        false => Ok(()),
     }
 }
 
@@ -274,6 +293,7 @@ fn child_copy(split: &SplitDone, parent: ReplicaId, child: RangeId) -> Option<Re
 /// Writes the part of `source` with these hashes into an empty store, with `machine` as its state, and syncs it. How many
 /// items there are.
 fn copy(
+    parent: &Replica,
     source: &mut dyn StoreSnapshot,
     store: &dyn RangeStore,
     hashes: &HashRange,
@@ -283,6 +303,7 @@ fn copy(
     let mut rest = KeyInterval { start, end };
     let (mut items, mut writes) = (0, 0);
     loop {
+        check_open(parent)?;
         let chunk = source.items(&rest, ROWS, BYTES)?;
         let last = chunk.items.last().map(|(key, ..)| key.successor());
         items += chunk.items.len() as u64;

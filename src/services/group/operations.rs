@@ -5,7 +5,7 @@
 //! own hand-over, by a leader that was removed from its group, is turned off; a leader is never removed here, it is to
 //! hand over first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use openraft::ChangeMembers;
@@ -43,6 +43,10 @@ impl GroupOperations for Groups {
         let machine = replica.machine_state().ok().flatten().unwrap_or_default();
         let applied = replica.applied_index();
         let leader = asleep.and_then(|asleep| asleep.leader).map(|(leader, _)| leader);
+        // A group falls asleep together only where all members have all entries.
+        let is_even = asleep.is_some_and(|asleep| asleep.agreed) && leader == Some(replica.name.replica);
+        let others = machine.membership.members.keys().filter(|member| **member != replica.name.replica);
+        let matched = others.filter(|_| is_even).map(|member| (*member, applied)).collect();
         Some(GroupStatus {
             range,
             replica: replica.name.replica,
@@ -55,7 +59,7 @@ impl GroupOperations for Groups {
             last_index: applied,
             committed: applied,
             applied,
-            matched: BTreeMap::new(),
+            matched,
         })
     }
 

@@ -213,10 +213,7 @@ async fn a_split_that_is_applied_again_after_a_crash_leaves_the_children_alone()
         let later = operation(4, PLACE.index + 1, &put(&id, r#"{"later":1}"#));
         append(&mut lower.log, vec![later.clone()]).await.unwrap();
         apply(&mut lower.machine, vec![later.clone()]).await;
-        let engine = node.engine.clone();
         let ground = ground.after_power_cut(keep_unsynced);
-        let _ = tokio::task::spawn_blocking(move || engine.stop()).await;
-        drop((parts, lower, node));
         let node = ground.start();
         let parent = node.engine.replica_of(range(1)).unwrap();
         assert!(parent.split().is_some(), "it is known before its file is looked at");
@@ -233,7 +230,6 @@ async fn a_split_that_is_applied_again_after_a_crash_leaves_the_children_alone()
         let mut reader = lower.log.get_log_reader().await;
         let vote = openraft::storage::RaftLogReader::read_vote(&mut reader).await.unwrap().unwrap();
         assert_eq!((vote.leader_id.term, vote.committed), (PLACE.term, false), "it begins in its parent's term");
-        tokio::task::spawn_blocking(move || node.engine.stop()).await.unwrap();
     }
 }
 
