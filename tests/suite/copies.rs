@@ -1,6 +1,8 @@
 //! Copies of ranges with several: a node founds them, joins, loses, replaces and removes them as its plan and the ranges'
 //! routes say, and no other way.
 
+mod splits;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 

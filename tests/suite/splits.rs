@@ -126,7 +126,7 @@ async fn a_range_is_split_while_it_serves_and_its_files_go() {
         move || cluster.admin(&["range", "split", "--tenant", "acme", "things"])
     });
     let answer = split.await.unwrap();
-    assert_eq!((answer["at"].as_u64(), answer["ranges"].as_array().map(Vec::len)), (Some(1 << 31), Some(2)));
+    assert_eq!((answer["hash"].as_u64(), answer["ranges"].as_array().map(Vec::len)), (Some(1 << 31), Some(2)));
     stop.store(true, Ordering::SeqCst);
     load.await.unwrap();
     let written = next.load(Ordering::SeqCst);

@@ -99,7 +99,8 @@ Examples:
   dstore control range list users --tenant acme
   dstore control range show users --tenant acme --hash 2147483648
   dstore control range move-leader users --hash 0 --to node-2
-  dstore control range move-replica users --hash 0 --from node-1 --to node-4";
+  dstore control range move-replica users --hash 0 --from node-1 --to node-4
+  dstore control range split users --hash 0                in the middle of its hashes";
 
 pub(super) const NODE: &str = "\
 Examples:

@@ -99,7 +99,7 @@ pub(super) async fn range(command: &RangeCommand, format: OutputFormat) -> Resul
         RangeCommand::MoveReplica { which, from, to, no_wait } => {
             return move_replica(&admin, which, [from, to], *no_wait).await;
         }
-        RangeCommand::Split { which, at, no_wait } => return split(&admin, which, *at, *no_wait).await,
+        RangeCommand::Split { which, at, no_wait } => return split(&admin, which, *at, *no_wait, format).await,
     };
     let answer = match (format, answer) {
         (OutputFormat::Json, answer) => answer,
@@ -186,7 +186,13 @@ async fn move_replica(
     Ok(Shown::done(answer, format!("the copy is on {to}")))
 }
 
-async fn split(admin: &Admin, which: &WhichRange, at: Option<u32>, no_wait: bool) -> Result<Shown, Failure> {
+async fn split(
+    admin: &Admin,
+    which: &WhichRange,
+    at: Option<u32>,
+    no_wait: bool,
+    format: OutputFormat,
+) -> Result<Shown, Failure> {
     // A range that is named is asked for even where no list shows it: control knows whether it was split.
     let table = path_of(admin, &which.table)?;
     let id = match &which.range {
@@ -194,15 +200,18 @@ async fn split(admin: &Admin, which: &WhichRange, at: Option<u32>, no_wait: bool
         None => found(admin, which).await?["range"].as_str().unwrap_or_default().to_owned(),
     };
     let answer = admin.post(&format!("{table}/range/{}/split", escape(&id)), &json!({ "at": at })).await?;
-    let at = answer["at"].as_u64().unwrap_or_default();
+    let hash = answer["hash"].as_u64().unwrap_or_default();
+    // People are told in a sentence.
+    let shown = |answer: Value| if format == OutputFormat::Json { answer } else { Value::Null };
     if no_wait {
-        let what = format!("the range is to be split at {at}; `dstore control range list` tells when it is");
-        return Ok(Shown::done(answer, what));
+        let what = format!("the range is to be split at {hash}; `dstore control range list` tells when it is");
+        return Ok(Shown::done(shown(answer), what));
     }
     let ranges = wait(admin, &format!("{table}/range"), |ranges| split_state(ranges, &id)).await?;
-    let answer = json!({ "at": at, "ranges": children_of(&ranges, &id).collect::<Vec<_>>() });
+    let answer = json!({ "hash": hash, "ranges": children_of(&ranges, &id).collect::<Vec<_>>() });
     let names: Vec<&str> = children_of(&ranges, &id).filter_map(|range| range["range"].as_str()).collect();
-    Ok(Shown::done(answer.clone(), format!("the range is split at {at}, into {}", names.join(" and "))))
+    let what = format!("the range is split at {hash}, into {}", names.join(" and "));
+    Ok(Shown::done(shown(answer), what))
 }
 
 /// The children of a range.

@@ -38,8 +38,8 @@ use super::ranges::Group;
 /// What was wished for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitAnswer {
-    /// The first hash of the upper child.
-    pub at: u32,
+    /// The first hash of the upper part.
+    pub hash: u32,
 }
 
 impl ControlPlane {
@@ -75,7 +75,7 @@ impl ControlPlane {
                 operations: vec![Operation::put(&key, to_json(&wish))],
             };
             if self.commit(change).await? {
-                return Ok(SplitAnswer { at });
+                return Ok(SplitAnswer { hash: at });
             }
         }
         Err(contended())

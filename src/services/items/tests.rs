@@ -13,6 +13,7 @@ use crate::domain::document::Document;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, RangeId, ReceiptId, TableId, TenantId};
 use crate::domain::key::{KeyType, KeyValue, PackedKey};
+use crate::domain::refusal::MovedTo;
 use crate::domain::table::{TableDefinition, TableSpecification};
 use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
@@ -24,6 +25,8 @@ use crate::services::ranges::{RangeAddress, RangeService};
 #[derive(Default)]
 struct Plan {
     routes: Mutex<Vec<RangeRoute>>,
+    /// Ranges that were split, and into what.
+    splits: Mutex<BTreeMap<RangeId, [(RangeId, HashRange); 2]>>,
     items: Mutex<BTreeMap<PackedKey, StoredItem>>,
 }
 
@@ -34,7 +37,11 @@ struct MemoryNode {
 }
 
 impl MemoryNode {
-    fn hashes(&self, address: RangeAddress) -> Result<HashRange, Refusal> {
+    fn hashes(&self, address: RangeAddress, hash: u32) -> Result<HashRange, Refusal> {
+        if let Some(children) = self.plan.splits.lock().get(&address.range) {
+            let (range, hashes) = *children.iter().find(|(_, hashes)| hashes.contains(hash)).unwrap();
+            return Err(Refusal::moved(MovedTo { range, hashes }));
+        }
         let own = self.ranges.iter().find(|(range, _)| *range == address.range);
         own.map(|(_, hashes)| *hashes).ok_or_else(|| Refusal::new(RefusalKind::WrongNode, "not here"))
     }
@@ -43,12 +50,12 @@ impl MemoryNode {
 #[async_trait]
 impl RangeService for MemoryNode {
     async fn read(&self, address: RangeAddress, key: PackedKey, _: Consistency) -> Result<Option<StoredItem>, Refusal> {
-        self.hashes(address)?;
+        self.hashes(address, key.hash())?;
         Ok(self.plan.items.lock().get(&key).cloned())
     }
 
     async fn write(&self, address: RangeAddress, operation: Operation, _: bool) -> Result<WriteAnswer, Refusal> {
-        self.hashes(address)?;
+        self.hashes(address, operation.key.hash())?;
         let Change::Put(document) = operation.change else { return Err(Refusal::internal("only puts")) };
         let item = StoredItem { document, version: ItemVersion(1) };
         self.plan.items.lock().insert(operation.key, item);
@@ -56,7 +63,7 @@ impl RangeService for MemoryNode {
     }
 
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
-        let hashes = self.hashes(address)?;
+        let hashes = self.hashes(address, request.first_hash())?;
         assert!(request.limit > 0, "nobody asks for nothing");
         let items = self.plan.items.lock();
         let wanted = items.range(request.start.clone()..).filter(|(key, _)| {
@@ -74,8 +81,8 @@ impl RangeService for MemoryNode {
         Ok(Page { items: wanted, last })
     }
 
-    async fn receipt(&self, address: RangeAddress, _: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
-        self.hashes(address).map(|_| None)
+    async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        self.hashes(address, crate::services::engine::receipt_hash(receipt)).map(|_| None)
     }
 }
 
@@ -135,7 +142,7 @@ fn plan(first: u8, cuts: &BTreeMap<u32, u8>) -> Arc<Plan> {
         replicas: Arc::new([]),
     };
     let routes = lows.iter().copied().zip(highs).map(route).collect();
-    Arc::new(Plan { routes: Mutex::new(routes), items: Mutex::default() })
+    Arc::new(Plan { routes: Mutex::new(routes), ..Plan::default() })
 }
 
 fn node(plan: &Arc<Plan>, number: u8) -> Arc<MemoryNode> {
@@ -285,4 +292,48 @@ async fn a_listing_follows_a_range_that_has_moved() {
         Arc::new(AllNodes(vec![Arc::new(MemoryNode { plan: plan.clone(), ranges: Vec::new() })])),
     );
     assert_eq!(items.list(&table(), whole(10, false)).await.unwrap_err().kind, RefusalKind::Unavailable);
+}
+
+/// The routes know the range that was split; the node says which child has each key.
+#[tokio::test]
+async fn a_range_that_was_split_is_asked_for_by_its_children_before_they_are_published() {
+    for replicas in [1u8, 3] {
+        let plan = plan(0, &BTreeMap::new());
+        let copies =
+            |number| RangeReplica { address: leader(number), state: crate::coordination::values::ReplicaState::Voter };
+        plan.routes.lock()[0].replicas = (0..replicas).map(copies).collect();
+        let parent = plan.routes.lock()[0].range;
+        let halves = HashRange::FULL.split(2);
+        let children = [1u8, 2].map(|number| RangeId::from_bytes([number; 16]));
+        let split = [(children[0], halves[0]), (children[1], halves[1])];
+        let ranges = [(parent, HashRange::FULL), split[0], split[1]].to_vec();
+        let nodes = (0..3).map(|_| Arc::new(MemoryNode { plan: plan.clone(), ranges: ranges.clone() }));
+        let items = RoutedItems::new(plan.clone(), Arc::new(AllNodes(nodes.collect())));
+        plan.splits.lock().insert(parent, split);
+        let keys: Vec<_> =
+            (0..20).map(|number| PackedKey::new(&KeyValue::String(format!("{number}").into()), None)).collect();
+        for key in &keys {
+            let put = Operation {
+                key: key.clone(),
+                change: Change::Put(Document::empty()),
+                preconditions: Preconditions::default(),
+                request: None,
+                receipt: None,
+            };
+            items.write(&table(), put, false).await.unwrap();
+            assert!(items.read(&table(), key.clone(), Consistency::Strong).await.unwrap().is_some());
+            assert!(items.read(&table(), key.clone(), Consistency::Eventual).await.unwrap().is_some());
+        }
+        for descending in [false, true] {
+            let page = items.list(&table(), whole(100, descending)).await.unwrap();
+            let mut expected = keys.clone();
+            expected.sort();
+            if descending {
+                expected.reverse();
+            }
+            let seen: Vec<_> = page.items.into_iter().map(|(key, _)| key).collect();
+            assert_eq!(seen, expected, "both children are listed");
+        }
+        assert_eq!(items.receipt(&table(), ReceiptId::from_bytes([0xff; 16])).await.unwrap(), None);
+    }
 }

@@ -308,3 +308,78 @@ async fn what_was_published_before_a_crash_is_not_published_again() {
     assert_eq!(moved.publish(&all).await.unwrap().written, 1, "an address under the same epoch");
     assert_eq!(fixture.get(&range).await.0.epoch, 3 << EPOCH_INDEX_BITS);
 }
+
+/// A child, as the node holds it, and where it comes from.
+fn child(number: u8) -> (ServedRange, GroupStatus, Origin) {
+    use crate::replication::split::{ChildReplicas, Split, SplitDone};
+    let parent = served(1);
+    let copies = |copy: u8| (replica(copy), ChildReplicas { lower: replica(20 + copy), upper: replica(30 + copy) });
+    let split = Split {
+        at: parent.hashes.low + 50,
+        lower: RangeId::from_bytes([2; 16]),
+        upper: RangeId::from_bytes([3; 16]),
+        members: [1, 2, 3].map(copies).into(),
+    };
+    let membership = Membership::founding([1, 2, 3].map(|number| (replica(number), node(number))));
+    let done = SplitDone { place: LogPlace { term: 1, index: 9 }, membership, split };
+    let children = done.children(replica(1), parent.hashes).unwrap();
+    let own = children[usize::from(number)].clone();
+    let range = ServedRange { range: own.range, hashes: own.hashes, replica: own.replica, ..parent.clone() };
+    let status = GroupStatus {
+        replica: own.replica,
+        leader: Some(own.replica),
+        membership: own.machine.membership.clone(),
+        membership_at: own.machine.membership_at,
+        last_index: 10,
+        committed: 10,
+        ..leading(&range, 1, 2)
+    };
+    let origin =
+        Origin { parent: parent.range, hashes: parent.hashes, split: Arc::new(done), children: Some(children) };
+    (range, status, origin)
+}
+
+#[tokio::test]
+async fn the_first_leader_of_a_child_publishes_both_and_says_when_all_have_begun() {
+    for first in [0, 1] {
+        let fixture = Fixture::new();
+        let parent = served(1);
+        let publisher = fixture.publisher(1, 8080);
+        let (range, status, origin) = child(first);
+        let asked = |status: &GroupStatus| vec![(range.clone(), Standing::Child(status.clone(), origin.clone()))];
+        // A table that was dropped does not come back.
+        let published = publisher.publish(&asked(&status)).await.unwrap();
+        assert_eq!(published, Published { not_ours: 1, ..Published::default() });
+        let before = Route { epoch: EPOCH_GROUPED_MIN, ..founding_route(&parent) };
+        fixture.put(&parent, &before).await;
+        let written = publisher.publish(&asked(&status)).await.unwrap();
+        assert_eq!(written, Published { written: 2, contended: 1, not_ours: 0 });
+        let (lower, _, _) = child(0);
+        let (upper, _, _) = child(1);
+        for child in [&lower, &upper] {
+            let (route, _) = fixture.get(child).await;
+            assert_eq!((route.range, route.high_hash, route.node), (child.range, child.hashes.high, own()));
+            let from = route.split_from.unwrap();
+            assert_eq!((from.range, from.index, from.begun), (parent.range, 9, false));
+            assert!(route.epoch > before.epoch && route.replicas.len() == 3);
+        }
+        // It is asked again until all have begun, and then no more.
+        assert_eq!(publisher.publish(&asked(&status)).await.unwrap().contended, 1);
+        let members: Vec<ReplicaId> = status.membership.members.keys().copied().collect();
+        let matched = |indexes: [u64; 3]| GroupStatus {
+            matched: members.iter().copied().zip(indexes).collect(),
+            ..status.clone()
+        };
+        assert_eq!(publisher.publish(&asked(&matched([9, 9, 8]))).await.unwrap().contended, 1);
+        assert!(!fixture.get(&range).await.0.split_from.unwrap().begun);
+        let told = publisher.publish(&asked(&matched([9, 9, 10]))).await.unwrap();
+        assert_eq!(told, Published { written: 1, ..Published::default() });
+        assert!(fixture.get(&range).await.0.split_from.unwrap().begun);
+        assert_eq!(publisher.publish(&asked(&matched([9, 9, 10]))).await.unwrap(), Published::default());
+        // The sister's leader publishes over what was said of her.
+        let (sister, status, origin) = child(1 - first);
+        let asked = vec![(sister.clone(), Standing::Child(status, origin))];
+        assert_eq!(publisher.publish(&asked).await.unwrap(), Published { written: 1, contended: 1, not_ours: 0 });
+        assert_eq!(fixture.get(&sister).await.0.epoch >> EPOCH_INDEX_BITS, 2);
+    }
+}

@@ -68,7 +68,7 @@ async fn a_split_is_wished_for_and_its_children_are_given_to_their_nodes() {
     assert_eq!(unknown.kind, RefusalKind::NotFound);
     let outside = refused(split(parent.range, Some(0)).await);
     assert!(outside.kind == RefusalKind::BadInput && outside.message.contains("from 1 to 4294967295"), "{outside}");
-    assert_eq!(split(parent.range, None).await.unwrap().at, 1 << 31);
+    assert_eq!(split(parent.range, None).await.unwrap().hash, 1 << 31);
     let again = refused(split(parent.range, Some(7)).await);
     assert!(again.kind == RefusalKind::Conflict && again.message.contains("already, at 2147483648"), "{again}");
     let shown = plane.range_show(&acme, &users, parent.range).await.unwrap();
