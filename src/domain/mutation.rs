@@ -16,8 +16,8 @@ pub enum Mutation {
     RecordBeforeDurable,
     /// A leader reads without asking whether it still leads.
     ReadWithoutLease,
-    /// A leader reads by its lease after it has begun to hand over.
-    HandOverKeepsLease,
+    /// A leader reads before it has applied all that its predecessors acknowledged.
+    ReadBeforeCaughtUp,
     /// A replica votes at once after a restart, though it may have promised not to.
     ForgetPromises,
     /// A snapshot is without the requests that were answered.
@@ -28,6 +28,8 @@ pub enum Mutation {
     RepeatUnknown,
     /// A proxy's request id that is older than what is remembered counts as new.
     ApplyAfterWindow,
+    /// The children of a split know nothing of requests that their parent answered.
+    ForgetRequestsInSplit,
     /// A proxy says of a write that it has not happened, though one of its attempts may have.
     ForgetAttempts,
 }
@@ -38,12 +40,13 @@ pub const ALL: &[Mutation] = &[
     Mutation::ForgetRequests,
     Mutation::RecordBeforeDurable,
     Mutation::ReadWithoutLease,
-    Mutation::HandOverKeepsLease,
+    Mutation::ReadBeforeCaughtUp,
     Mutation::ForgetPromises,
     Mutation::SnapshotWithoutRequests,
     Mutation::StartLostEmpty,
     Mutation::RepeatUnknown,
     Mutation::ForgetAttempts,
+    Mutation::ForgetRequestsInSplit,
     Mutation::ApplyAfterWindow,
 ];
 

@@ -73,6 +73,7 @@ impl Splitting {
         loop {
             let is_left = self.wishes.keys().any(|range| !self.done.contains(range) && !self.under_way.contains(range));
             tokio::select! {
+                biased;
                 told = reflector.next() => match told {
                     None => return,
                     Some(told) => self.take(told),

@@ -33,6 +33,8 @@ pub enum Wish {
     Move(usize, usize),
     /// So many copies of each range.
     Copies(u8),
+    /// Two ranges in place of some range.
+    Split,
     /// No leaderships at a place.
     HandOver(usize),
     /// No copies at a place.
@@ -151,6 +153,7 @@ async fn carry_out(
             let change = TableChange { replication_factor: Some(factor) };
             plane.change_table(root, tenant, name, change).await.map(drop)
         }
+        Wish::Split => plane.range_split(root, tenant, name, some_range().await?, None).await.map(drop),
         Wish::HandOver(place) => plane.node_hand_over(root, node(place)).await,
         Wish::Drain(place) => plane.node_drain(root, node(place)).await,
     }

@@ -73,6 +73,9 @@ pub enum End {
     Start(usize),
     /// It has had its time to hand over, and stops; it starts again that much later.
     Stop(usize, u64),
+    /// One node comes back with an empty folder, another one is heard again that has missed a lot, and all others go for so
+    /// long.
+    WorstHour(usize, u64),
     /// The proxy of this number starts again.
     StartProxy(usize),
     /// Control starts again.
@@ -198,15 +201,31 @@ impl Faults {
     }
 
     fn damage(&mut self, world: &mut World, kind: Kind, place: usize, until: u64) {
-        if self.damages > 0 && world.nodes[place].is_alive() {
-            self.damages -= 1;
-            world.nodes[place].kill();
-            match kind {
-                Kind::BitFlip => world.nodes[place].flip_a_bit(),
-                _ => world.nodes[place].wipe(),
-            }
-            world.later(until, End::Start(place));
+        if self.damages == 0 || !world.nodes[place].is_alive() {
+            return;
         }
+        self.damages -= 1;
+        if kind == Kind::Wipe && self.dice.chance(50) {
+            return self.worst_hour(world, place);
+        }
+        world.nodes[place].kill();
+        match kind {
+            Kind::BitFlip => world.nodes[place].flip_a_bit(),
+            _ => world.nodes[place].wipe(),
+        }
+        world.later(until, End::Start(place));
+    }
+
+    /// One node hears nothing for a while; then another one loses what it acknowledged meanwhile, and those that have it all
+    /// are killed. Nothing may be decided without them, for those that are left know too little.
+    fn worst_hour(&mut self, world: &mut World, place: usize) {
+        let deaf = (place + 1) % world.nodes.len();
+        for other in (0..world.nodes.len()).filter(|other| *other != deaf) {
+            world.network.cut(deaf, other);
+            world.network.cut(other, deaf);
+        }
+        let now = world.now.get();
+        world.later(now + self.dice.between(500, 2000), End::WorstHour(place, self.dice.between(5000, 9000)));
     }
 
     fn weather(&mut self, world: &mut World, until: u64) {
@@ -235,12 +254,13 @@ impl Faults {
 
     fn placement(&mut self, world: &mut World, place: usize) {
         let other = self.dice.place(world.nodes.len());
-        let wish = match self.dice.between(0, 9) {
+        let wish = match self.dice.between(0, 10) {
             0..=2 => Wish::Lead(place),
             3..=5 => Wish::Move(place, other),
             // A single copy may not be lost, so where folders are damaged there is never only one.
             6 => Wish::Copies(*self.dice.choose(if self.may_damage() { &[3, 5] } else { &[1, 3, 5] })),
-            7 => Wish::Drain(place),
+            7 => Wish::Split,
+            8 => Wish::Drain(place),
             _ => Wish::HandOver(place),
         };
         world.control.ask(wish);

@@ -27,6 +27,7 @@ use dstore::services::publishing::{PublishedAddress, RoutePublisher};
 use dstore::services::ranges::RangeService;
 use dstore::services::reconfiguring::{Reconfiguring, Surroundings};
 use dstore::services::replicated::ReplicatedRanges;
+use dstore::services::splitting::Splitting;
 use dstore::storage::node_database::NodeDatabase;
 use dstore::transport::links::{Carrier, CarryError, Inbox, LinkOptions, Links};
 use tokio::runtime::Handle;
@@ -149,6 +150,9 @@ fn follow(
     let changes = Reconfiguring::new(operations(), surroundings, assignments.given());
     drop(tokio::spawn(rounds.follow()));
     drop(tokio::spawn(changes.follow()));
+    let splitting =
+        Splitting::new(Arc::clone(coordinator), operations(), Arc::clone(groups) as _, Arc::clone(groups) as _);
+    drop(tokio::spawn(splitting.follow()));
     let settled = watch::Sender::new(false);
     let presence = Presence::begin(
         node,

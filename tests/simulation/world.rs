@@ -143,6 +143,7 @@ impl World {
                 self.nodes[place].stop();
                 self.later(self.now.get() + lasts, End::Start(place));
             }
+            End::WorstHour(place, lasts) => self.worst_hour(place, lasts),
             End::StartProxy(number) => self.proxies[number].start(),
             End::StartControl => self.control.start(),
             End::CoordinatorBack => self.coordinator.is_down = false,
@@ -156,6 +157,20 @@ impl World {
                 self.nodes[place].set_capacity(None);
             }
             End::RightClock(place) => self.nodes[place].clock.set(0, 0),
+        }
+    }
+
+    fn worst_hour(&mut self, place: usize, lasts: u64) {
+        let (now, deaf) = (self.now.get(), (place + 1) % self.nodes.len());
+        self.network.mend();
+        for other in (0..self.nodes.len()).filter(|other| *other != deaf) {
+            if self.nodes[other].is_alive() {
+                self.nodes[other].kill();
+            }
+            if other == place {
+                self.nodes[other].wipe();
+            }
+            self.later(if other == place { now } else { now + lasts }, End::Start(other));
         }
     }
 

@@ -37,7 +37,9 @@ use parking_lot::MutexGuard;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReceiptId, ReplicaId};
 use crate::domain::key::PackedKey;
+use crate::domain::mutation::{Mutation, is_on};
 use crate::replication::machine_state::{LogPlace, MachineState};
+use crate::replication::request_id::Window;
 use crate::replication::split::{ChildStart, Split, SplitDone, check};
 use crate::services::group::kept_log::KeptLog;
 use crate::services::group::rebuild::{Rebuilt, first_vote};
@@ -144,6 +146,7 @@ impl Engine {
                 continue;
             }
             let store = self.empty_file(name)?;
+            let window = if is_on(Mutation::ForgetRequestsInSplit) { Window::default() } else { window };
             let machine = MachineState { requests: Arc::new(window), ..start.machine };
             let quantity = copy(parent, &mut *snapshot, &*store, &start.hashes, &machine)?;
             let record = ReplicaRecord {
@@ -319,7 +322,9 @@ fn copy(
             _ => break,
         }
     }
-    copy_rest(source, store, hashes)?;
+    if !is_on(Mutation::ForgetRequestsInSplit) {
+        copy_rest(source, store, hashes)?;
+    }
     store.write(&Batch {
         applied_index: machine.applied.index,
         item_count: items,

@@ -201,16 +201,15 @@ impl Group {
         let membership = metrics.membership_config.membership();
         let is_alone = membership.voter_ids().eq([self.member()]);
         let is_acknowledged = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE_FOR_READS);
-        membership.voter_ids().any(|voter| voter == self.member())
-            && metrics.last_applied.as_ref().is_some_and(|applied| applied.committed_leader_id().term == view.term)
-            && (is_alone || is_acknowledged)
+        let applied = metrics.last_applied.as_ref();
+        let has_caught_up = applied.is_some_and(|applied| applied.committed_leader_id().term == view.term)
+            || is_on(Mutation::ReadBeforeCaughtUp);
+        membership.voter_ids().any(|voter| voter == self.member()) && has_caught_up && (is_alone || is_acknowledged)
     }
 
     /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
     pub fn begin_hand_over(&self, term: u64) {
-        if !is_on(Mutation::HandOverKeepsLease) {
-            self.handing_over.store(term, Ordering::SeqCst);
-        }
+        self.handing_over.store(term, Ordering::SeqCst);
     }
 
     /// Whether leadership was to be handed over in this term.
