@@ -121,7 +121,9 @@ async fn split(cluster: &Cluster, count: u8) {
 /// Waits until a child is led.
 async fn eventually_led(cluster: &Cluster, child: RangeId) -> u8 {
     let leading = |(number, node): (&u8, &crate::cluster::Node)| {
-        node.groups.status(child).filter(|status| status.is_leader).map(|_| *number)
+        let is_alone = || node.engine.replica_of(child).is_some_and(|replica| !replica.is_grouped());
+        let leads = node.groups.status(child).map_or_else(is_alone, |status| status.is_leader);
+        leads.then_some(*number)
     };
     eventually("a child is led", || cluster.nodes.iter().find_map(leading)).await
 }
@@ -305,7 +307,9 @@ async fn a_range_with_one_copy_is_split_too() {
     let mut acknowledged = BTreeMap::new();
     for number in 0..30 {
         let id = format!("k{number}");
-        acknowledged.insert(id.clone(), write(&cluster, create(&id, number)).await);
+        // Its proxies make no ids: it is asked once.
+        let once = Operation { request: None, ..create(&id, number) };
+        acknowledged.insert(id.clone(), write(&cluster, once).await);
     }
     cluster.nodes[&1].groups.begin_group(RANGE).await.unwrap();
     split(&cluster, 1).await;
@@ -313,6 +317,9 @@ async fn a_range_with_one_copy_is_split_too() {
         let id = format!("k{number}");
         acknowledged.insert(id.clone(), write(&cluster, create(&id, number)).await);
     }
+    let is_grouped = |child| cluster.nodes[&1].engine.replica_of(child).unwrap().is_grouped();
+    assert_eq!([LOWER, UPPER].map(is_grouped), [false; 2], "each is alone, as its parent was");
+    assert_eq!(cluster.nodes[&1].groups.stats().slots.leading, 1, "and nobody votes for them");
     all_are_there(&cluster, &acknowledged).await;
     cluster.kill(1).await;
     cluster.start(1);

@@ -28,6 +28,10 @@
 //! term is, which elects itself in the next one. Nothing depends on that vote but who asks first: it
 //! is not written down, and what is made of it after a start (`services::group::rebuild`) only has to be of that term.
 //!
+//! # A range with one copy
+//! It is a group of one for its split alone: where it has one member, and no proxy's id is remembered that a repeat could be known
+//! by, its children are alone, as ranges with one copy are (`docs/decisions/group-of-one.md`).
+//!
 //! What the next author must keep: a child is registered in the same transaction in which the split is, or not at all.
 
 use std::sync::Arc;
@@ -137,6 +141,7 @@ impl Engine {
     ) -> Result<Vec<Written>, StoreError> {
         let Some(starts) = split.children(parent.name.replica, parent.hashes) else { return Ok(Vec::new()) };
         let windows = machine.requests.split(split.split.at);
+        let is_alone = split.membership.members.len() == 1 && machine.requests.is_empty();
         let mut snapshot = source.snapshot()?;
         let mut written = Vec::new();
         for (start, window) in starts.into_iter().zip(windows) {
@@ -157,7 +162,7 @@ impl Engine {
                 durable_index: machine.applied.index,
                 quantity,
                 state: ReplicaState::Serving,
-                group_file: Some(0),
+                group_file: (!is_alone).then_some(0),
             };
             written.push(Written { record, store, machine });
         }
@@ -207,9 +212,11 @@ impl Engine {
             store.expect_at_least(index);
             let at = StartingPoint { last_index: index, applied_index: index, durable_index: index };
             let replica = self.make_replica(&record, store, at);
-            let vote = first_vote(&machine, leader.and_then(|leader| child_copy(split, leader, range)));
-            let found = Rebuilt { vote, purged: Some(machine.applied), ..Rebuilt::default() };
-            replica.become_member(KeptLog::new(range, tenant, found), Some(machine));
+            if record.group_file.is_some() {
+                let vote = first_vote(&machine, leader.and_then(|leader| child_copy(split, leader, range)));
+                let found = Rebuilt { vote, purged: Some(machine.applied), ..Rebuilt::default() };
+                replica.become_member(KeptLog::new(range, tenant, found), Some(machine));
+            }
             self.log().set_durable(range, index);
             self.replicas.write().entry(range).or_insert(replica);
         }

@@ -75,8 +75,11 @@ impl Groups {
         self.spawn(async move {
             let outcome = split_outcome(&group, answer).await;
             if outcome.is_ok() {
-                [split.lower, split.upper].into_iter().for_each(|child| me.wake_later(child, false));
-                me.tell_change(range);
+                for child in [split.lower, split.upper] {
+                    me.wake_later(child, false);
+                    // One that is alone has no group that would tell.
+                    me.tell_change(child);
+                }
             }
             group.set_splitting(false);
             let _ = told.send(outcome);

@@ -21,6 +21,7 @@ use crate::services::engine::{Engine, Origin};
 use crate::services::group::ports::GroupOperations;
 use crate::services::node_directory::NodeDirectory;
 
+use super::splits::alone;
 use super::{RoutePublisher, ServedRange, Standing};
 
 /// The pause after a round that did not do everything.
@@ -162,15 +163,15 @@ impl PublishingRounds {
             Pending::Some(ranges) => self.held.held(&|range| ranges.contains(&range)),
         };
         let led = |range: ServedRange| {
-            let status = self.groups.status(range.range).filter(|status| status.is_leader)?;
             let origin = self.held.origin(range.range);
-            Some((
-                range,
-                match origin {
-                    Some(origin) => Standing::Child(status, origin),
-                    None => Standing::Group(status),
-                },
-            ))
+            match (self.groups.status(range.range), origin) {
+                (Some(status), _) if !status.is_leader => None,
+                (Some(status), Some(origin)) => Some((range, Standing::Child(status, origin))),
+                (Some(status), None) => Some((range, Standing::Group(status))),
+                // One that is alone is published by whoever follows its assignment, but that comes after the split's routes.
+                (None, Some(origin)) => Some((range.clone(), Standing::Child(alone(&range, &origin)?, origin))),
+                (None, None) => None,
+            }
         };
         let led: Vec<_> = ranges.into_iter().filter_map(led).collect();
         let outcome = self.publisher.publish(&led).await;

@@ -383,3 +383,30 @@ async fn the_first_leader_of_a_child_publishes_both_and_says_when_all_have_begun
         assert_eq!(fixture.get(&sister).await.0.epoch >> EPOCH_INDEX_BITS, 2);
     }
 }
+
+#[tokio::test]
+async fn children_that_are_alone_are_published_without_a_term_and_go_on_as_ranges_with_one_copy() {
+    let fixture = Fixture::new();
+    let parent = served(1);
+    let publisher = fixture.publisher(1, 8080);
+    fixture.put(&parent, &Route { epoch: EPOCH_GROUPED_MIN, ..route(&parent, own(), 0) }).await;
+    let asked = [0, 1].map(|number| {
+        let (range, _, mut origin) = child(number);
+        let mut done = (*origin.split).clone();
+        done.membership = Membership::founding([(replica(1), own())]);
+        done.split.members.retain(|copy, _| *copy == replica(1));
+        origin.children = done.children(replica(1), parent.hashes);
+        let status = splits::alone(&range, &origin).unwrap();
+        (range, Standing::Child(status, origin))
+    });
+    for _ in 0..3 {
+        publisher.publish(&asked).await.unwrap();
+    }
+    for (range, _) in &asked {
+        let (route, version) = fixture.get(range).await;
+        assert_eq!((route.range, route.epoch, route.replicas.len()), (range.range, 9, 1));
+        assert!(route.split_from.unwrap().begun, "its only copy has begun");
+        assert_eq!(publisher.publish(&alone(std::slice::from_ref(range))).await.unwrap(), Published::default());
+        assert_eq!(fixture.get(range).await.1, version);
+    }
+}

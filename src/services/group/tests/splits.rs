@@ -11,7 +11,8 @@ use crate::services::engine::replica::Replica;
 use crate::services::engine::{Origin, receipt_hash};
 use crate::services::group::pieces::{PieceTarget, Wanted};
 use crate::services::group::types::Applied;
-use crate::services::ports::ReceiptState;
+use crate::services::ports::{ReceiptState, WriteAnswer};
+use crate::services::ranges::RangeService;
 use crate::storage::store::Batch;
 
 const AT: u32 = 1 << 31;
@@ -290,4 +291,33 @@ async fn a_snapshot_behind_the_split_makes_the_same_children() {
     }
     let Some(Origin { children: Some([lower, _]), .. }) = node.engine.origin_of(range(LOWER)) else { panic!() };
     assert_eq!((lower.range, lower.replica), (range(LOWER), replica_id(0x31)));
+}
+
+/// A range with one copy, and no write by a proxy's id: its children take the short-cut, before and after a start.
+#[tokio::test]
+async fn the_children_of_one_copy_are_alone() {
+    let ground = Ground::files();
+    let node = ground.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    let entries = ids().zip(1..).map(|(id, index)| operation(1, index, &put(&id, "{}")));
+    apply(&mut parts.machine, entries.collect()).await;
+    apply(&mut parts.machine, vec![split_entry(&split(&[1]))]).await;
+    let mut next = [PLACE.index + 1; 2];
+    for id in ids() {
+        let next = &mut next[usize::from(child_of(&id) - LOWER)];
+        let answer = node.engine.write(address(child_of(&id)), put(&id, r#"{"by":"itself"}"#), false).await.unwrap();
+        assert_eq!(answer, WriteAnswer::Applied(Outcome::Updated(ItemVersion(*next))), "above all of its parent's");
+        *next += 1;
+    }
+    let engine = node.engine.clone();
+    tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
+    drop((parts, node));
+    let node = ground.start();
+    for id in ids() {
+        let replica = child(&node, child_of(&id));
+        assert!(!replica.is_grouped());
+        assert!(version(&node, &replica, &id).await > Some(PLACE.index));
+    }
+    let origin = node.engine.origin_of(range(LOWER)).unwrap();
+    assert_eq!((origin.parent, origin.children.is_some()), (range(1), true));
 }
