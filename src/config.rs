@@ -220,6 +220,8 @@ pub struct Node {
     pub zone: String,
     /// The set of zones that a table may be pinned to; `NA` when free.
     pub location: String,
+    /// In how many seconds all files are verified and all copies compared.
+    pub scrub_period: u64,
 }
 
 /// `[log]`

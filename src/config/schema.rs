@@ -160,6 +160,7 @@ pub const SETTINGS: &[Setting] = &[
 
     setting("node.zone", Kind::Text, "default", "The zone this node stands in: replicas of a range are spread over zones."),
     setting("node.location", Kind::Text, "NA", "The set of zones that tables may be pinned to."),
+    setting("node.scrub_period", Kind::Count(1, 1 << 26), "604800", "In how many seconds every page of every file is verified once, and the copies of every range are compared."),
 
     setting("log.segment_mib", Kind::Count(1, 1024), "64", "The size of one segment of the commit log, in MiB."),
     setting("log.budget_mib", Kind::Count(4, 1 << 20), "1024", "How large all segments together may grow before writers are held back, in MiB."),

@@ -4,18 +4,20 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format version, 1 |
-//! | 1 | 1 to 3: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership; 18: a split |
-//! | rest | membership: see [`super::membership`]; split: see [`super::split`] |
+//! | 1 | 1 to 3: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership; 18: a split; 24: digest |
+//! | rest | membership: see [`super::membership`]; split: see [`super::split`]; digest: 8: leader's time, microseconds since 1970, big-endian |
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::entry::{self, Entry, EntryError, FORMAT_VERSION};
 use super::membership::Membership;
 use super::split::Split;
+use crate::domain::Timestamp;
 
 const BLANK: u8 = 16;
 const MEMBERSHIP: u8 = 17;
 const SPLIT: u8 = 18;
+const DIGEST: u8 = 24;
 
 /// What an entry asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,6 +30,14 @@ pub enum Command {
     Membership(Membership),
     /// The range ends here, and two others take its place.
     Split(Split),
+    /// The state as it is after this entry is to be digested, so that copies can be compared ([`super::digest`]). It changes
+    /// nothing. With the leader's time.
+    Digest(Timestamp),
+}
+
+/// Whether these bytes ask for a digest.
+pub fn is_digest(payload: &[u8]) -> bool {
+    payload.get(1) == Some(&DIGEST)
 }
 
 impl Command {
@@ -44,6 +54,10 @@ impl Command {
             Command::Split(split) => {
                 buffer.put_slice(&[FORMAT_VERSION, SPLIT]);
                 buffer.put_slice(&split.encode());
+            }
+            Command::Digest(time) => {
+                buffer.put_slice(&[FORMAT_VERSION, DIGEST]);
+                buffer.put_u64(time.0);
             }
         }
         buffer.freeze()
@@ -65,6 +79,10 @@ impl Command {
                 Membership::decode(&payload[2..]).map(Command::Membership).ok_or(EntryError::Field("membership"))
             }
             SPLIT => Split::decode(&payload[2..]).map(Command::Split).ok_or(EntryError::Field("split")),
+            DIGEST => match payload[2..].try_into() {
+                Ok(time) => Ok(Command::Digest(Timestamp(u64::from_be_bytes(time)))),
+                Err(_) => Err(EntryError::Field("time")),
+            },
             _ => entry::decode(payload).map(Command::Operation),
         }
     }
@@ -88,7 +106,11 @@ mod tests {
             members: [(member.0, ChildReplicas { lower, upper })].into(),
         };
         assert_eq!(Command::Split(split.clone()).encode()[..2], [FORMAT_VERSION, 18]);
-        for command in [Command::Blank, Command::Membership(Membership::founding([member])), Command::Split(split)] {
+        let digest = Command::Digest(Timestamp(7));
+        assert_eq!(digest.encode()[..], [1, 24, 0, 0, 0, 0, 0, 0, 0, 7]);
+        assert!(is_digest(&digest.encode()) && !is_digest(&Command::Blank.encode()) && !is_digest(&[]));
+        let membership = Command::Membership(Membership::founding([member]));
+        for command in [Command::Blank, membership, Command::Split(split), digest] {
             assert_eq!(Command::decode(&command.encode()), Ok(command));
         }
     }

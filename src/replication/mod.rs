@@ -17,9 +17,13 @@
 //! - [`replacement`]: the next step from the copies there are to the copies that are wanted; when a copy may go, and when
 //!   one that comes back is no voter.
 //! - [`split`]: one range becomes two.
+//! - [`digest`]: comparing the copies of a range, and which of them is given up.
+//! - [`boots`]: whether a data folder is an older copy of itself.
 
 pub mod apply;
+pub mod boots;
 pub mod command;
+pub mod digest;
 pub mod entry;
 pub mod machine_state;
 pub mod membership;

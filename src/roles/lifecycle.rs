@@ -83,6 +83,7 @@ pub fn node_settings(config: &Config, nodes: u16) -> NodeSettings {
             disk_refuse: config.limits.disk_refuse,
         },
         cache_bytes: config.memory.item_cache_mib << 20,
+        scrub_period: Duration::from_secs(config.node.scrub_period),
         // The limit of open files is the process's, so its nodes share it.
         open_files_max: (files_max / nodes).max(1),
         ..defaults

@@ -5,7 +5,7 @@
 //! answer what it waits for.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::group_parts::Wires;
 use super::lifecycle;
@@ -19,12 +19,14 @@ use crate::api::inside;
 use crate::api::server::{self, Listener, RunningServer};
 use crate::config::Config;
 use crate::coordination::values::{NodeDetails, NodeStatus};
+use crate::crypto::page::PAGE_LENGTH;
 use crate::domain::ids::{NodeId, Role};
 use crate::services::control::JoinRequest;
 use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::items::OwnNode;
 use crate::services::range_reports::{NodeReporter, OwnRanges};
 use crate::services::ranges::RangeService;
+use crate::services::scrubbing::ScrubCounters;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::transport::dialing::NodeDialer;
 use crate::transport::links::Inbox;
@@ -200,6 +202,7 @@ fn watch_node(health: &Health, node: &RunningNode) {
         let help = "Routes of ranges led from this node that the coordinator does not show yet.";
         metrics.gauge("dstore_node_routes_unpublished", help, &[], unpublished.load(Ordering::Relaxed) as f64);
     });
+    watch_scrub(health, node.scrub.clone());
     let engine = node.engine.clone();
     health.watch("storage", move || match engine.readiness() {
         Ok(()) => Condition::Good,
@@ -215,5 +218,25 @@ fn watch_node(health: &Health, node: &RunningNode) {
         metrics.gauge("dstore_node_ranges", help, &state("damaged"), damaged as f64);
         let log = engine.log().stats();
         metrics.gauge("dstore_node_log_bytes", "Bytes of the commit log's segments.", &[], log.bytes_total as f64);
+    });
+}
+
+fn watch_scrub(health: &Health, scrub: Arc<ScrubCounters>) {
+    health.count(move |metrics| {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
+        let help = "Pages of files that were verified in the background.";
+        metrics.counter("dstore_node_scrub_pages_total", help, &[], read(&scrub.pages));
+        let help = "Bytes of files that were verified in the background.";
+        metrics.counter("dstore_node_scrub_bytes_total", help, &[], read(&scrub.pages) * PAGE_LENGTH as f64);
+        let help = "Pages that were found damaged.";
+        metrics.counter("dstore_node_scrub_damaged_pages_total", help, &[], read(&scrub.damaged_pages));
+        let help = "Ranges led from this node whose copies were compared.";
+        metrics.counter("dstore_node_scrub_ranges_compared_total", help, &[], read(&scrub.compared));
+        let help = "Copies that differed from the majority of their range's.";
+        metrics.counter("dstore_node_scrub_copies_differing_total", help, &[], read(&scrub.differing));
+        let help = "Copies on this node that were given up because they are damaged.";
+        metrics.counter("dstore_node_scrub_copies_given_up_total", help, &[], read(&scrub.given_up));
+        let help = "When all files had last been verified, in seconds since 1970; 0 where they were not since the start.";
+        metrics.gauge("dstore_node_scrub_completed_seconds", help, &[], read(&scrub.completed_at));
     });
 }

@@ -42,6 +42,7 @@ use crate::services::publishing::rounds::{HeldRanges, PublishingRounds};
 use crate::services::publishing::{PublishedAddress, RoutePublisher};
 use crate::services::reconfiguring::{Reconfiguring, Surroundings};
 use crate::services::retirement::Retirement;
+use crate::services::scrubbing::{self, ScrubCounters, ScrubParts};
 use crate::services::splitting::Splitting;
 use crate::storage::keys::FileKeys;
 use crate::storage::log::{Disk, LogOptions, SystemDisk};
@@ -77,6 +78,8 @@ pub struct NodeSettings {
     pub alive_seconds: u32,
     /// Seconds between two looks for new versions of key parts at control.
     pub key_round_seconds: u64,
+    /// In which all files are verified once.
+    pub scrub_period: Duration,
 }
 
 impl Default for NodeSettings {
@@ -96,6 +99,7 @@ impl Default for NodeSettings {
             read_threads: readers::threads_default(),
             alive_seconds: 10,
             key_round_seconds: 60,
+            scrub_period: Duration::from_secs(7 * 24 * 60 * 60),
         }
     }
 }
@@ -129,6 +133,8 @@ pub struct RunningNode {
     pub groups: NodeGroups,
     /// Routes of ranges led from here that are not published yet.
     pub unpublished: Arc<AtomicUsize>,
+    /// What was done to find damage.
+    pub scrub: Arc<ScrubCounters>,
     presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -213,18 +219,20 @@ pub async fn start(
         groups: Arc::clone(&groups.groups) as Arc<dyn GroupInstances>,
     });
     let (unpublished, leading) = lead(&groups, publisher, &assignments, &engine, &directory, &notices, &coordinator);
-    let retirement = Retirement::new(
-        identity.plane,
-        Arc::clone(&coordinator),
-        Arc::clone(&engine),
-        Arc::clone(&keys),
-        Arc::clone(&database),
-        Arc::clone(&parts),
-        Arc::clone(&clock),
-    );
-    let (own_file, rotated) = (Arc::new(own_file), Arc::clone(&database));
-    let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), rotated, own_file, random));
+    let retirement = {
+        let (plane, coordinator, engine, keys) = (identity.plane, coordinator.clone(), engine.clone(), keys.clone());
+        Retirement::new(plane, coordinator, engine, keys, database.clone(), parts.clone(), clock.clone())
+    };
+    let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), database.clone(), Arc::new(own_file), random));
     let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
+    let (scrub, scrubbing) = scrubbing::start(ScrubParts {
+        node: identity.node,
+        engine: Arc::clone(&engine),
+        groups: Arc::clone(&groups.groups),
+        database: Arc::clone(&database),
+        coordinator: Arc::clone(&coordinator),
+        period: settings.scrub_period,
+    });
     let settling =
         Incarnation { node: identity.node, own: incarnation, details, coordinator: Arc::clone(&coordinator) };
     let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
@@ -236,8 +244,9 @@ pub async fn start(
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
-    tasks.extend(leading);
-    Ok(RunningNode { node: identity.node, engine, keys, database, directory, groups, unpublished, presence, tasks })
+    tasks.extend(leading.into_iter().chain(scrubbing));
+    let node = identity.node;
+    Ok(RunningNode { node, engine, keys, database, directory, groups, unpublished, scrub, presence, tasks })
 }
 
 /// The control plane's part of the node's key, all versions in use.

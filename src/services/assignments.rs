@@ -61,12 +61,15 @@ pub use groups::{GroupInstances, NoGroups};
 pub use key_parts::{HandedPart, HandedParts, KeyParts, ready_tenant};
 pub use plan::{Given, GivenRange};
 
+pub(super) use plan::LOST;
 use plan::{CopyStanding, Plan, given_range, is_of_table};
 use starting::{Beginning, beginning};
 
 /// The first pause before what could not be done is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether a copy that serves was found damaged.
+const DAMAGE_PAUSE: Duration = Duration::from_secs(5);
 
 /// See the module's essay.
 pub struct Assignments {
@@ -180,6 +183,12 @@ impl Assignments {
                         pause = PAUSE_MIN;
                     }
                 },
+                // A copy that is found damaged while it serves tells nobody by itself.
+                () = tokio::time::sleep(DAMAGE_PAUSE), if again_at.is_none() => {
+                    if !self.has_unsaid_damage() {
+                        continue;
+                    }
+                }
             }
             let unfinished = !self.ensure().await || !self.plan.missing.is_empty();
             again_at = unfinished.then(|| Instant::now() + pause);
@@ -329,6 +338,16 @@ impl Assignments {
             self.plan.said.extend(piece.iter().cloned());
         }
         is_all_served
+    }
+
+    /// Whether a copy was found damaged that was not reported lost yet.
+    fn has_unsaid_damage(&self) -> bool {
+        let unsaid = |replica: &Replica| {
+            let table = replica.table();
+            !self.plan.was_said_lost(self.node, &table.tenant, &table.name, replica.name.replica)
+        };
+        let replicas = self.engine.replicas();
+        replicas.iter().any(|replica| replica.damage().is_some() && self.is_of_no_use(replica) && unsaid(replica))
     }
 
     /// Whether a copy that is here is of no use: damaged for good, or a group's that was reported lost before.

@@ -37,6 +37,7 @@ pub mod reconfiguring;
 pub mod replicated;
 pub mod retirement;
 pub mod routing;
+pub mod scrubbing;
 pub mod sealed_copy;
 pub mod splitting;
 pub mod wire_reader;

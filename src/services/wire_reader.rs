@@ -45,6 +45,10 @@ impl Reader {
         Ok(self.array::<1>()?[0])
     }
 
+    pub(in crate::services) fn u16(&mut self) -> Result<u16, WireError> {
+        Ok(u16::from_be_bytes(self.array()?))
+    }
+
     pub(in crate::services) fn u32(&mut self) -> Result<u32, WireError> {
         Ok(u32::from_be_bytes(self.array()?))
     }

@@ -80,6 +80,30 @@ pub struct TenantKeyPart {
     pub part: Key256,
 }
 
+/// How far the scrub of a replica's file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScrubRecord {
+    /// The replica.
+    pub replica: ReplicaId,
+    /// The number of the file that this is about.
+    pub file: u64,
+    /// The page to go on with, from 1.
+    pub next_page: u64,
+    /// When all of its pages were last found good.
+    pub verified_at: Option<Timestamp>,
+    /// When the replica's state was last digested, by its leader's clock.
+    pub digested_at: Option<Timestamp>,
+}
+
+/// How far the scrub of a node's files is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ScrubProgress {
+    /// When the present round began.
+    pub round_began: Option<Timestamp>,
+    /// The files of which something is known.
+    pub files: Vec<ScrubRecord>,
+}
+
 /// One range of a table, as the node's table description has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TableRange {
@@ -131,4 +155,16 @@ pub trait NodeDatabase: Send + Sync + 'static {
     fn key_versions(&self) -> Result<BTreeSet<u32>, StoreError>;
     /// Destroys a tenant's parts: all versions, or those below `below_version`.
     fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError>;
+    /// How far the scrub is. A database that keeps nothing about it begins anew with each start.
+    fn scrub_progress(&self) -> Result<ScrubProgress, StoreError> {
+        Ok(ScrubProgress::default())
+    }
+    /// A round of the scrub began.
+    fn begin_scrub(&self, _at: Timestamp) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Remembers how far the scrub of a file is.
+    fn put_scrub(&self, _record: &ScrubRecord) -> Result<(), StoreError> {
+        Ok(())
+    }
 }

@@ -17,6 +17,8 @@ use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 
+pub use crate::storage::vfs::Scrubbed;
+
 /// Why a store did not do as asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -200,6 +202,20 @@ pub trait RangeStore: Send + Sync + 'static {
     fn release(&self);
     /// Reads every page and checks it, and SQLite's own `integrity_check`.
     fn verify(&self) -> Result<(), StoreError>;
+    /// Reads up to `pages_max` pages of the store's file as they stand on the disk, from page `first` on, which counts from
+    /// 1, while the store is in use. A store without a file has no pages.
+    fn scrub(&self, _first: u64, _pages_max: u64) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::default())
+    }
+    /// How large the store's file is.
+    fn file_bytes(&self) -> u64 {
+        0
+    }
+    /// Of pages that did not open, those that are damaged beyond doubt; none where that cannot be told now. Brings the
+    /// write-ahead log back, as [`RangeStore::checkpoint`] does, and only where that may be called.
+    fn damaged_pages(&self, _suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
+        Ok(Some(Vec::new()))
+    }
 }
 
 /// The two steps of wrapping the keys of files anew: between them old and new key both open each file.

@@ -13,7 +13,7 @@ use crate::services::publishing::ServedRange;
 /// All copies of a table at this node can be used.
 pub(super) const OKAY: &str = "okay";
 /// Some copies of it are gone.
-pub(super) const LOST: &str = "lost";
+pub(in crate::services) const LOST: &str = "lost";
 
 /// What the node was given, as far as it has read.
 #[derive(Default)]

@@ -23,7 +23,7 @@ use crate::replication::replacement::{OwnCopy, Reading, Removal, removal};
 use crate::services::engine::replica::Replica;
 use crate::services::publishing::{unreachable, view_of};
 use crate::storage::node_database::{ReplicaRecord, ReplicaState as Serving};
-use crate::storage::store::ReplicaName;
+use crate::storage::store::{ReplicaName, StoreError};
 
 use super::plan::read_listing;
 use super::starting::names;
@@ -99,6 +99,10 @@ impl Assignments {
             Removal::ReadAgain => {}
             Removal::Keep if self.makes_room(replica, &route) => {
                 tracing::warn!(%range, replica = %replica.name.replica, "a lost copy makes room for the one that is to take its place");
+                self.notices.write(format!(
+                    "replica {} of range {range} of table {}/{} is removed: it was lost or damaged, and another one takes its place on this node",
+                    replica.name.replica, table.tenant, table.name
+                ));
                 self.remove_now(replica).await;
             }
             Removal::Keep if before.is_none() => {
@@ -122,6 +126,7 @@ impl Assignments {
     /// The copy as its own log knows it; none where that cannot be told now.
     async fn own_copy(&self, replica: &Arc<Replica>) -> Option<OwnCopy> {
         let ReplicaName { replica: id, range, .. } = replica.name;
+        let is_of_no_use = self.is_of_no_use(replica);
         let of_group = self.groups.status(range).filter(|status| status.replica == id);
         let of_group = of_group.map(|status| (status.membership_at, status.membership));
         // The group may be asleep, or ended since the copy was taken out of service: its log is there all the same, and what
@@ -130,7 +135,12 @@ impl Assignments {
             false => None,
             true => {
                 let replica = Arc::clone(replica);
-                blocking(move || replica.last_membership()).await.ok()?
+                match blocking(move || Ok(replica.last_membership())).await.ok()? {
+                    Ok(kept) => kept,
+                    // Its file cannot be read, and it is to go for that.
+                    Err(StoreError::Damaged(_)) if is_of_no_use => None,
+                    Err(_) => return None,
+                }
             }
         };
         Some(OwnCopy { replica: id, range, membership: of_group.max(kept) })

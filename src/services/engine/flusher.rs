@@ -292,6 +292,13 @@ impl Flusher {
         }
     }
 
+    /// Where a sync failed, the engine has to start again from disk.
+    pub(super) fn note_sync_failure(&self, replica: &Replica, error: &StoreError) {
+        if matches!(error, StoreError::SyncFailed(_)) {
+            self.report(replica, error);
+        }
+    }
+
     fn report(&self, replica: &Replica, error: &StoreError) {
         self.failing.store(true, Ordering::Relaxed);
         tracing::error!(replica = %replica.name.replica, %error, "what is in memory could not be written to the file; it stays in the commit log and is tried again");
@@ -305,6 +312,22 @@ impl Flusher {
         if matches!(error, StoreError::Damaged(_)) {
             replica.mark_damaged(format!("the range {} cannot be written: {error}", replica.name.range));
         }
+    }
+
+    /// Makes what is in a replica's file durable and records how far that goes, so that its write-ahead log may be brought
+    /// back. Blocks on disk.
+    ///
+    /// # Errors
+    /// Where the file cannot be synced or the node's database cannot be written.
+    pub fn record(&self, replica: &Arc<Replica>) -> Result<(), StoreError> {
+        let _working = self.working.lock();
+        let index = replica.make_durable().inspect_err(|error| self.note_sync_failure(replica, error))?;
+        let quantity = replica.item_count().unwrap_or_default();
+        let (range, replica_id) = (replica.name.range, replica.name.replica);
+        self.database.record_durable(&[DurableMark { replica: replica_id, range, durable_index: index, quantity }])?;
+        replica.note_durable(index);
+        replica.store().expect_at_least(index);
+        Ok(())
     }
 
     /// Syncs and checkpoints files with a backlog; all that are not synced where `make_durable` asks for it.

@@ -21,7 +21,9 @@ impl Replica {
             return Err(closed());
         }
         let Some(oldest) = self.memory.read().oldest() else { return Ok(None) };
-        let written = self.store().write(&oldest.to_batch())?;
+        let (store, batch) = (self.store(), oldest.to_batch());
+        let written = store.write(&batch)?;
+        self.side.pins.written(batch.applied_index, &*store);
         self.drop_layer(&oldest);
         Ok(Some(written))
     }

@@ -16,6 +16,7 @@ use crate::domain::ids::{ReceiptId, ReplicaId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::RECEIPT_SECONDS;
 use crate::domain::{Refusal, Timestamp};
+use crate::replication::command;
 use crate::replication::entry;
 use crate::replication::machine_state::{LogPlace, MachineState};
 use crate::replication::membership::Membership;
@@ -28,6 +29,7 @@ use crate::services::group::snapshot::FileClaim;
 use crate::services::group::types::{Applied, Entry, Proposed};
 use crate::storage::store::{KeyInterval, RangeStore, StoreError, StoreSnapshot};
 
+use super::digests::Pins;
 use super::replica::Replica;
 
 /// Rows read at once for a digest.
@@ -46,6 +48,8 @@ pub struct GroupSide {
     claims: Arc<Mutex<u64>>,
     /// The split that it has carried out.
     split: RwLock<Option<Arc<SplitDone>>>,
+    /// The state that is to be compared with other copies'.
+    pub(super) pins: Pins,
 }
 
 #[derive(Default)]
@@ -72,6 +76,7 @@ pub struct StateDigest {
 impl GroupSide {
     /// Whoever waits for the log is told that the replica is closed.
     pub(super) fn close(&self) {
+        self.pins.drop_all();
         if let LogSide::Known(log) = &*self.log.lock() {
             log.fail("the replica was closed: another object stands for it");
         }
@@ -266,6 +271,9 @@ impl Replica {
             }
             openraft::EntryPayload::Normal(Proposed(bytes)) => bytes,
         };
+        if command::is_digest(operation) {
+            return self.pin(place, operation);
+        }
         let proposed = entry::decode(operation).map_err(|error| StoreError::Failed(error.to_string()))?;
         if let Some(split) = self.split().filter(|split| split.split.refuses(split.place, place.index)) {
             self.advance(place, |_| ())?;
@@ -284,7 +292,7 @@ impl Replica {
         self.advance(place, keep).map(|_| ())
     }
 
-    fn advance(&self, place: LogPlace, change: impl FnOnce(&mut MachineState)) -> Result<Applied, StoreError> {
+    pub(super) fn advance(&self, place: LogPlace, change: impl FnOnce(&mut MachineState)) -> Result<Applied, StoreError> {
         let count = self.item_count()?;
         let mut memory = self.memory.write();
         let machine = memory.machine.get_or_insert_default();
@@ -312,6 +320,7 @@ impl Replica {
         self.cache_key.store(cache_key, Ordering::Relaxed);
         self.side.file.store(file, Ordering::Release);
         self.side.note_in_file(machine);
+        self.side.pins.miss();
         memory.replace(Some(machine.clone()));
         drop(memory);
         self.durable.fetch_max(machine.applied.index, Ordering::AcqRel);
@@ -358,7 +367,7 @@ fn digest_of(snapshot: &mut dyn StoreSnapshot, hashes: &HashRange) -> Result<Sta
 }
 
 /// What belongs to no item. When the expired is deleted depends on when a replica flushes, so it does not count.
-fn digest_rest(sum: &mut Sha256, snapshot: &mut dyn StoreSnapshot) -> Result<(), StoreError> {
+pub(super) fn digest_rest(sum: &mut Sha256, snapshot: &mut dyn StoreSnapshot) -> Result<(), StoreError> {
     let state = snapshot.state().clone();
     put(sum, &state.item_count.to_be_bytes());
     put(sum, &state.machine.map_or_else(bytes::Bytes::new, |machine| machine.encode()));
@@ -393,7 +402,7 @@ fn digest_rest(sum: &mut Sha256, snapshot: &mut dyn StoreSnapshot) -> Result<(),
     }
 }
 
-fn put(sum: &mut Sha256, bytes: &[u8]) {
+pub(super) fn put(sum: &mut Sha256, bytes: &[u8]) {
     sum.update((bytes.len() as u64).to_be_bytes());
     sum.update(bytes);
 }

@@ -23,6 +23,7 @@
 pub mod admission;
 pub mod apply_stage;
 pub mod companion;
+mod digests;
 pub mod flusher;
 mod flushing;
 mod group_side;
@@ -42,10 +43,13 @@ pub mod replica;
 mod restart;
 pub mod rotation;
 pub mod scan;
+mod scrubbing;
 pub mod service;
 mod splitting;
 
+pub use digests::{DigestRun, DigestState};
 pub use group_side::StateDigest;
 pub use members::{GroupParts, MemberStart};
+pub use scrubbing::{FileToScrub, PagesJudged};
 pub use opening::{Engine, EngineOptions, EngineParts};
 pub use splitting::{Origin, receipt_hash};

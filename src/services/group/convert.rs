@@ -82,7 +82,7 @@ pub fn entry_from(place: LogPlace, bytes: Bytes) -> Option<Entry> {
             Command::Blank => EntryPayload::Blank,
             Command::Membership(membership) => EntryPayload::Membership(raft_membership(&membership)?),
             // A split that makes no sense stops the group: nobody can say what it is behind it.
-            Command::Split(_) => EntryPayload::Normal(Proposed(bytes)),
+            Command::Split(_) | Command::Digest(_) => EntryPayload::Normal(Proposed(bytes)),
             Command::Operation(_) => return None,
         },
     };

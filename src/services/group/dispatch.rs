@@ -31,6 +31,9 @@ use crate::services::engine::Engine;
 impl GroupMessages for Groups {
     fn asked(&self, from: NodeId, question: Envelope) {
         let range = question.range;
+        if self.answer_about_digest(from, &question) {
+            return;
+        }
         match &question.message {
             Message::Wake => return self.wake_as_leader(range),
             Message::Sleep(quiet) => {

@@ -61,6 +61,7 @@ pub struct Groups {
     /// Bounds what is woken in the background.
     pub(super) waking: Arc<Semaphore>,
     pub(super) counters: Counters,
+    pub(super) told_to_differ: Mutex<Vec<super::digests::ToldToDiffer>>,
     /// This start of the process, among others.
     pub(super) boot: u64,
     is_stopped: AtomicBool,
@@ -119,6 +120,7 @@ impl Groups {
             presence: Mutex::default(),
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             counters: Counters::default(),
+            told_to_differ: Mutex::default(),
             boot: u64::from_be_bytes(boot),
             is_stopped: AtomicBool::new(false),
             me: Weak::clone(me),

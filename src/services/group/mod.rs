@@ -26,6 +26,7 @@
 //! |---|---|
 //! | [`types`], [`convert`] | openraft's words, and ours |
 //! | [`ports`], [`operations`] | what others may ask of a group: how it stands, its members, who leads |
+//! | [`digests`] | comparing the members' states |
 //! | [`host`], [`slots`], [`sleep`], [`presence`] | all groups of a node |
 //! | [`awake`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
 //! | `splitting` | a range that is split |
@@ -36,6 +37,7 @@
 
 pub mod awake;
 pub mod convert;
+pub mod digests;
 mod dispatch;
 pub mod host;
 pub mod incoming;

@@ -27,6 +27,9 @@
 //! | 14 answer | 8: term; 8: last index; 1: flags (1 agreed) |
 //! | 15 wake up | |
 //! | 16 refused, in answer to any question | 1: 1 not here, 2 busy, 3 stopped |
+//! | 24 what is your digest | place |
+//! | 25 answer to 24 and 26 | 1: 0 missed, 1 not yet, 2: 2: number of digests, 32 each |
+//! | 26 your digest differs from the others' | place; 2: number of parts, 2 each |
 //! | 128 beacon | 8: starts of the process; 8: progress of the log; 4: flags |
 //!
 //! | part | bytes |
@@ -58,6 +61,8 @@ use self::parts::Put;
 use super::pieces::SnapshotIdentity;
 use super::types::{Entry, LogId, Types, Vote};
 use crate::domain::ids::{RangeId, ReplicaId};
+use crate::replication::machine_state::LogPlace;
+use crate::services::engine::DigestState;
 use crate::services::wire_reader::Reader;
 
 pub use crate::services::wire_reader::WireError;
@@ -71,7 +76,7 @@ pub const HEAD_BYTES: usize = 2 + 3 * 16 + 8;
 const KIND_NODE_FIRST: u8 = 128;
 const KIND_BEACON: u8 = 128;
 /// Kinds that are answered.
-const QUESTIONS: &[u8] = &[1, 3, 5, 7, 9, 10, 11, 13];
+const QUESTIONS: &[u8] = &[1, 3, 5, 7, 9, 10, 11, 13, 24, 26];
 
 /// A message of one replica to another of its group.
 #[derive(Debug, Clone, PartialEq)]
@@ -141,6 +146,17 @@ pub enum Message {
     Wake,
     /// Answers any question.
     Refused(Reason),
+    /// The leader asks for the digest of the state at a place.
+    Digest(LogPlace),
+    /// Answers [`Message::Digest`], and [`Message::Differs`] to say that it has come.
+    DigestAnswer(DigestState),
+    /// The leader says that these parts of the digest at a place are not as a majority has them.
+    Differs {
+        /// The place.
+        place: LogPlace,
+        /// The parts, see [`crate::replication::digest`].
+        parts: Vec<u16>,
+    },
 }
 
 /// Entries that follow each other, or none.
@@ -251,6 +267,7 @@ impl Message {
             | Message::TransferLeaderAnswer(_)
             | Message::SnapshotAnswer(_)
             | Message::SleepAnswer { .. }
+            | Message::DigestAnswer(_)
             | Message::Refused(_) => true,
             Message::Append(_)
             | Message::Vote(_)
@@ -260,6 +277,8 @@ impl Message {
             | Message::SnapshotPiece(_)
             | Message::SnapshotEnd(_)
             | Message::Sleep(_)
+            | Message::Digest(_)
+            | Message::Differs { .. }
             | Message::Wake => false,
         }
     }
@@ -282,6 +301,9 @@ impl Message {
             Message::SleepAnswer { .. } => 14,
             Message::Wake => 15,
             Message::Refused(_) => 16,
+            Message::Digest(_) => 24,
+            Message::DigestAnswer(_) => 25,
+            Message::Differs { .. } => 26,
         }
     }
 
@@ -289,6 +311,7 @@ impl Message {
         match self {
             Message::Append(append) => append.bytes(),
             Message::SnapshotPiece(piece) => 25 + piece.bytes.len(),
+            Message::DigestAnswer(DigestState::Ready(sums)) => 3 + 32 * sums.len(),
             _ => 96,
         }
     }

@@ -267,7 +267,7 @@ pub(super) fn ended() -> Refusal {
     Refusal::unavailable("this part of the table is being started again at this node; try again in a moment", 1)
 }
 
-fn unknown() -> Refusal {
+pub(super) fn unknown() -> Refusal {
     Refusal::new(
         RefusalKind::OutcomeUnknown,
         "the leader of this part of the table changed, or reached no majority, while the write was under way: ask again under the same Idempotency-Key",

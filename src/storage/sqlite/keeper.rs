@@ -22,7 +22,7 @@ use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper,
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, Scrubbed, StoreError, StoreKeeper,
     StoreSnapshot, StoreState,
 };
 use crate::storage::vfs;
@@ -335,5 +335,15 @@ impl RangeStore for Tracked {
     }
     fn verify(&self) -> Result<(), StoreError> {
         self.used().verify()
+    }
+    fn scrub(&self, first: u64, pages_max: u64) -> Result<Scrubbed, StoreError> {
+        // No use that counts: files that others read stay open.
+        self.store.scrub(first, pages_max)
+    }
+    fn file_bytes(&self) -> u64 {
+        self.store.file_bytes()
+    }
+    fn damaged_pages(&self, suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
+        self.used().damaged_pages(suspects)
     }
 }

@@ -16,6 +16,7 @@ pub const NODE: &[&str] = &[
     include_str!("../../../migrations/node/0002_dropped_at.sql"),
     include_str!("../../../migrations/node/0003_group_file.sql"),
     include_str!("../../../migrations/node/0004_splits.sql"),
+    include_str!("../../../migrations/node/0005_scrubs.sql"),
 ];
 
 /// Brings the schema of an open file up to date.

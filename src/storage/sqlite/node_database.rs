@@ -16,7 +16,7 @@ use crate::domain::{Random, Refusal, TableName, TenantName, Timestamp};
 use crate::replication::split::SplitDone;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::node_database::{
-    DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, TableRange, TenantKeyPart,
+    DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, ScrubProgress, ScrubRecord, TableRange, TenantKeyPart,
 };
 use crate::storage::store::{ReplicaName, RewrapStep, StoreError};
 use crate::storage::vfs;
@@ -25,6 +25,8 @@ use super::cells::vfs_failure;
 use super::keeper::unlock;
 use super::migrate::{NODE, migrate};
 use super::rewrap::{rewrap_file, versions_of};
+
+mod scrubs;
 
 /// See the module's essay.
 pub struct SqliteNodeDatabase {
@@ -153,6 +155,7 @@ impl NodeDatabase for SqliteNodeDatabase {
             let transaction = connection.transaction()?;
             transaction.execute("DELETE FROM replicas WHERE replica = ?1", [replica.as_bytes()])?;
             transaction.execute("DELETE FROM splits WHERE replica = ?1", [replica.as_bytes()])?;
+            scrubs::remove(&transaction, replica)?;
             transaction.commit()
         })
     }
@@ -221,6 +224,18 @@ impl NodeDatabase for SqliteNodeDatabase {
                 )
                 .map(|_| ())
         })
+    }
+
+    fn scrub_progress(&self) -> Result<ScrubProgress, StoreError> {
+        self.with(|connection| scrubs::read(connection))
+    }
+
+    fn begin_scrub(&self, at: Timestamp) -> Result<(), StoreError> {
+        self.change(|connection| scrubs::begin_round(connection, at))
+    }
+
+    fn put_scrub(&self, record: &ScrubRecord) -> Result<(), StoreError> {
+        self.change(|connection| scrubs::put(connection, record))
     }
 }
 

@@ -24,13 +24,15 @@ use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, StoreError, StoreSnapshot, StoreState,
+    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, Scrubbed, StoreError, StoreSnapshot, StoreState,
 };
 use crate::storage::vfs;
 
 use super::cells::{self, CellWriter};
 use super::migrate::{RANGE, migrate};
 use super::snapshot::{OpenSnapshots, SqliteSnapshot};
+
+mod scrub;
 
 /// How a file is opened; shared by all files of a node.
 #[derive(Debug, Clone, Copy)]
@@ -346,6 +348,18 @@ impl RangeStore for SqliteRangeStore {
             let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
             Ok(if verdict == "ok" { Ok(()) } else { Err(StoreError::Damaged(verdict)) })
         })
+    }
+
+    fn scrub(&self, first: u64, pages_max: u64) -> Result<Scrubbed, StoreError> {
+        self.read_pages(first, pages_max)
+    }
+
+    fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    fn damaged_pages(&self, suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
+        self.judge_pages(suspects)
     }
 }
 

@@ -27,7 +27,7 @@
 //!
 //! **Modules.** [`shim`] is the C boundary, [`file`] what reading and writing mean, [`pages`] the
 //! mapping of offsets, [`registry`] which files are open with which keys, [`keys`] the header block on disk,
-//! [`connection`] settings and checkpoints.
+//! [`connection`] settings and checkpoints, [`scrub`](mod@scrub) reading pages beside SQLite.
 //!
 //! **What it holds against**: a thief of the disk, who learns sizes and times of writing only; flipped
 //! bits, swapped pages and files, each an error with a name. **What it does not**: a page, or
@@ -54,6 +54,7 @@ mod inner;
 pub mod keys;
 pub mod pages;
 mod registry;
+mod scrub;
 mod shim;
 #[cfg(test)]
 mod tests;
@@ -66,3 +67,4 @@ pub use error::{Damage, DamageKind, VfsError};
 pub use header::FileIdentity;
 pub use keys::{RewrapPhase, create_file, key_versions, read_identity, rewrap, unlock};
 pub use registry::Counters;
+pub use scrub::{Scrubbed, damaged_pages, scrub};

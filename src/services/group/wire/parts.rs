@@ -10,6 +10,7 @@ use super::super::types::{Entry, LogId, Types, Vote};
 use super::{Append, Message, Quiet, Reason, SnapshotAnswer, SnapshotNote, SnapshotPiece, SnapshotState};
 use crate::domain::ids::ReplicaId;
 use crate::replication::machine_state::LogPlace;
+use crate::services::engine::DigestState;
 use crate::services::wire_reader::{Reader, WireError};
 
 /// What a flag of one bit says.
@@ -71,6 +72,13 @@ impl Put for BytesMut {
                 self.put_flag(*is_agreed);
             }
             Message::Wake => {}
+            Message::Digest(place) => self.put_place(&log_id(*place)),
+            Message::DigestAnswer(state) => put_digest_state(self, state),
+            Message::Differs { place, parts } => {
+                self.put_place(&log_id(*place));
+                self.put_u16(parts.len() as u16);
+                parts.iter().for_each(|part| self.put_u16(*part));
+            }
             Message::Refused(reason) => self.put_u8(match reason {
                 Reason::NotHere => 1,
                 Reason::Busy => 2,
@@ -136,6 +144,13 @@ impl Reader {
                 3 => Reason::Stopped,
                 _ => return Err(WireError::Field("reason")),
             }),
+            24 => Message::Digest(self.log_place()?),
+            25 => Message::DigestAnswer(self.digest_state()?),
+            26 => {
+                let place = self.log_place()?;
+                let parts = (0..self.u16()?).map(|_| self.u16()).collect::<Result<_, _>>()?;
+                Message::Differs { place, parts }
+            }
             _ => return Ok(None),
         }))
     }
@@ -225,6 +240,15 @@ impl Reader {
         Ok(SnapshotAnswer { vote, state })
     }
 
+    fn digest_state(&mut self) -> Result<DigestState, WireError> {
+        Ok(match self.u8()? {
+            0 => DigestState::Missed,
+            1 => DigestState::Working,
+            2 => DigestState::Ready((0..self.u16()?).map(|_| self.array()).collect::<Result<_, _>>()?),
+            _ => return Err(WireError::Field("answer about a digest")),
+        })
+    }
+
     fn quiet(&mut self) -> Result<Quiet, WireError> {
         Ok(Quiet { term: self.u64()?, last_index: self.u64()? })
     }
@@ -282,6 +306,18 @@ fn put_snapshot_answer(buffer: &mut BytesMut, answer: &SnapshotAnswer) {
         SnapshotState::AllHere => buffer.put_u8(1),
         SnapshotState::Installed => buffer.put_u8(2),
         SnapshotState::NotTaken => buffer.put_u8(3),
+    }
+}
+
+fn put_digest_state(buffer: &mut BytesMut, state: &DigestState) {
+    match state {
+        DigestState::Missed => buffer.put_u8(0),
+        DigestState::Working => buffer.put_u8(1),
+        DigestState::Ready(sums) => {
+            buffer.put_u8(2);
+            buffer.put_u16(sums.len() as u16);
+            sums.iter().for_each(|sum| buffer.put_slice(sum));
+        }
     }
 }
 

@@ -12,5 +12,6 @@ mod flips;
 mod images;
 mod nonces;
 mod rotation;
+mod scrub;
 mod support;
 mod traps;

@@ -1,0 +1,83 @@
+//! What the scrub needs of the engine: which files there are, and a verdict about pages that did not open.
+
+use std::sync::Arc;
+
+use crate::domain::ids::ReplicaId;
+use crate::storage::store::{RangeStore, StoreError};
+
+use super::opening::Engine;
+use super::replica::Replica;
+
+/// A replica's file that is to be read.
+#[derive(Clone)]
+pub struct FileToScrub {
+    /// The replica.
+    pub replica: Arc<Replica>,
+    /// The file's number.
+    pub file: u64,
+    /// The file.
+    pub store: Arc<dyn RangeStore>,
+}
+
+impl FileToScrub {
+    fn of(replica: Arc<Replica>) -> Self {
+        let file = replica.group_file().unwrap_or(0);
+        let store = replica.file();
+        Self { replica, file, store }
+    }
+
+    /// The replica's id.
+    pub fn id(&self) -> ReplicaId {
+        self.replica.name.replica
+    }
+
+    /// Whether the replica is in this file still.
+    pub fn is_current(&self) -> bool {
+        !self.replica.is_closed() && Arc::ptr_eq(&self.store, &self.replica.file())
+    }
+}
+
+/// What is to be said of pages that did not open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PagesJudged {
+    /// They open after all.
+    Good,
+    /// These do not.
+    Damaged(Vec<u64>),
+    /// That cannot be told now.
+    Unknown,
+}
+
+impl Engine {
+    /// The files of all replicas that are not known to be damaged, those of dropped tables too, in the order of their ids.
+    pub fn files_to_scrub(&self) -> Vec<FileToScrub> {
+        let retired: Vec<_> = self.retired.read().values().map(|retired| Arc::clone(&retired.replica)).collect();
+        let all = self.replicas().into_iter().chain(retired).filter(|replica| replica.damage().is_none());
+        let mut files: Vec<_> = all.map(FileToScrub::of).collect();
+        files.sort_by_key(FileToScrub::id);
+        files
+    }
+
+    /// Whether these pages of a file are damaged. What is in the file's write-ahead log is made durable, recorded and brought
+    /// back before, as whenever it is brought back. Blocks on disk.
+    ///
+    /// # Errors
+    /// Where the file or the node's database cannot be written.
+    pub fn judge_pages(&self, file: &FileToScrub, suspects: &[u64]) -> Result<PagesJudged, StoreError> {
+        if !file.is_current() {
+            return Ok(PagesJudged::Unknown);
+        }
+        let judged = self.flusher().record(&file.replica).and_then(|()| file.store.damaged_pages(suspects));
+        Ok(match judged {
+            Ok(None) => PagesJudged::Unknown,
+            Ok(Some(pages)) if pages.is_empty() => PagesJudged::Good,
+            Ok(Some(pages)) => PagesJudged::Damaged(pages),
+            // SQLite met it on the way.
+            Err(StoreError::Damaged(_)) if file.is_current() => PagesJudged::Damaged(suspects.to_vec()),
+            Err(error) => {
+                self.flusher().note_sync_failure(&file.replica, &error);
+                return Err(error);
+            }
+        })
+    }
+}
