@@ -32,9 +32,11 @@ use dstore::services::replicated::ReplicatedRanges;
 use dstore::storage::keys::FileKeys;
 use dstore::storage::log::{LogOptions, SystemDisk};
 use dstore::storage::memory::MemoryKeeper;
-use dstore::storage::node_database::{ReplicaRecord, ReplicaState};
+use dstore::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
+use dstore::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use dstore::storage::sqlite::node_database::SqliteNodeDatabase;
-use dstore::storage::store::ReplicaName;
+use dstore::storage::sqlite::range_store::FileOptions;
+use dstore::storage::store::{ReplicaName, StoreKeeper};
 use dstore::transport::links::{Inbox, LinkOptions, Links};
 use dstore::transport::memory::MemoryNetwork;
 
@@ -59,7 +61,8 @@ pub fn address() -> RangeAddress {
 /// What of a node outlives its process.
 struct Disks {
     folder: tempfile::TempDir,
-    keeper: Arc<MemoryKeeper>,
+    /// None: its ranges are in files.
+    memory: Option<Arc<MemoryKeeper>>,
 }
 
 /// A node that runs.
@@ -68,6 +71,9 @@ pub struct Node {
     pub groups: Arc<Groups>,
     pub ranges: Arc<ReplicatedRanges>,
     pub links: Arc<Links>,
+    pub database: Arc<dyn NodeDatabase>,
+    pub notices: Arc<Notices>,
+    pub keys: Arc<NodeKeys>,
     _inbox: Arc<dyn Inbox>,
 }
 
@@ -88,20 +94,48 @@ impl Cluster {
 
     /// A node more.
     pub fn add(&mut self, number: u8) {
-        let disks = Disks { folder: tempfile::tempdir().unwrap(), keeper: Arc::new(MemoryKeeper::default()) };
-        self.disks.insert(number, disks);
+        self.add_on(number, Some(Arc::new(MemoryKeeper::default())));
+    }
+
+    /// A node more, with its ranges in memory or in files.
+    fn add_on(&mut self, number: u8, memory: Option<Arc<MemoryKeeper>>) {
+        self.disks.insert(number, Disks { folder: tempfile::tempdir().unwrap(), memory });
         self.start(number);
+    }
+
+    /// Nodes that share a range from the beginning, in files.
+    pub fn on_files(count: u8) -> Self {
+        let mut cluster = Self::new(0);
+        (1..=count).for_each(|number| cluster.add_on(number, None));
+        cluster.found(count);
+        cluster
+    }
+
+    /// The file of a node's first copy of the range.
+    pub fn file_of(&self, number: u8) -> std::path::PathBuf {
+        let name = record(number).name;
+        let folder = self.disks[&number].folder.path().join(PLANE.to_string());
+        folder.join(format!("{}/{}/{}.db", name.tenant, name.table, name.replica))
+    }
+
+    /// What a node has on its disk.
+    pub fn folder_of(&self, number: u8) -> &std::path::Path {
+        self.disks[&number].folder.path()
     }
 
     /// Nodes that share a range from the beginning.
     pub fn with_range(count: u8) -> Self {
         let cluster = Self::new(count);
+        cluster.found(count);
+        cluster
+    }
+
+    fn found(&self, count: u8) {
         let members = (1..=count).map(|number| (replica_id(number), node_id(number)));
         let membership = Membership::founding(members);
-        for (number, node) in &cluster.nodes {
+        for (number, node) in &self.nodes {
             node.engine.create_member(&record(*number), MemberStart::Founding(membership.clone())).unwrap();
         }
-        cluster
     }
 
     /// Starts a node over what is there of it.
@@ -111,18 +145,24 @@ impl Cluster {
         let keys = Arc::new(NodeKeys::new(single(1), single(2)));
         keys.add_tenant_at_node(TENANT, 1, Key256::new([0x81; 32]));
         keys.add_tenant_at_control(TENANT, 1, Key256::new([0x42; 32]));
-        let file_keys: Arc<dyn FileKeys> = keys;
+        let file_keys: Arc<dyn FileKeys> = keys.clone();
         dstore::storage::vfs::register(random.clone()).unwrap();
         let (path, node) = (disks.folder.path(), node_id(number));
-        let database = SqliteNodeDatabase::open(path, PLANE, node, file_keys.clone(), random.clone()).unwrap();
+        let database: Arc<dyn NodeDatabase> =
+            SqliteNodeDatabase::open(path, PLANE, node, file_keys.clone(), random.clone()).unwrap();
+        let notices = Arc::new(Notices::default());
+        let keeper: Arc<dyn StoreKeeper> = match &disks.memory {
+            Some(memory) => memory.clone(),
+            None => Arc::new(files(path, node, &file_keys, &random)),
+        };
         let parts = EngineParts {
-            keeper: disks.keeper.clone(),
-            database,
+            keeper,
+            database: database.clone(),
             log_keys: Arc::new(CommitLogKeys::new(PLANE, node, file_keys, NonceSource::new(random.clone()))),
             disk: Arc::new(SystemDisk),
             clock: ambient::clock(),
             random: random.clone(),
-            notices: Arc::new(Notices::default()),
+            notices: notices.clone(),
         };
         let engine = Engine::open(parts, options(path)).unwrap();
         let links =
@@ -134,7 +174,8 @@ impl Cluster {
         self.network.attach(node, &inbox);
         groups.start();
         let ranges = Arc::new(ReplicatedRanges::new(engine.clone(), groups.clone()));
-        self.nodes.insert(number, Node { engine, groups, ranges, links, _inbox: inbox });
+        let node = Node { engine, groups, ranges, links, database, notices, keys, _inbox: inbox };
+        self.nodes.insert(number, node);
     }
 
     /// Takes a node from the network and ends it. What it had not brought into its stores for good is taken from the log.
@@ -144,7 +185,9 @@ impl Cluster {
         node.groups.stop().await;
         let engine = node.engine;
         tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
-        self.disks[&number].keeper.cut_power();
+        if let Some(memory) = &self.disks[&number].memory {
+            memory.cut_power();
+        }
     }
 
     /// Nothing goes between this node and the others any more.
@@ -239,6 +282,17 @@ pub async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T
 
 pub async fn wait_a_little() {
     tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
+fn files(
+    folder: &std::path::Path,
+    node: NodeId,
+    keys: &Arc<dyn FileKeys>,
+    random: &Arc<dyn dstore::domain::Random>,
+) -> SqliteKeeper {
+    let file = FileOptions { cache_pages: 16, readers_max: 4 };
+    let options = KeeperOptions { open_files_max: 16, file };
+    SqliteKeeper::new(folder.to_owned(), PLANE, node, keys.clone(), random.clone(), options)
 }
 
 fn single(byte: u8) -> PartVersions {

@@ -5,3 +5,4 @@ mod cluster;
 mod failover;
 mod rest;
 mod splits;
+mod scrub;
