@@ -8,3 +8,10 @@ CREATE TABLE scrubs (
     verified_at INTEGER,
     digested_at INTEGER
 ) WITHOUT ROWID;
+
+-- Replicas whose state or promises are not to be believed any more, and why. They answer nothing and vote no more, also after
+-- a restart, until they are removed.
+CREATE TABLE distrusted (
+    replica BLOB NOT NULL PRIMARY KEY,
+    reason TEXT NOT NULL
+) WITHOUT ROWID;

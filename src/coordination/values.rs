@@ -26,6 +26,9 @@ pub struct NodeDetails {
     /// This data folder's incarnation: another one means the data is not the data that was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<Uuid>,
+    /// The number of the node's last start over this folder that was settled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub boot: Option<u64>,
     /// The size of its data disk, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity_bytes: Option<u64>,

@@ -21,6 +21,7 @@ use crate::services::group::network::{GroupNetworks, NetworkOptions};
 use crate::services::node_directory::NodeDirectory;
 use crate::services::ranges::RangeService;
 use crate::services::replicated::ReplicatedRanges;
+use crate::services::rolled_back::OwnBoots;
 use crate::transport::dialing::NodeDialer;
 use crate::transport::frame_client::{FrameClient, FrameOptions, PeerAddresses};
 use crate::transport::links::{Carrier, Inbox, LinkOptions, Links};
@@ -58,6 +59,7 @@ impl NodeGroups {
         wires: Wires,
         directory: &Arc<NodeDirectory>,
         random: &Arc<dyn Random>,
+        boots: &Arc<OwnBoots>,
     ) -> Result<Self, StartError> {
         let (within, carrier): (_, Arc<dyn Carrier>) = match wires {
             Wires::Within(network) => (Some(network.clone()), network.carrier(node)),
@@ -75,6 +77,7 @@ impl NodeGroups {
             random: Arc::clone(random),
         };
         let groups = Groups::new(parts).map_err(|error| StartError(format!("the groups of the node: {error}")))?;
+        groups.set_boots(Arc::clone(boots));
         let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, Arc::clone(&groups) as _));
         if let Some(network) = within {
             network.attach(node, &inbox);

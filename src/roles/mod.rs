@@ -2,6 +2,7 @@
 //! down; this is the only place that names SQLite, etcd or a real clock.
 
 pub mod ambient;
+pub mod boots;
 pub mod control;
 mod control_serving;
 #[cfg(test)]

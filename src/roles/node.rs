@@ -132,6 +132,7 @@ async fn start(
         inside_uri: Some(inside_uri),
         zone: Some(zone.clone()),
         incarnation: None,
+        boot: None,
         capacity_bytes: None,
         free_bytes: None,
         version: Some(env!("CARGO_PKG_VERSION").to_owned()),

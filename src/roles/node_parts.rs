@@ -6,6 +6,7 @@
 //! <data>/<plane>/node.key[.<version>]            the node's own key at this plane, see [`super::own_keys`]
 //! <data>/<plane>/node.db                         the node's own database
 //! <data>/<plane>/incarnation                     which folder this is, see [`super::incarnation`]
+//! <data>/<plane>/boots                           how often it was started, see [`super::boots`]
 //! <data>/<plane>/nodes.copy                      where other nodes are, see [`crate::services::node_directory`]
 //! <data>/<plane>/log/                            the commit log
 //! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
@@ -34,6 +35,7 @@ use crate::services::engine::notices::Notices;
 use crate::services::engine::readers;
 use crate::services::engine::rotation::KeyRotation;
 use crate::services::engine::{Engine, EngineOptions, EngineParts};
+use crate::services::group::host::Groups;
 use crate::services::group::ports::GroupOperations;
 use crate::services::key_rounds::KeyRounds;
 use crate::services::node_directory::{DirectoryCopy, NodeDirectory};
@@ -42,6 +44,7 @@ use crate::services::publishing::rounds::{HeldRanges, PublishingRounds};
 use crate::services::publishing::{PublishedAddress, RoutePublisher};
 use crate::services::reconfiguring::{Reconfiguring, Surroundings};
 use crate::services::retirement::Retirement;
+use crate::services::rolled_back::follow_objections;
 use crate::services::scrubbing::{self, ScrubCounters, ScrubParts};
 use crate::services::splitting::Splitting;
 use crate::storage::keys::FileKeys;
@@ -52,6 +55,7 @@ use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
 
 use super::group_parts::{NodeGroups, Wires};
+use super::boots;
 use super::incarnation;
 use super::key_files::{KeyFileError, Passphrase};
 use super::own_keys::OwnKeys;
@@ -186,6 +190,7 @@ pub async fn start(
     random: Arc<dyn Random>,
 ) -> Result<RunningNode, StartError> {
     let folder = identity.data.join(identity.plane.to_string());
+    let boots = boots::begin(&folder, &*clock, &*random)?;
     let incarnation = incarnation::read_or_make(&folder, &*random)?;
     let (own_file, own) = OwnKeys::open(&folder, passphrase, Arc::clone(&random))?;
     let at_control = node_part(&*parts).await?;
@@ -200,7 +205,7 @@ pub async fn start(
 
     let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane: identity.plane, keys: file_keys };
     let directory = Arc::new(NodeDirectory::open(Arc::clone(&coordinator), copy, Arc::clone(&random)));
-    let groups = NodeGroups::start(identity.node, &engine, wires, &directory, &random)?;
+    let groups = NodeGroups::start(identity.node, &engine, wires, &directory, &random, &boots)?;
     let details = NodeDetails { incarnation: Some(incarnation), ..identity.details };
     let address = PublishedAddress { uri: details.uri.clone(), inside_uri: details.inside_uri.clone() };
     let publisher =
@@ -233,19 +238,19 @@ pub async fn start(
         coordinator: Arc::clone(&coordinator),
         period: settings.scrub_period,
     });
-    let settling =
-        Incarnation { node: identity.node, own: incarnation, details, coordinator: Arc::clone(&coordinator) };
+    let (node, own) = (identity.node, incarnation);
+    let settling = Incarnation { node, own, details, coordinator: Arc::clone(&coordinator), boots };
     let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
-    let (presence, plan) = follow_plan(settling, assignments, seconds, disk, &engine, &notices);
+    let (presence, plan) = follow_plan(settling, assignments, seconds, disk, &engine, &groups.groups, &notices);
     let mut tasks = vec![
         plan,
+        tokio::spawn(follow_objections(engine.clone(), groups.groups.clone())),
         tokio::spawn(retirement.follow()),
         tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
         tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
     ];
     tasks.extend(leading.into_iter().chain(scrubbing));
-    let node = identity.node;
     Ok(RunningNode { node, engine, keys, database, directory, groups, unpublished, scrub, presence, tasks })
 }
 
@@ -299,14 +304,16 @@ fn follow_plan(
     alive_seconds: u32,
     disk: DiskGauge,
     engine: &Arc<Engine>,
+    groups: &Arc<Groups>,
     notices: &Arc<Notices>,
 ) -> (Presence, JoinHandle<()>) {
     let settled = watch::Sender::new(false);
     let (node, details, coordinator) = (settling.node, settling.details.clone(), Arc::clone(&settling.coordinator));
-    let presence = Presence::begin(node, details, alive_seconds, coordinator, settled.subscribe(), disk);
-    let (engine, notices) = (Arc::clone(engine), Arc::clone(notices));
+    let boots = Arc::clone(&settling.boots);
+    let presence = Presence::begin(node, details, boots, alive_seconds, coordinator, settled.subscribe(), disk);
+    let (engine, groups, notices) = (Arc::clone(engine), Arc::clone(groups), Arc::clone(notices));
     let plan = tokio::spawn(async move {
-        settling.settle_with(&engine, &notices).await;
+        settling.settle_with(&engine, &groups, &notices).await;
         settled.send_replace(true);
         assignments.follow().await;
     });

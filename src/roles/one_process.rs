@@ -301,6 +301,7 @@ impl Ground {
             inside_uri: None,
             zone: Some(self.options.zone.clone()),
             incarnation: None,
+            boot: None,
             capacity_bytes: None,
             free_bytes: None,
             version: Some(env!("CARGO_PKG_VERSION").to_owned()),

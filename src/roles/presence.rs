@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::coordination::values::{NodeDetails, NodeStatus, from_json, to_json};
 use crate::coordination::{Compare, Coordinator, Error, LeaseId, Operation, layout};
 use crate::domain::ids::NodeId;
+use crate::services::rolled_back::OwnBoots;
 use crate::storage::workers;
 
 /// How long a stop waits for the coordinator to be told.
@@ -47,6 +48,7 @@ impl Presence {
     pub fn begin(
         node: NodeId,
         details: NodeDetails,
+        boots: Arc<OwnBoots>,
         seconds: u32,
         coordinator: Arc<dyn Coordinator>,
         settled: watch::Receiver<bool>,
@@ -54,7 +56,7 @@ impl Presence {
     ) -> Self {
         let lease = Arc::new(Mutex::new(None));
         let stay =
-            Stay { node, details, seconds, coordinator: Arc::clone(&coordinator), held: Arc::clone(&lease), disk };
+            Stay { node, details, boots, seconds, coordinator: Arc::clone(&coordinator), held: Arc::clone(&lease), disk };
         let task = tokio::spawn(stay.follow(settled));
         Self { node, coordinator, lease, task }
     }
@@ -101,6 +103,7 @@ async fn rewrite(
 struct Stay {
     node: NodeId,
     details: NodeDetails,
+    boots: Arc<OwnBoots>,
     seconds: u32,
     coordinator: Arc<dyn Coordinator>,
     held: Arc<Mutex<Option<LeaseId>>>,
@@ -118,6 +121,7 @@ impl Stay {
             if !published {
                 self.measure().await;
                 self.details.status = NodeStatus::Okay;
+                self.details.boot = Some(self.boots.present());
                 let details = to_json(&self.details);
                 published = self.coordinator.put(&layout::node_details(self.node), details, None).await.is_ok();
             }
@@ -204,7 +208,8 @@ mod tests {
         };
         let alive = async || coordinator.get(&layout::node_alive(node)).await.unwrap().is_some();
         let settled = watch::Sender::new(false);
-        let presence = Presence::begin(node, details(), 10, coordinator.clone(), settled.subscribe(), disk(640));
+        let boots = OwnBoots::new(Default::default(), Box::new(|_| Ok(()))).unwrap();
+        let presence = Presence::begin(node, details(), boots, 10, coordinator.clone(), settled.subscribe(), disk(640));
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }

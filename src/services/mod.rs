@@ -18,6 +18,8 @@
 //! - [`publishing`]: and says under its routes that it serves them.
 //! - [`reconfiguring`]: its leaders bring their groups to the copies that control wants.
 //! - [`splitting`]: and split their ranges where control wishes for it.
+//! - [`scrubbing`]: damage is looked for in the background, and damaged copies are given up.
+//! - [`rolled_back`]: a node whose data folder is an older copy of itself gives its copies up.
 //! - [`control`]: the control plane: tenants, tables, members, keys, principals.
 
 pub mod access;
@@ -36,6 +38,7 @@ pub mod ranges;
 pub mod reconfiguring;
 pub mod replicated;
 pub mod retirement;
+pub mod rolled_back;
 pub mod routing;
 pub mod scrubbing;
 pub mod sealed_copy;

@@ -155,6 +155,14 @@ pub trait NodeDatabase: Send + Sync + 'static {
     fn key_versions(&self) -> Result<BTreeSet<u32>, StoreError>;
     /// Destroys a tenant's parts: all versions, or those below `below_version`.
     fn remove_tenant_keys(&self, tenant: TenantId, below_version: Option<u32>) -> Result<(), StoreError>;
+    /// Replicas that are not to be believed, and why; a database that keeps nothing about it knows of none.
+    fn distrusted(&self) -> Result<Vec<(ReplicaId, String)>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// These replicas are not to be believed from here on, until they are removed: all in one transaction.
+    fn distrust(&self, _replicas: &[ReplicaId], _reason: &str) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// How far the scrub is. A database that keeps nothing about it begins anew with each start.
     fn scrub_progress(&self) -> Result<ScrubProgress, StoreError> {
         Ok(ScrubProgress::default())

@@ -11,6 +11,10 @@
 //!
 //! Killed in between, it begins again: the details still name the other one. Reported copies never begin again
 //! ([`super::starting`]); control gives their ranges new ones.
+//!
+//! A folder of the same incarnation may be an older copy of itself. The details name the last start that was settled; where the
+//! folder knows nothing of that, the node gives up its copies ([`crate::services::rolled_back`]) before it writes its own
+//! start into the details.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +28,9 @@ use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, ReplicaId};
 use crate::services::engine::Engine;
 use crate::services::engine::notices::Notices;
+use crate::services::group::host::Groups;
 use crate::services::publishing::unreachable;
+use crate::services::rolled_back::{Objection, OwnBoots, give_up_copies};
 
 use super::plan::{LOST, given_range, read_listing, read_said};
 
@@ -41,21 +47,39 @@ pub struct Incarnation {
     pub details: NodeDetails,
     /// Where details and assignments are.
     pub coordinator: Arc<dyn Coordinator>,
+    /// The folder's boot numbers.
+    pub boots: Arc<OwnBoots>,
 }
 
 impl Incarnation {
+    /// Gives up the node's copies where the coordinator knows of a start that the folder does not.
+    async fn give_up_if_older(&self, engine: &Arc<Engine>, groups: &Arc<Groups>) -> Result<(), Refusal> {
+        let known = self.read().await?.1.filter(|known| known.incarnation == Some(self.own));
+        let Some(boot) = known.and_then(|known| known.boot).filter(|boot| self.boots.has_forgotten(*boot)) else {
+            return Ok(());
+        };
+        let why = "the coordinator knows of a start of this node that the folder knows nothing of".to_owned();
+        let given_up = give_up_copies(engine, groups, &Objection { why, boot }).await;
+        given_up.map_err(|error| Refusal::unavailable(error, 1))
+    }
+
     /// Settles it as soon as the coordinator can be asked.
-    pub async fn settle_with(&self, engine: &Engine, notices: &Notices) {
+    pub async fn settle_with(&self, engine: &Arc<Engine>, groups: &Arc<Groups>, notices: &Notices) {
         loop {
             let held: BTreeSet<ReplicaId> =
                 engine.replicas().iter().map(|replica| replica.name.replica).chain(retired(engine)).collect();
-            match self.settle(&held).await {
-                Ok(0) => return,
+            let older = self.give_up_if_older(engine, groups).await;
+            let settled = match older {
+                Ok(()) => self.settle(&held).await,
+                Err(refusal) => Err(refusal),
+            };
+            match settled {
+                Ok(0) => return self.boots.settle(),
                 Ok(lost) => {
                     notices.write(format!(
                         "this data folder is not the one that the node had before: {lost} copies that it was given are not in it. They are given up, and ranges that have other copies get new ones"
                     ));
-                    return;
+                    return self.boots.settle();
                 }
                 Err(refusal) => tracing::warn!(%refusal, "the node waits to tell which data folder it has"),
             }
@@ -69,25 +93,25 @@ impl Incarnation {
     /// `Unavailable` where the coordinator cannot be asked, or control wrote in the same moment: to be asked again.
     pub async fn settle(&self, held: &BTreeSet<ReplicaId>) -> Result<usize, Refusal> {
         let key = layout::node_details(self.node);
-        let entry = self.coordinator.get(&key).await.map_err(unreachable)?;
-        let known = match &entry {
-            None => None,
-            Some(entry) => Some(
-                from_json::<NodeDetails>(&entry.value)
-                    .map_err(|_| Refusal::unavailable(format!("the node's details under {key} cannot be read"), 5))?,
-            ),
-        };
+        let (entry, known) = self.read().await?;
         let incarnation = known.as_ref().and_then(|details| details.incarnation);
-        if incarnation == Some(self.own) {
-            return Ok(0);
-        }
         let lost = match incarnation {
-            Some(_) => self.report(held).await?,
-            None => 0,
+            Some(incarnation) if incarnation != self.own => self.report(held).await?,
+            _ => 0,
         };
-        let details = NodeDetails { incarnation: Some(self.own), ..known.unwrap_or_else(|| self.details.clone()) };
+        let (incarnation, boot) = (Some(self.own), Some(self.boots.present()));
+        let details = NodeDetails { incarnation, boot, ..known.unwrap_or_else(|| self.details.clone()) };
         self.write(&key, entry.as_ref(), &details).await?;
         Ok(lost)
+    }
+
+    /// The node's details as they stand.
+    async fn read(&self) -> Result<(Option<KeyValue>, Option<NodeDetails>), Refusal> {
+        let key = layout::node_details(self.node);
+        let entry = self.coordinator.get(&key).await.map_err(unreachable)?;
+        let unreadable = |_| Refusal::unavailable(format!("the node's details under {key} cannot be read"), 5);
+        let known = entry.as_ref().map(|entry| from_json::<NodeDetails>(&entry.value).map_err(unreadable)).transpose()?;
+        Ok((entry, known))
     }
 
     async fn write(&self, key: &str, entry: Option<&KeyValue>, details: &NodeDetails) -> Result<(), Refusal> {

@@ -262,6 +262,7 @@ fn details_of(request: &JoinRequest) -> Result<NodeDetails, Refusal> {
         inside_uri: request.inside_uri.clone(),
         zone: request.zone.clone(),
         incarnation: None,
+        boot: None,
         capacity_bytes: None,
         free_bytes: None,
         version: None,

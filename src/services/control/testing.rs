@@ -89,6 +89,7 @@ impl Cluster {
             inside_uri: Some(format!("https://node-{number}:8081/")),
             zone: Some(zone.to_owned()),
             incarnation: None,
+            boot: None,
             capacity_bytes: None,
             free_bytes: None,
             version: None,

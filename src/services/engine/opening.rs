@@ -185,6 +185,7 @@ impl Engine {
     }
 
     pub(super) fn bring_up(&self, records: Vec<ReplicaRecord>, mut replayed: Replayed) -> Result<(), EngineError> {
+        let distrusted: BTreeMap<_, _> = self.parts.database.distrusted()?.into_iter().collect();
         for record in records {
             let is_dropped = matches!(record.state, ReplicaState::Dropped(_));
             let is_removed = replayed.removed.contains(&record.name.range);
@@ -202,6 +203,9 @@ impl Engine {
                     self.restore(&record, entries.collect(), unreadable)?
                 }
             };
+            if let Some(reason) = distrusted.get(&record.name.replica) {
+                replica.mark_damaged(reason.clone());
+            }
             match record.state {
                 ReplicaState::Serving => {
                     self.replicas.write().insert(record.name.range, replica);

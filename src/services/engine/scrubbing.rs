@@ -1,4 +1,5 @@
-//! What the scrub needs of the engine: which files there are, and a verdict about pages that did not open.
+//! What the scrub needs of the engine: which files there are, a verdict about pages that did not open, and taking replicas
+//! out of service so that they stay out.
 
 use std::sync::Arc;
 
@@ -56,6 +57,17 @@ impl Engine {
         let mut files: Vec<_> = all.map(FileToScrub::of).collect();
         files.sort_by_key(FileToScrub::id);
         files
+    }
+
+    /// Takes replicas out of service until they are removed, also after a restart. Blocks on disk.
+    ///
+    /// # Errors
+    /// Where the node's database cannot be written: nothing has changed.
+    pub fn distrust(&self, replicas: &[Arc<Replica>], reason: &str) -> Result<(), StoreError> {
+        let ids: Vec<ReplicaId> = replicas.iter().map(|replica| replica.name.replica).collect();
+        self.parts.database.distrust(&ids, reason)?;
+        replicas.iter().for_each(|replica| replica.mark_damaged(reason.to_owned()));
+        Ok(())
     }
 
     /// Whether these pages of a file are damaged. What is in the file's write-ahead log is made durable, recorded and brought

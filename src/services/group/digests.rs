@@ -105,7 +105,7 @@ impl Groups {
     }
 
     /// The replica that is asked, where the one who asks is a member of its group and on that node.
-    fn asked_replica(&self, from: NodeId, question: &Envelope) -> Option<Arc<Replica>> {
+    pub(super) fn asked_replica(&self, from: NodeId, question: &Envelope) -> Option<Arc<Replica>> {
         let replica = self.parts.engine.group_replica(question.range)?;
         let membership = replica.known_membership()?;
         let is_meant = replica.name.replica == question.to && membership.members.get(&question.from) == Some(&from);

@@ -36,6 +36,7 @@ impl GroupMessages for Groups {
         }
         match &question.message {
             Message::Wake => return self.wake_as_leader(range),
+            Message::Forgotten(place) => return self.told_to_have_forgotten(from, &question, *place),
             Message::Sleep(quiet) => {
                 let (Some(me), quiet) = (self.me(), *quiet) else { return };
                 return self.spawn(async move {
@@ -63,8 +64,8 @@ impl GroupMessages for Groups {
     }
 
     fn told(&self, from: NodeId, message: NodeMessage) {
-        let NodeMessage::Beacon { .. } = message;
         self.note_beacon(from);
+        self.told_of_boots(from, message);
     }
 }
 

@@ -61,6 +61,7 @@ pub struct Groups {
     /// Bounds what is woken in the background.
     pub(super) waking: Arc<Semaphore>,
     pub(super) counters: Counters,
+    pub(super) boots: super::boots::BootNews,
     pub(super) told_to_differ: Mutex<Vec<super::digests::ToldToDiffer>>,
     /// This start of the process, among others.
     pub(super) boot: u64,
@@ -120,6 +121,7 @@ impl Groups {
             presence: Mutex::default(),
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             counters: Counters::default(),
+            boots: super::boots::BootNews::default(),
             told_to_differ: Mutex::default(),
             boot: u64::from_be_bytes(boot),
             is_stopped: AtomicBool::new(false),
@@ -254,7 +256,8 @@ impl Groups {
             Refusal::unavailable("the part of the table cannot be served at this node at present", 1)
         })?;
         let promised = if is_on(Mutation::ForgetPromises) { Duration::ZERO } else { LEASE };
-        let quiet_until = asleep.map_or(self.started, |asleep| asleep.since) + promised;
+        let promised_until = asleep.map_or(self.started, |asleep| asleep.since) + promised;
+        let quiet_until = self.introduce(&parts.replica).map_or(promised_until, |until| until.max(promised_until));
         if Instant::now() < quiet_until {
             raft.runtime_config().elect(false);
         }

@@ -27,6 +27,7 @@
 //! | [`types`], [`convert`] | openraft's words, and ours |
 //! | [`ports`], [`operations`] | what others may ask of a group: how it stands, its members, who leads |
 //! | [`digests`] | comparing the members' states |
+//! | [`boots`] | whether a node's folder is an older copy of itself |
 //! | [`host`], [`slots`], [`sleep`], [`presence`] | all groups of a node |
 //! | [`awake`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
 //! | `splitting` | a range that is split |
@@ -36,6 +37,7 @@
 //! | [`timing`], [`runtime`] | how long things take; what openraft runs on |
 
 pub mod awake;
+pub mod boots;
 pub mod convert;
 pub mod digests;
 mod dispatch;

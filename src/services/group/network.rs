@@ -22,6 +22,7 @@
 mod snapshot_sender;
 mod throttle;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,11 +34,13 @@ use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult};
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use parking_lot::Mutex;
 
 use self::throttle::Throttle;
+use super::convert::place_of;
 use super::questions::{Between, Questions, Unanswered};
 use super::snapshot::{GroupSnapshot, SnapshotData};
-use super::types::{Types, Vote};
+use super::types::{LogId, Types, Vote};
 use super::wire::{Append, Asked, Envelope, Message, NodeMessage};
 use crate::domain::Random;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
@@ -102,7 +105,7 @@ impl GroupNetworks {
 
     /// The network of one group, as its own replica has it.
     pub fn of(self: &Arc<Self>, range: RangeId, own: ReplicaId) -> GroupNetwork {
-        GroupNetwork { networks: self.clone(), range, own }
+        GroupNetwork { networks: self.clone(), range, own, acknowledged: Arc::default() }
     }
 
     /// Answers a question of another node's replica. Where it cannot be sent, who asked will ask again.
@@ -168,14 +171,18 @@ pub struct GroupNetwork {
     networks: Arc<GroupNetworks>,
     range: RangeId,
     own: ReplicaId,
+    acknowledged: Arc<Mutex<BTreeMap<ReplicaId, Acknowledged>>>,
 }
+
+/// The vote under which a replica acknowledged something to this one, and the last place.
+type Acknowledged = (Vote, Option<LogId>);
 
 impl RaftNetworkFactory<Types> for GroupNetwork {
     type Network = GroupPeer;
 
     async fn new_client(&mut self, target: ReplicaId, node: &NodeId) -> GroupPeer {
         let between = Between { range: self.range, own: self.own, peer: target, node: *node };
-        GroupPeer { networks: self.networks.clone(), between }
+        GroupPeer { networks: self.networks.clone(), between, acknowledged: self.acknowledged.clone() }
     }
 }
 
@@ -183,6 +190,7 @@ impl RaftNetworkFactory<Types> for GroupNetwork {
 pub struct GroupPeer {
     networks: Arc<GroupNetworks>,
     between: Between,
+    acknowledged: Arc<Mutex<BTreeMap<ReplicaId, Acknowledged>>>,
 }
 
 impl GroupPeer {
@@ -202,14 +210,19 @@ impl GroupPeer {
         append: Append,
         time: Duration,
     ) -> impl Future<Output = (Result<StreamAppendResult<Types>, RPCError<Types>>, bool)> + Send + 'static + use<> {
-        let (previous, last) = (append.previous, append.last());
+        let (previous, last, vote) = (append.previous, append.last(), append.vote);
         let answer = self.ask(Message::Append(append), time, RPCTypes::AppendEntries);
+        let (networks, between, acknowledged) = (self.networks.clone(), self.between, self.acknowledged.clone());
         async move {
             let answer = match answer.await {
                 Ok(Message::AppendAnswer(answer)) => answer,
                 Ok(_) => return (Err(senseless()), false),
                 Err(problem) => return (Err(problem), false),
             };
+            if let Some(place) = forgotten(&acknowledged, between.peer, vote, (previous, last), &answer) {
+                let _ = networks.tell(between, Message::Forgotten(place_of(&place)));
+                return (Err(senseless()), false);
+            }
             let is_sound = match &answer {
                 // Nothing can be in conflict with the beginning of the log.
                 AppendEntriesResponse::Conflict => previous.is_some(),
@@ -244,8 +257,15 @@ impl RaftNetworkV2<Types> for GroupPeer {
         let time = self.append_time(&option);
         let mut parts = Append::of(rpc).split(self.networks.options.append_bytes_max).into_iter();
         let Some(first) = parts.next() else { return Err(senseless()) };
-        let reached = first.last();
+        let (previous, reached, vote) = (first.previous, first.last(), first.vote);
         let answer = self.ask(Message::Append(first), time, RPCTypes::AppendEntries).await?;
+        if let Message::AppendAnswer(answer) = &answer
+            && let Some(place) =
+                forgotten(&self.acknowledged, self.between.peer, vote, (previous, reached), answer)
+        {
+            let _ = self.networks.tell(self.between, Message::Forgotten(place_of(&place)));
+            return Err(senseless());
+        }
         match answer {
             Message::AppendAnswer(AppendEntriesResponse::Success) if parts.next().is_some() => {
                 Ok(AppendEntriesResponse::PartialSuccess(reached))
@@ -318,6 +338,30 @@ impl RaftNetworkV2<Types> for GroupPeer {
             _ => Err(senseless()),
         }
     }
+}
+
+/// The last place that a replica acknowledged under this vote, where its answer says that it does not have it any more: its log
+/// was put back. openraft must not see such an answer; it counts on what was acknowledged. What the answer acknowledges
+/// is noted.
+fn forgotten(
+    acknowledged: &Mutex<BTreeMap<ReplicaId, Acknowledged>>,
+    peer: ReplicaId,
+    vote: Vote,
+    (previous, last): (Option<LogId>, Option<LogId>),
+    answer: &AppendEntriesResponse<Types>,
+) -> Option<LogId> {
+    let mut acknowledged = acknowledged.lock();
+    let known = acknowledged.entry(peer).or_insert((vote, None));
+    if known.0 != vote {
+        *known = (vote, None);
+    }
+    match answer {
+        AppendEntriesResponse::Success => known.1 = known.1.max(last),
+        AppendEntriesResponse::PartialSuccess(reached) => known.1 = known.1.max(*reached),
+        AppendEntriesResponse::Conflict => return known.1.filter(|place| previous.is_some_and(|asked| asked <= *place)),
+        AppendEntriesResponse::HigherVote(_) => {}
+    }
+    None
 }
 
 fn senseless() -> RPCError<Types> {

@@ -32,7 +32,7 @@ use super::host::Groups;
 use super::presence::LogProgress;
 use super::questions::Between;
 use super::timing::{HEARTBEAT, IDLE, LEADER_WAIT, SLEEP_WAIT};
-use super::wire::{Message, NodeMessage, Quiet};
+use super::wire::{Message, Quiet};
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 use crate::services::engine::replica::Replica;
 
@@ -125,7 +125,7 @@ impl Groups {
             presence.may_send(log) && !stats.failed
         };
         if may_send {
-            let beacon = NodeMessage::Beacon { boot: self.boot, progress: stats.groups, flags: 0 };
+            let beacon = self.beacon(stats.synced, stats.groups);
             for node in peers {
                 // One that is not sent is as good as one that is lost.
                 let _ = self.parts.networks.tell_node(node, beacon);

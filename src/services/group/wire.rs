@@ -30,7 +30,10 @@
 //! | 24 what is your digest | place |
 //! | 25 answer to 24 and 26 | 1: 0 missed, 1 not yet, 2: 2: number of digests, 32 each |
 //! | 26 your digest differs from the others' | place; 2: number of parts, 2 each |
-//! | 128 beacon | 8: starts of the process; 8: progress of the log; 4: flags |
+//! | 27 you have acknowledged this to me, and do not have it | place |
+//! | 128 beacon | 8: starts of the process; 8: progress of the log; 4: flags (1: a boot number and a place in the log, as in 130) |
+//! | 129 what have you heard of me | 8: boot number; 8: place in the log; 8: floor, below which numbers are of no interest |
+//! | 130 this, in answer to 129, and to 128 where that contradicts it | 8: boot number; 8: how far the log was synced: segment in the upper half, offset in the lower |
 //!
 //! | part | bytes |
 //! |---|---|
@@ -75,6 +78,8 @@ pub const HEAD_BYTES: usize = 2 + 3 * 16 + 8;
 /// Kinds from here on are between nodes.
 const KIND_NODE_FIRST: u8 = 128;
 const KIND_BEACON: u8 = 128;
+const KIND_RECALL: u8 = 129;
+const KIND_RECALLED: u8 = 130;
 /// Kinds that are answered.
 const QUESTIONS: &[u8] = &[1, 3, 5, 7, 9, 10, 11, 13, 24, 26];
 
@@ -157,6 +162,8 @@ pub enum Message {
         /// The parts, see [`crate::replication::digest`].
         parts: Vec<u16>,
     },
+    /// The leader says that the replica has acknowledged a place to it, and does not have it any more.
+    Forgotten(LogPlace),
 }
 
 /// Entries that follow each other, or none.
@@ -244,6 +251,22 @@ pub enum NodeMessage {
         /// Bits with meanings of their own; those that are not known are ignored.
         flags: u32,
     },
+    /// The node asks what was heard of it ([`crate::replication::boots`]).
+    Recall {
+        /// Its boot number.
+        boot: u64,
+        /// Where its log ended when it was opened.
+        synced: u64,
+        /// Numbers below this are of no interest.
+        floor: u64,
+    },
+    /// What was heard of the node that this is for.
+    Recalled {
+        /// The boot number.
+        boot: u64,
+        /// How far the log was synced.
+        synced: u64,
+    },
 }
 
 /// A message that came in.
@@ -279,6 +302,7 @@ impl Message {
             | Message::Sleep(_)
             | Message::Digest(_)
             | Message::Differs { .. }
+            | Message::Forgotten(_)
             | Message::Wake => false,
         }
     }
@@ -304,6 +328,7 @@ impl Message {
             Message::Digest(_) => 24,
             Message::DigestAnswer(_) => 25,
             Message::Differs { .. } => 26,
+            Message::Forgotten(_) => 27,
         }
     }
 
@@ -394,12 +419,29 @@ impl Asked {
 impl NodeMessage {
     /// The message as bytes.
     pub fn encode(&self) -> Bytes {
-        let NodeMessage::Beacon { boot, progress, flags } = self;
-        let mut buffer = BytesMut::with_capacity(22);
-        buffer.put_slice(&[FORMAT_VERSION, KIND_BEACON]);
-        buffer.put_u64(*boot);
-        buffer.put_u64(*progress);
-        buffer.put_u32(*flags);
+        let mut buffer = BytesMut::with_capacity(26);
+        let kind = match self {
+            NodeMessage::Beacon { .. } => KIND_BEACON,
+            NodeMessage::Recall { .. } => KIND_RECALL,
+            NodeMessage::Recalled { .. } => KIND_RECALLED,
+        };
+        buffer.put_slice(&[FORMAT_VERSION, kind]);
+        match self {
+            NodeMessage::Beacon { boot, progress, flags } => {
+                buffer.put_u64(*boot);
+                buffer.put_u64(*progress);
+                buffer.put_u32(*flags);
+            }
+            NodeMessage::Recall { boot, synced, floor } => {
+                buffer.put_u64(*boot);
+                buffer.put_u64(*synced);
+                buffer.put_u64(*floor);
+            }
+            NodeMessage::Recalled { boot, synced } => {
+                buffer.put_u64(*boot);
+                buffer.put_u64(*synced);
+            }
+        }
         buffer.freeze()
     }
 }
@@ -412,13 +454,18 @@ impl Received {
     pub fn decode(bytes: &Bytes) -> Result<Received, WireError> {
         let mut reader = Reader::new(bytes, FORMAT_VERSION)?;
         let kind = reader.u8()?;
-        if kind == KIND_BEACON {
-            let beacon = NodeMessage::Beacon { boot: reader.u64()?, progress: reader.u64()?, flags: reader.u32()? };
-            reader.end()?;
-            return Ok(Received::Node(beacon));
-        }
         if kind >= KIND_NODE_FIRST {
-            return Ok(Received::Unknown(kind));
+            let (boot, synced) = match kind {
+                KIND_BEACON | KIND_RECALL | KIND_RECALLED => (reader.u64()?, reader.u64()?),
+                _ => return Ok(Received::Unknown(kind)),
+            };
+            let message = match kind {
+                KIND_BEACON => NodeMessage::Beacon { boot, progress: synced, flags: reader.u32()? },
+                KIND_RECALL => NodeMessage::Recall { boot, synced, floor: reader.u64()? },
+                _ => NodeMessage::Recalled { boot, synced },
+            };
+            reader.end()?;
+            return Ok(Received::Node(message));
         }
         let range = RangeId::from_bytes(reader.array()?);
         let (from, to) = (ReplicaId::from_bytes(reader.array()?), ReplicaId::from_bytes(reader.array()?));

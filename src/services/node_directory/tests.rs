@@ -46,6 +46,7 @@ fn details(uri: &str) -> NodeDetails {
         inside_uri: Some(format!("{uri}inside/")),
         zone: None,
         incarnation: None,
+        boot: None,
         capacity_bytes: None,
         free_bytes: None,
         version: None,

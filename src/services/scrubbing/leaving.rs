@@ -124,7 +124,12 @@ impl Leaving {
             self.groups.hand_over(range, to).await?;
         }
         self.report(replica, voters).await?;
-        replica.mark_damaged(reason.to_owned());
+        let (engine, left, why) = (Arc::clone(&self.engine), Arc::clone(replica), reason.to_owned());
+        let written = self.engine.workers().run(move || engine.distrust(&[left], &why)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            // It is out of service all the same, and was reported lost.
+            replica.mark_damaged(reason.to_owned());
+        }
         GroupInstances::end(&*self.groups, range).await;
         count(&self.counters.given_up, 1);
         self.engine.notices().write(format!(

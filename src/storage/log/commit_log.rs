@@ -122,6 +122,11 @@ pub struct LogStats {
     pub bytes_total: u64,
     /// An upper bound of the bytes of live records.
     pub bytes_live: u64,
+    /// How far the log is synced: the segment's number in the upper half, the offset in it in the lower. It only grows, over
+    /// all starts.
+    pub synced: u64,
+    /// The same where it ended when it was opened.
+    pub opened_at: u64,
     /// Bytes that wait to be written.
     pub bytes_pending: u64,
     /// Whether a sync or write failed.

@@ -82,6 +82,13 @@ pub(crate) struct Place {
     pub(crate) offset: u64,
 }
 
+impl Place {
+    /// The place as one number, in the same order: a segment is shorter than 4 GiB.
+    pub(crate) fn number(self) -> u64 {
+        self.segment << 32 | self.offset.min(u64::from(u32::MAX))
+    }
+}
+
 /// What stands before the records of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BatchHeader {

@@ -288,6 +288,7 @@ impl<C: Send + 'static> Writer<C> {
         stats.writes += 1;
         stats.syncs += 1;
         stats.bytes_written += bytes_written;
+        stats.synced = self.head.next.number();
         stats.marks += u64::from(is_mark);
         Ok(())
     }

@@ -65,6 +65,11 @@ pub(crate) fn open<C: Send + 'static>(
         end: scan.end.clone(),
     };
     let mut writer = start(folder, lock, scan, options, keys, random, sink)?;
+    {
+        let mut stats = writer.shared.stats.lock();
+        stats.opened_at = writer.head.next.number();
+        stats.synced = stats.opened_at;
+    }
     match writer.write_mark(FLAG_MARK) {
         Ok(()) | Err(LogError::Full) => {}
         Err(error) => return Err(error),

@@ -226,6 +226,14 @@ impl NodeDatabase for SqliteNodeDatabase {
         })
     }
 
+    fn distrusted(&self) -> Result<Vec<(ReplicaId, String)>, StoreError> {
+        self.with(|connection| scrubs::distrusted(connection))
+    }
+
+    fn distrust(&self, replicas: &[ReplicaId], reason: &str) -> Result<(), StoreError> {
+        self.change(|connection| scrubs::distrust(connection, replicas, reason))
+    }
+
     fn scrub_progress(&self) -> Result<ScrubProgress, StoreError> {
         self.with(|connection| scrubs::read(connection))
     }

@@ -20,6 +20,7 @@ fn details(incarnation: Option<u8>) -> NodeDetails {
         inside_uri: None,
         zone: None,
         incarnation: incarnation.map(|byte| Uuid::from_bytes([byte; 16])),
+        boot: None,
         capacity_bytes: None,
         free_bytes: None,
         version: None,
@@ -48,6 +49,7 @@ impl Fixture {
             own: Uuid::from_bytes([7; 16]),
             details: NodeDetails { status: NodeStatus::Okay, ..details(None) },
             coordinator: Arc::new(store.handle(Writer::Node(OWN))),
+            boots: OwnBoots::new(Default::default(), Box::new(|_| Ok(()))).unwrap(),
         };
         let fixture = Self { control, settling, _store: store, _folder: folder };
         for (table, number) in [(1, 1), (1, 2), (1, 3), (1, 4), (2, 5)] {

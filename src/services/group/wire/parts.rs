@@ -72,7 +72,7 @@ impl Put for BytesMut {
                 self.put_flag(*is_agreed);
             }
             Message::Wake => {}
-            Message::Digest(place) => self.put_place(&log_id(*place)),
+            Message::Digest(place) | Message::Forgotten(place) => self.put_place(&log_id(*place)),
             Message::DigestAnswer(state) => put_digest_state(self, state),
             Message::Differs { place, parts } => {
                 self.put_place(&log_id(*place));
@@ -151,6 +151,7 @@ impl Reader {
                 let parts = (0..self.u16()?).map(|_| self.u16()).collect::<Result<_, _>>()?;
                 Message::Differs { place, parts }
             }
+            27 => Message::Forgotten(self.log_place()?),
             _ => return Ok(None),
         }))
     }

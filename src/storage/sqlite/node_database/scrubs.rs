@@ -1,4 +1,5 @@
-//! How far the scrub is, in the node's database: a row for each replica, and when the present round began.
+//! How far the scrub is, in the node's database: a row for each replica, and when the present round began. And which
+//! replicas are not to be believed any more.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
@@ -38,7 +39,22 @@ pub(super) fn put(connection: &Connection, record: &ScrubRecord) -> rusqlite::Re
 }
 
 pub(super) fn remove(connection: &Connection, replica: ReplicaId) -> rusqlite::Result<()> {
+    connection.execute("DELETE FROM distrusted WHERE replica = ?1", [replica.as_bytes()])?;
     connection.execute("DELETE FROM scrubs WHERE replica = ?1", [replica.as_bytes()]).map(|_| ())
+}
+
+pub(super) fn distrusted(connection: &Connection) -> rusqlite::Result<Vec<(ReplicaId, String)>> {
+    let mut statement = connection.prepare_cached("SELECT replica, reason FROM distrusted ORDER BY replica")?;
+    statement.query_map([], |row| Ok((ReplicaId::from_bytes(row.get(0)?), row.get(1)?)))?.collect()
+}
+
+pub(super) fn distrust(connection: &mut Connection, replicas: &[ReplicaId], reason: &str) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for replica in replicas {
+        let sql = "INSERT OR IGNORE INTO distrusted (replica, reason) VALUES (?1, ?2)";
+        transaction.prepare_cached(sql)?.execute(params![replica.as_bytes(), reason])?;
+    }
+    transaction.commit()
 }
 
 fn record(row: &Row<'_>) -> rusqlite::Result<ScrubRecord> {
@@ -77,7 +93,13 @@ mod tests {
         }
         let files = vec![record(1, Some(Timestamp(7))), record(2, None)];
         assert_eq!(read(&connection).unwrap(), ScrubProgress { round_began: Some(Timestamp(6)), files });
-        remove(&connection, ReplicaId::from_bytes([1; 16])).unwrap();
+        let ids = [1, 2].map(|number| ReplicaId::from_bytes([number; 16]));
+        distrust(&mut connection, &ids, "old").unwrap();
+        distrust(&mut connection, &ids[..1], "later").unwrap();
+        let known = distrusted(&connection).unwrap();
+        assert_eq!(known, ids.map(|id| (id, "old".to_owned())));
+        remove(&connection, ids[0]).unwrap();
         assert_eq!(read(&connection).unwrap().files, [record(2, None)]);
+        assert_eq!(distrusted(&connection).unwrap().len(), 1);
     }
 }
