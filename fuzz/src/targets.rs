@@ -20,6 +20,7 @@ const fn target(name: &'static str, reads: &'static str, run: fn(&[u8])) -> Targ
 #[rustfmt::skip] // a table reads best as one
 pub const ALL: &[Target] = &[
     target("access-copy", "the opened copy of who may come in", dstore::services::control::fuzz_access_copy),
+    target("boots", "the boot numbers of a data folder", dstore::replication::boots::fuzz_boots),
     target("cell-path", "paths of cells", dstore::domain::cell::fuzz_path),
     target("cursor", "cursors of listings", dstore::crypto::cursor::fuzz_cursor_open),
     target("document", "documents as bytes", dstore::domain::document::fuzz_document),

@@ -29,6 +29,7 @@ use dstore::services::group::ports::{GroupOperations, GroupStatus};
 use dstore::services::ports::{Consistency, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::replicated::ReplicatedRanges;
+use dstore::services::rolled_back::{OwnBoots, follow_objections};
 use dstore::storage::keys::FileKeys;
 use dstore::storage::log::{LogOptions, SystemDisk};
 use dstore::storage::memory::MemoryKeeper;
@@ -74,6 +75,8 @@ pub struct Node {
     pub database: Arc<dyn NodeDatabase>,
     pub notices: Arc<Notices>,
     pub keys: Arc<NodeKeys>,
+    pub boots: Arc<OwnBoots>,
+    objections: tokio::task::JoinHandle<()>,
     _inbox: Arc<dyn Inbox>,
 }
 
@@ -118,9 +121,19 @@ impl Cluster {
         folder.join(format!("{}/{}/{}.db", name.tenant, name.table, name.replica))
     }
 
-    /// What a node has on its disk.
-    pub fn folder_of(&self, number: u8) -> &std::path::Path {
-        self.disks[&number].folder.path()
+    /// Copies what a node has on its disk as it is now.
+    pub fn copy_of(&self, number: u8) -> tempfile::TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(self.disks[&number].folder.path(), copy.path());
+        copy
+    }
+
+    /// Puts a copy in the place of what a node that does not run has on its disk.
+    pub fn put_back(&self, number: u8, copy: &tempfile::TempDir) {
+        assert!(!self.nodes.contains_key(&number));
+        let folder = self.disks[&number].folder.path();
+        std::fs::remove_dir_all(folder.join(PLANE.to_string())).unwrap();
+        copy_folder(copy.path(), folder);
     }
 
     /// Nodes that share a range from the beginning.
@@ -148,6 +161,9 @@ impl Cluster {
         let file_keys: Arc<dyn FileKeys> = keys.clone();
         dstore::storage::vfs::register(random.clone()).unwrap();
         let (path, node) = (disks.folder.path(), node_id(number));
+        let of_plane = path.join(PLANE.to_string());
+        std::fs::create_dir_all(&of_plane).unwrap();
+        let boots = dstore::roles::boots::begin(&of_plane, &*ambient::clock(), &*random).unwrap();
         let database: Arc<dyn NodeDatabase> =
             SqliteNodeDatabase::open(path, PLANE, node, file_keys.clone(), random.clone()).unwrap();
         let notices = Arc::new(Notices::default());
@@ -164,17 +180,19 @@ impl Cluster {
             random: random.clone(),
             notices: notices.clone(),
         };
-        let engine = Engine::open(parts, options(path)).unwrap();
+        let engine = Engine::open(parts, options(&of_plane)).unwrap();
         let links =
             Arc::new(Links::new(self.network.carrier(node), tokio::runtime::Handle::current(), LinkOptions::default()));
         let networks = GroupNetworks::new(links.clone(), &*random, NetworkOptions::default());
         let parts = GroupsParts { node, engine: engine.clone(), networks: networks.clone(), random };
         let groups = Groups::new(parts).unwrap();
+        groups.set_boots(boots.clone());
+        let objections = tokio::spawn(follow_objections(engine.clone(), groups.clone()));
         let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, groups.clone()));
         self.network.attach(node, &inbox);
         groups.start();
         let ranges = Arc::new(ReplicatedRanges::new(engine.clone(), groups.clone()));
-        let node = Node { engine, groups, ranges, links, database, notices, keys, _inbox: inbox };
+        let node = Node { engine, groups, ranges, links, database, notices, keys, boots, objections, _inbox: inbox };
         self.nodes.insert(number, node);
     }
 
@@ -182,6 +200,8 @@ impl Cluster {
     pub async fn kill(&mut self, number: u8) {
         self.network.detach(node_id(number));
         let node = self.nodes.remove(&number).unwrap();
+        node.objections.abort();
+        assert!(node.objections.await.is_err());
         node.groups.stop().await;
         let engine = node.engine;
         tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
@@ -264,6 +284,19 @@ impl Cluster {
             node.groups.stop().await;
             let engine = node.engine;
             tokio::task::spawn_blocking(move || engine.stop()).await.unwrap();
+        }
+    }
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            std::fs::create_dir_all(&target).unwrap();
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
         }
     }
 }

@@ -5,4 +5,5 @@ mod cluster;
 mod failover;
 mod rest;
 mod splits;
+mod rolled_back;
 mod scrub;

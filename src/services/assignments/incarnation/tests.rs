@@ -20,7 +20,8 @@ fn details(incarnation: Option<u8>) -> NodeDetails {
         inside_uri: None,
         zone: None,
         incarnation: incarnation.map(|byte| Uuid::from_bytes([byte; 16])),
-        boot: None,
+        // That of a folder that was never started.
+        boot: incarnation.filter(|byte| *byte == 7).map(|_| 0),
         capacity_bytes: None,
         free_bytes: None,
         version: None,

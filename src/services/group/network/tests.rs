@@ -22,6 +22,24 @@ use crate::storage::store::StoreError;
 use crate::transport::links::{Inbox, LinkOptions};
 use crate::transport::memory::{Faults, MemoryNetwork};
 
+#[test]
+fn what_a_replica_acknowledged_under_a_vote_it_must_have() {
+    let known = Mutex::new(BTreeMap::new());
+    let peer = ReplicaId::from_bytes([2; 16]);
+    let vote = |term| Vote::new_committed(term, ReplicaId::from_bytes([1; 16]));
+    let place = |term, index| Some(log_id(LogPlace { term, index }));
+    let hear = |term, previous, last, answer| forgotten(&known, peer, vote(term), (previous, last), &answer);
+    use AppendEntriesResponse::{Conflict, HigherVote, PartialSuccess, Success};
+    assert_eq!(hear(1, place(1, 5), place(1, 9), Conflict), None, "nothing was acknowledged");
+    assert_eq!(hear(1, place(1, 3), place(1, 7), PartialSuccess(place(1, 6))), None);
+    assert_eq!(hear(1, place(1, 7), place(1, 9), Conflict), None, "that was not acknowledged");
+    assert_eq!(hear(1, place(1, 6), place(1, 9), Conflict), place(1, 6));
+    assert_eq!(hear(1, place(1, 6), place(1, 9), HigherVote(vote(3))), None);
+    assert_eq!(hear(1, place(1, 6), place(1, 9), Success), None);
+    assert_eq!(hear(1, place(1, 8), place(1, 9), Conflict), place(1, 9));
+    assert_eq!(hear(2, place(1, 8), place(1, 9), Conflict), None, "another leader may have cut the log in between");
+}
+
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Bytes that look random and are the same in each run.
