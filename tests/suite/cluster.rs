@@ -133,6 +133,8 @@ pub struct Cluster {
     control_ports: Option<[String; 3]>,
     pub nodes: Vec<Member>,
     pub proxies: Vec<Member>,
+    /// Settings of all nodes that are begun from now on.
+    pub node_settings: Vec<&'static str>,
     pub token: String,
     pub client: reqwest::Client,
     pub etcd: EtcdServer,
@@ -151,6 +153,7 @@ impl Cluster {
             control_ports: None,
             nodes: Vec::new(),
             proxies: Vec::new(),
+            node_settings: Vec::new(),
             token: String::new(),
             client: client(),
         };
@@ -288,6 +291,9 @@ impl Cluster {
         command.arg("--join-token-file").arg(token);
         if member.role == "node" {
             command.args(["--inside-listen", &inside, "--set", "log.segment_mib=4", "--set", "log.budget_mib=64"]);
+            for setting in &self.node_settings {
+                command.args(["--set", setting]);
+            }
         }
         if member.passphrase {
             command.arg("--passphrase-file").arg(self.path("passphrase"));

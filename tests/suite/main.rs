@@ -7,6 +7,7 @@ mod cluster;
 mod confidential;
 mod control_etcd;
 mod copies;
+mod damage;
 mod dev;
 mod engine;
 mod flips;

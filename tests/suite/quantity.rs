@@ -135,6 +135,7 @@ async fn published(store: &EmbeddedStore, address: SocketAddr) {
         inside_uri: Some(format!("https://{address}")),
         zone: None,
         incarnation: None,
+        boot: None,
         capacity_bytes: None,
         free_bytes: None,
         version: None,
