@@ -282,6 +282,7 @@ mod tests {
             inside_uri: None,
             zone: Some("fra-1".into()),
             incarnation: None,
+            boot: None,
             capacity_bytes: None,
             free_bytes: None,
             version: None,
@@ -294,6 +295,7 @@ mod tests {
             inside_uri: Some("https://abc123:8081/".into()),
             zone: Some("fra-1".into()),
             incarnation: Some(Uuid::from_bytes([0x11; 16])),
+            boot: Some(30_064_771_075),
             capacity_bytes: Some(7),
             free_bytes: Some(5),
             version: Some("0.1.0".into()),
@@ -301,7 +303,7 @@ mod tests {
         };
         let text = concat!(
             r#"{"status":"draining","uri":"https://abc123:8080/","inside_uri":"https://abc123:8081/","zone":"fra-1","#,
-            r#""incarnation":"11111111-1111-1111-1111-111111111111","capacity_bytes":7,"free_bytes":5,"version":"0.1.0","format":2}"#
+            r#""incarnation":"11111111-1111-1111-1111-111111111111","boot":30064771075,"capacity_bytes":7,"free_bytes":5,"version":"0.1.0","format":2}"#
         );
         golden(all, text);
         golden(NodeStatus::Down, r#""down""#);

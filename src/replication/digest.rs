@@ -151,10 +151,7 @@ mod tests {
         assert_eq!(found.damaged.len(), 2);
         assert!(!found.may_replace, "the third alone is no majority");
         // Of five, three are.
-        let five = compare(
-            &voters(5),
-            &told(&[(1, &[9, 2]), (2, &[1, 9]), (3, &[1, 2]), (4, &[1, 2]), (5, &[1, 2])]),
-        );
+        let five = compare(&voters(5), &told(&[(1, &[9, 2]), (2, &[1, 9]), (3, &[1, 2]), (4, &[1, 2]), (5, &[1, 2])]));
         assert!(five.may_replace && five.good.len() == 3);
     }
 
@@ -180,10 +177,7 @@ mod tests {
         assert_eq!(intervals(&HashRange::FULL).len(), 64);
         let range = HashRange { low: 0, high: 127 };
         assert_eq!(name_parts(&range, &[1, 64].into()), "hashes 2 to 3, what it remembers beside items");
-        assert_eq!(
-            name_parts(&range, &(0..9).collect()),
-            "hashes 0 to 1, hashes 2 to 3, hashes 4 to 5, 6 parts more"
-        );
+        assert_eq!(name_parts(&range, &(0..9).collect()), "hashes 0 to 1, hashes 2 to 3, hashes 4 to 5, 6 parts more");
     }
 
     proptest! {

@@ -237,7 +237,8 @@ fn watch_scrub(health: &Health, scrub: Arc<ScrubCounters>) {
         metrics.counter("dstore_node_scrub_copies_differing_total", help, &[], read(&scrub.differing));
         let help = "Copies on this node that were given up because they are damaged.";
         metrics.counter("dstore_node_scrub_copies_given_up_total", help, &[], read(&scrub.given_up));
-        let help = "When all files had last been verified, in seconds since 1970; 0 where they were not since the start.";
+        let help =
+            "When all files had last been verified, in seconds since 1970; 0 where they were not since the start.";
         metrics.gauge("dstore_node_scrub_completed_seconds", help, &[], read(&scrub.completed_at));
     });
 }

@@ -54,8 +54,8 @@ use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use crate::storage::sqlite::node_database::SqliteNodeDatabase;
 use crate::storage::sqlite::range_store::FileOptions;
 
-use super::group_parts::{NodeGroups, Wires};
 use super::boots;
+use super::group_parts::{NodeGroups, Wires};
 use super::incarnation;
 use super::key_files::{KeyFileError, Passphrase};
 use super::own_keys::OwnKeys;

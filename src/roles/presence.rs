@@ -55,8 +55,15 @@ impl Presence {
         disk: DiskGauge,
     ) -> Self {
         let lease = Arc::new(Mutex::new(None));
-        let stay =
-            Stay { node, details, boots, seconds, coordinator: Arc::clone(&coordinator), held: Arc::clone(&lease), disk };
+        let stay = Stay {
+            node,
+            details,
+            boots,
+            seconds,
+            coordinator: Arc::clone(&coordinator),
+            held: Arc::clone(&lease),
+            disk,
+        };
         let task = tokio::spawn(stay.follow(settled));
         Self { node, coordinator, lease, task }
     }
@@ -232,8 +239,16 @@ mod tests {
         let draining = NodeDetails { status: NodeStatus::Draining, ..details() };
         coordinator.put(&key, to_json(&draining), None).await.unwrap();
         let held = Arc::default();
-        let mut stay =
-            Stay { node, details: details(), seconds: 10, coordinator: coordinator.clone(), held, disk: disk(640) };
+        let boots = OwnBoots::new(Default::default(), Box::new(|_| Ok(()))).unwrap();
+        let mut stay = Stay {
+            node,
+            details: details(),
+            boots,
+            seconds: 10,
+            coordinator: coordinator.clone(),
+            held,
+            disk: disk(640),
+        };
         let told = async || {
             let entry = coordinator.get(&key).await.unwrap().unwrap();
             (from_json::<NodeDetails>(&entry.value).unwrap(), entry.version)

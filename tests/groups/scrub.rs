@@ -323,7 +323,8 @@ async fn what_was_verified_is_known_after_a_restart() {
     eventually_even(&cluster).await;
     (1..=3).for_each(|number| bring_into_file(&cluster, number));
     let scrubs = Scrubs::start(&cluster).await;
-    eventually("all files are read", || (scrubs.counters[&1].completed_at.load(Ordering::SeqCst) > 0).then_some(())).await;
+    eventually("all files are read", || (scrubs.counters[&1].completed_at.load(Ordering::SeqCst) > 0).then_some(()))
+        .await;
     drop(scrubs);
     cluster.kill(1).await;
     cluster.start(1);

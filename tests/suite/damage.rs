@@ -43,12 +43,17 @@ fn copies(cluster: &Cluster) -> Option<BTreeMap<String, String>> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     let replicas = range["replicas"].as_array()?.iter();
     let voters = replicas.filter(|copy| copy["state"] == "voter");
-    let voters: BTreeMap<_, _> = voters.filter_map(|copy| Some((text(&copy["node"])?, text(&copy["replica"])?))).collect();
+    let voters: BTreeMap<_, _> =
+        voters.filter_map(|copy| Some((text(&copy["node"])?, text(&copy["replica"])?))).collect();
     (range["health"] == "good" && voters.len() == 3).then_some(voters)
 }
 
 /// Waits until the range is in good health and `holds`.
-async fn until_copies(cluster: &Cluster, what: &str, holds: impl Fn(&BTreeMap<String, String>) -> bool) -> BTreeMap<String, String> {
+async fn until_copies(
+    cluster: &Cluster,
+    what: &str,
+    holds: impl Fn(&BTreeMap<String, String>) -> bool,
+) -> BTreeMap<String, String> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match copies(cluster) {

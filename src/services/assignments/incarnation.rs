@@ -110,7 +110,8 @@ impl Incarnation {
         let key = layout::node_details(self.node);
         let entry = self.coordinator.get(&key).await.map_err(unreachable)?;
         let unreadable = |_| Refusal::unavailable(format!("the node's details under {key} cannot be read"), 5);
-        let known = entry.as_ref().map(|entry| from_json::<NodeDetails>(&entry.value).map_err(unreadable)).transpose()?;
+        let known =
+            entry.as_ref().map(|entry| from_json::<NodeDetails>(&entry.value).map_err(unreadable)).transpose()?;
         Ok((entry, known))
     }
 

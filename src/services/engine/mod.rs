@@ -50,6 +50,6 @@ mod splitting;
 pub use digests::{DigestRun, DigestState};
 pub use group_side::StateDigest;
 pub use members::{GroupParts, MemberStart};
-pub use scrubbing::{FileToScrub, PagesJudged};
 pub use opening::{Engine, EngineOptions, EngineParts};
 pub use splitting::{Origin, receipt_hash};
+pub use scrubbing::{FileToScrub, PagesJudged};

@@ -95,7 +95,8 @@ impl Groups {
             tracing::warn!(%from, "a node has forgotten what it said of itself before");
         }
         if floor.is_some() || is_contradiction {
-            let _ = self.parts.networks.tell_node(from, NodeMessage::Recalled { boot: known.boot, synced: known.synced });
+            let _ =
+                self.parts.networks.tell_node(from, NodeMessage::Recalled { boot: known.boot, synced: known.synced });
         }
     }
 

@@ -260,8 +260,7 @@ impl RaftNetworkV2<Types> for GroupPeer {
         let (previous, reached, vote) = (first.previous, first.last(), first.vote);
         let answer = self.ask(Message::Append(first), time, RPCTypes::AppendEntries).await?;
         if let Message::AppendAnswer(answer) = &answer
-            && let Some(place) =
-                forgotten(&self.acknowledged, self.between.peer, vote, (previous, reached), answer)
+            && let Some(place) = forgotten(&self.acknowledged, self.between.peer, vote, (previous, reached), answer)
         {
             let _ = self.networks.tell(self.between, Message::Forgotten(place_of(&place)));
             return Err(senseless());
@@ -358,7 +357,9 @@ fn forgotten(
     match answer {
         AppendEntriesResponse::Success => known.1 = known.1.max(last),
         AppendEntriesResponse::PartialSuccess(reached) => known.1 = known.1.max(*reached),
-        AppendEntriesResponse::Conflict => return known.1.filter(|place| previous.is_some_and(|asked| asked <= *place)),
+        AppendEntriesResponse::Conflict => {
+            return known.1.filter(|place| previous.is_some_and(|asked| asked <= *place));
+        }
         AppendEntriesResponse::HigherVote(_) => {}
     }
     None
