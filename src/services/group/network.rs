@@ -19,10 +19,10 @@
 //! tries again at once, some ten times. A frame that failed is `Network` (the links pause by themselves); where
 //! the peer said no or nothing could be sent, it is `Unreachable`.
 
+mod acknowledged;
 mod snapshot_sender;
 mod throttle;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,13 +34,13 @@ use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult};
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
-use parking_lot::Mutex;
 
+use self::acknowledged::{Acknowledged, forgotten};
 use self::throttle::Throttle;
 use super::convert::place_of;
 use super::questions::{Between, Questions, Unanswered};
 use super::snapshot::{GroupSnapshot, SnapshotData};
-use super::types::{LogId, Types, Vote};
+use super::types::{Types, Vote};
 use super::wire::{Append, Asked, Envelope, Message, NodeMessage};
 use crate::domain::Random;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
@@ -171,11 +171,8 @@ pub struct GroupNetwork {
     networks: Arc<GroupNetworks>,
     range: RangeId,
     own: ReplicaId,
-    acknowledged: Arc<Mutex<BTreeMap<ReplicaId, Acknowledged>>>,
+    acknowledged: Arc<Acknowledged>,
 }
-
-/// The vote under which a replica acknowledged something to this one, and the last place.
-type Acknowledged = (Vote, Option<LogId>);
 
 impl RaftNetworkFactory<Types> for GroupNetwork {
     type Network = GroupPeer;
@@ -190,7 +187,7 @@ impl RaftNetworkFactory<Types> for GroupNetwork {
 pub struct GroupPeer {
     networks: Arc<GroupNetworks>,
     between: Between,
-    acknowledged: Arc<Mutex<BTreeMap<ReplicaId, Acknowledged>>>,
+    acknowledged: Arc<Acknowledged>,
 }
 
 impl GroupPeer {
@@ -337,32 +334,6 @@ impl RaftNetworkV2<Types> for GroupPeer {
             _ => Err(senseless()),
         }
     }
-}
-
-/// The last place that a replica acknowledged under this vote, where its answer says that it does not have it any more: its log
-/// was put back. openraft must not see such an answer; it counts on what was acknowledged. What the answer acknowledges
-/// is noted.
-fn forgotten(
-    acknowledged: &Mutex<BTreeMap<ReplicaId, Acknowledged>>,
-    peer: ReplicaId,
-    vote: Vote,
-    (previous, last): (Option<LogId>, Option<LogId>),
-    answer: &AppendEntriesResponse<Types>,
-) -> Option<LogId> {
-    let mut acknowledged = acknowledged.lock();
-    let known = acknowledged.entry(peer).or_insert((vote, None));
-    if known.0 != vote {
-        *known = (vote, None);
-    }
-    match answer {
-        AppendEntriesResponse::Success => known.1 = known.1.max(last),
-        AppendEntriesResponse::PartialSuccess(reached) => known.1 = known.1.max(*reached),
-        AppendEntriesResponse::Conflict => {
-            return known.1.filter(|place| previous.is_some_and(|asked| asked <= *place));
-        }
-        AppendEntriesResponse::HigherVote(_) => {}
-    }
-    None
 }
 
 fn senseless() -> RPCError<Types> {
