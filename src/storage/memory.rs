@@ -93,6 +93,16 @@ pub struct MemoryKeeper {
 }
 
 impl MemoryKeeper {
+    /// Another keeper, whose stores are as these would be after a loss of power.
+    pub fn fork(&self) -> MemoryKeeper {
+        let copy = |store: &Arc<MemoryStore>| {
+            let content = store.durable.lock().clone();
+            Arc::new(MemoryStore { now: Mutex::new(content.clone()), durable: Mutex::new(content) })
+        };
+        let stores = self.stores.lock().iter().map(|(replica, store)| (*replica, copy(store))).collect();
+        MemoryKeeper { stores: Mutex::new(stores), aside: Mutex::default() }
+    }
+
     /// All stores are as they were when each was last made durable.
     pub fn cut_power(&self) {
         for store in self.stores.lock().values() {

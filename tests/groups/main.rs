@@ -4,6 +4,6 @@
 mod cluster;
 mod failover;
 mod rest;
-mod splits;
 mod rolled_back;
 mod scrub;
+mod splits;

@@ -111,6 +111,7 @@ pub fn details(place: usize) -> NodeDetails {
         inside_uri: None,
         zone: Some(["a", "b", "c"][place % 3].to_owned()),
         incarnation: None,
+        boot: None,
         capacity_bytes: Some(1 << 40),
         free_bytes: Some(1 << 39),
         version: None,

@@ -15,6 +15,19 @@ pub struct SimulatedDatabase {
     replicas: Mutex<BTreeMap<ReplicaId, ReplicaRecord>>,
     splits: Mutex<BTreeMap<ReplicaId, SplitDone>>,
     keys: Mutex<Vec<TenantKeyPart>>,
+    distrusted: Mutex<BTreeMap<ReplicaId, String>>,
+}
+
+impl SimulatedDatabase {
+    /// Another one that holds the same.
+    pub fn fork(&self) -> SimulatedDatabase {
+        SimulatedDatabase {
+            replicas: Mutex::new(self.replicas.lock().clone()),
+            splits: Mutex::new(self.splits.lock().clone()),
+            keys: Mutex::new(self.keys.lock().clone()),
+            distrusted: Mutex::new(self.distrusted.lock().clone()),
+        }
+    }
 }
 
 impl NodeDatabase for SimulatedDatabase {
@@ -63,6 +76,15 @@ impl NodeDatabase for SimulatedDatabase {
                 record.quantity = mark.quantity;
             }
         }
+        Ok(())
+    }
+
+    fn distrusted(&self) -> Result<Vec<(ReplicaId, String)>, StoreError> {
+        Ok(self.distrusted.lock().iter().map(|(replica, reason)| (*replica, reason.clone())).collect())
+    }
+
+    fn distrust(&self, replicas: &[ReplicaId], reason: &str) -> Result<(), StoreError> {
+        self.distrusted.lock().extend(replicas.iter().map(|replica| (*replica, reason.to_owned())));
         Ok(())
     }
 

@@ -33,6 +33,8 @@ pub enum Kind {
     Wipe,
     /// A node that was killed comes back with a bit of its log turned over.
     BitFlip,
+    /// A node comes back with a folder as it was some time ago.
+    PutBack,
     /// A proxy is killed.
     ProxyKill,
     /// Control is killed.
@@ -46,7 +48,7 @@ pub enum Kind {
 }
 
 /// All kinds.
-pub const KINDS: [Kind; 17] = [
+pub const KINDS: [Kind; 18] = [
     Kind::Kill,
     Kind::Restart,
     Kind::Pause,
@@ -59,6 +61,7 @@ pub const KINDS: [Kind; 17] = [
     Kind::Clock,
     Kind::Wipe,
     Kind::BitFlip,
+    Kind::PutBack,
     Kind::ProxyKill,
     Kind::ControlKill,
     Kind::CoordinatorGone,
@@ -76,6 +79,8 @@ pub enum End {
     /// One node comes back with an empty folder, another one is heard again that has missed a lot, and all others go for so
     /// long.
     WorstHour(usize, u64),
+    /// A copy of the folder that was made before is put in its place.
+    PutBack(usize),
     /// The proxy of this number starts again.
     StartProxy(usize),
     /// Control starts again.
@@ -118,6 +123,11 @@ impl Faults {
         if allowed.is_empty() {
             allowed.push(*dice.choose(&KINDS));
         }
+        if allowed.contains(&Kind::PutBack) {
+            // Who could object must be heard: a folder that is put back while nobody knows better is not found out.
+            let silencing = [Kind::CoordinatorGone, Kind::Partition, Kind::Weather, Kind::Pause];
+            allowed.retain(|kind| !silencing.contains(kind));
+        }
         let apart = dice.between(300, 3000);
         let next_at = dice.between(200, 2000);
         // One at a time would be right, too; but when the copies of one are made anew is not the faults' to know.
@@ -126,7 +136,7 @@ impl Faults {
     }
 
     fn may_damage(&self) -> bool {
-        self.allowed.contains(&Kind::Wipe) || self.allowed.contains(&Kind::BitFlip)
+        [Kind::Wipe, Kind::BitFlip, Kind::PutBack].iter().any(|kind| self.allowed.contains(kind))
     }
 
     /// The kinds that this seed allows.
@@ -148,7 +158,7 @@ impl Faults {
         world.trace.note(format_args!("fault {kind:?} at {place} until {until}"));
         match kind {
             Kind::Kill => self.kill(world, place, until),
-            Kind::Wipe | Kind::BitFlip => self.damage(world, kind, place, until),
+            Kind::Wipe | Kind::BitFlip | Kind::PutBack => self.damage(world, kind, place, until),
             Kind::Restart => {
                 world.nodes[place].hand_over();
                 let stops_at = now + self.dice.between(0, 1500);
@@ -211,6 +221,10 @@ impl Faults {
         world.nodes[place].kill();
         match kind {
             Kind::BitFlip => world.nodes[place].flip_a_bit(),
+            Kind::PutBack => {
+                world.nodes[place].copy_folder();
+                world.later(until + self.dice.between(500, 4000), End::PutBack(place));
+            }
             _ => world.nodes[place].wipe(),
         }
         world.later(until, End::Start(place));

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use dstore::crypto::Key256;
 use dstore::crypto::cipher::NonceSource;
-use dstore::domain::Random;
 use dstore::domain::ids::{NodeId, PlaneId};
 use dstore::domain::watermark::Watermark;
+use dstore::domain::{Clock, Random};
+use dstore::replication::boots::Boots;
 use dstore::services::engine::admission::AdmissionLimits;
 use dstore::services::engine::flusher::FlushBudget;
 use dstore::services::engine::keys::{NodeKeys, PartVersions};
@@ -20,6 +21,7 @@ use dstore::services::engine::log_keys::CommitLogKeys;
 use dstore::services::engine::notices::Notices;
 use dstore::services::engine::opening::EngineError;
 use dstore::services::engine::{Engine, EngineOptions, EngineParts};
+use dstore::services::rolled_back::{OwnBoots, seconds};
 use dstore::storage::log::disk_simulated::SimulatedDisk;
 use dstore::storage::log::{Disk, LogOptions};
 use dstore::storage::memory::MemoryKeeper;
@@ -69,6 +71,10 @@ pub struct Node {
     keeper: Arc<MemoryKeeper>,
     database: Arc<SimulatedDatabase>,
     incarnation: uuid::Uuid,
+    /// The boot numbers that stand in the folder; empty in a new one.
+    boots: Arc<Mutex<String>>,
+    /// A copy of the folder.
+    copy: Option<Folder>,
     folder: tempfile::TempDir,
     plane: PlaneId,
     dice: Dice,
@@ -77,6 +83,14 @@ pub struct Node {
     life: Option<Life>,
     paused_for: Option<u64>,
     is_damaged: bool,
+}
+
+/// What a data folder holds.
+struct Folder {
+    disk: SimulatedDisk,
+    keeper: MemoryKeeper,
+    database: SimulatedDatabase,
+    boots: String,
 }
 
 /// What runs on a machine.
@@ -98,6 +112,8 @@ impl Node {
             keeper: Arc::default(),
             database: Arc::default(),
             incarnation,
+            boots: Arc::default(),
+            copy: None,
             folder: tempfile::tempdir().unwrap_or_else(|error| panic!("no folder: {error}")),
             plane: founded.plane,
             dice,
@@ -139,6 +155,7 @@ impl Node {
             network: &self.network,
             database: Arc::clone(&self.database) as Arc<dyn NodeDatabase>,
             keys,
+            boots: self.begin_boot(&*random)?,
             random,
             notices: Arc::clone(&notices),
         };
@@ -146,6 +163,49 @@ impl Node {
         self.life = Some(Life { running, notices, runtime });
         self.paused_for = None;
         Ok(())
+    }
+
+    /// A start over the folder has a number, as the role gives it one.
+    fn begin_boot(&self, random: &dyn Random) -> std::io::Result<Arc<OwnBoots>> {
+        let mut dice = [0; 4];
+        random.fill(&mut dice);
+        let (now, dice) = (seconds(self.clock.now()), u32::from_be_bytes(dice));
+        let text = self.boots.lock().clone();
+        let mut boots = Boots::parse(&text).unwrap_or_default();
+        match text.is_empty() {
+            true => boots.start_over(0, now, dice),
+            false => boots.begin(now, dice),
+        };
+        let kept = Arc::clone(&self.boots);
+        OwnBoots::new(
+            boots,
+            Box::new(move |text| {
+                text.clone_into(&mut kept.lock());
+                Ok(())
+            }),
+        )
+    }
+
+    /// A copy of the folder is made, as by an administrator. Nothing may run on it.
+    pub fn copy_folder(&mut self) {
+        assert!(self.life.is_none(), "a folder is copied while its node runs");
+        self.copy = Some(Folder {
+            disk: self.disk.fork(),
+            keeper: self.keeper.fork(),
+            database: self.database.fork(),
+            boots: self.boots.lock().clone(),
+        });
+    }
+
+    /// The copy is put back, where there is one. Nothing may run on it.
+    pub fn put_copy_back(&mut self) {
+        assert!(self.life.is_none(), "a folder is put back while its node runs");
+        if let Some(copy) = self.copy.take() {
+            self.disk = copy.disk;
+            self.keeper = Arc::new(copy.keeper);
+            self.database = Arc::new(copy.database);
+            *self.boots.lock() = copy.boots;
+        }
     }
 
     /// The keys that the node has by itself when it starts: those of control that it was handed before among them.
@@ -320,6 +380,7 @@ impl Node {
         self.disk = SimulatedDisk::new();
         self.keeper = Arc::default();
         self.database = Arc::default();
+        self.boots.lock().clear();
         self.is_damaged = false;
         self.incarnation = uuid::Uuid::from_u64_pair(self.dice.number(), self.dice.number());
     }

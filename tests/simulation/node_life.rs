@@ -27,6 +27,7 @@ use dstore::services::publishing::{PublishedAddress, RoutePublisher};
 use dstore::services::ranges::RangeService;
 use dstore::services::reconfiguring::{Reconfiguring, Surroundings};
 use dstore::services::replicated::ReplicatedRanges;
+use dstore::services::rolled_back::{OwnBoots, follow_objections};
 use dstore::services::splitting::Splitting;
 use dstore::storage::node_database::NodeDatabase;
 use dstore::transport::links::{Carrier, CarryError, Inbox, LinkOptions, Links};
@@ -68,6 +69,8 @@ pub struct Machine<'a> {
     pub random: Arc<dyn Random>,
     /// Its notices.
     pub notices: Arc<Notices>,
+    /// The boot numbers of its folder.
+    pub boots: Arc<OwnBoots>,
 }
 
 /// See the module's essay.
@@ -111,6 +114,7 @@ fn start_groups(machine: &Machine<'_>, engine: &Arc<Engine>, node: NodeId) -> (A
         random: Arc::clone(&machine.random),
     };
     let groups = Groups::new(parts).unwrap_or_else(|error| panic!("no groups: {error}"));
+    groups.set_boots(Arc::clone(&machine.boots));
     let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, Arc::clone(&groups) as _));
     groups.start();
     (groups, inbox)
@@ -157,15 +161,23 @@ fn follow(
     let presence = Presence::begin(
         node,
         said.clone(),
+        Arc::clone(&machine.boots),
         ALIVE_SECONDS,
         Arc::clone(coordinator),
         settled.subscribe(),
         Arc::new(|| None),
     );
-    let settling = Incarnation { node, own: machine.incarnation, details: said, coordinator: Arc::clone(coordinator) };
-    let (engine, notices) = (Arc::clone(engine), Arc::clone(&machine.notices));
+    let settling = Incarnation {
+        node,
+        own: machine.incarnation,
+        details: said,
+        coordinator: Arc::clone(coordinator),
+        boots: Arc::clone(&machine.boots),
+    };
+    drop(tokio::spawn(follow_objections(Arc::clone(engine), Arc::clone(groups))));
+    let (engine, groups, notices) = (Arc::clone(engine), Arc::clone(groups), Arc::clone(&machine.notices));
     drop(tokio::spawn(async move {
-        settling.settle_with(&engine, &notices).await;
+        settling.settle_with(&engine, &groups, &notices).await;
         settled.send_replace(true);
         assignments.follow().await;
     }));

@@ -144,6 +144,13 @@ impl World {
                 self.later(self.now.get() + lasts, End::Start(place));
             }
             End::WorstHour(place, lasts) => self.worst_hour(place, lasts),
+            End::PutBack(place) => {
+                if self.nodes[place].is_alive() {
+                    self.nodes[place].kill();
+                }
+                self.nodes[place].put_copy_back();
+                self.start(place);
+            }
             End::StartProxy(number) => self.proxies[number].start(),
             End::StartControl => self.control.start(),
             End::CoordinatorBack => self.coordinator.is_down = false,

@@ -292,7 +292,11 @@ impl Replica {
         self.advance(place, keep).map(|_| ())
     }
 
-    pub(super) fn advance(&self, place: LogPlace, change: impl FnOnce(&mut MachineState)) -> Result<Applied, StoreError> {
+    pub(super) fn advance(
+        &self,
+        place: LogPlace,
+        change: impl FnOnce(&mut MachineState),
+    ) -> Result<Applied, StoreError> {
         let count = self.item_count()?;
         let mut memory = self.memory.write();
         let machine = memory.machine.get_or_insert_default();

@@ -51,5 +51,5 @@ pub use digests::{DigestRun, DigestState};
 pub use group_side::StateDigest;
 pub use members::{GroupParts, MemberStart};
 pub use opening::{Engine, EngineOptions, EngineParts};
-pub use splitting::{Origin, receipt_hash};
 pub use scrubbing::{FileToScrub, PagesJudged};
+pub use splitting::{Origin, receipt_hash};
