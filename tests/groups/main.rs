@@ -2,6 +2,7 @@
 //! What a client sees is asked through the nodes' range services, as a proxy would.
 
 mod cluster;
+mod cost;
 mod failover;
 mod rest;
 mod rolled_back;

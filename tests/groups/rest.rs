@@ -23,7 +23,10 @@ async fn a_group_that_nobody_uses_costs_nothing_and_goes_on_when_it_is_asked() {
     let term = cluster.status(leader).unwrap().term;
     eventually_at_rest(&cluster).await;
     // At rest nothing is sent but beacons: their number is that of the looks around.
-    let sent = |number: u8| cluster.nodes[&number].links.counts(Lane::Small).messages;
+    let sent = |number: u8| {
+        cluster.nodes[&number].links.counts(Lane::Small).messages
+            + cluster.nodes[&number].links.counts(Lane::Signs).messages
+    };
     let beacons = |number: u8| cluster.nodes[&number].groups.stats().beacons;
     let before: Vec<_> = (1..=3).map(|number| (sent(number), beacons(number))).collect();
     eventually("some beacons more", || (beacons(1) >= before[0].1 + 8).then_some(())).await;

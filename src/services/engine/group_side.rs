@@ -230,10 +230,11 @@ impl Replica {
         }
     }
 
-    /// Drops from memory what a group that has gone to sleep does not need. Handles to its log stop working.
-    pub fn rest(&self) {
+    /// Drops from memory what a group that has gone to sleep does not need, but for so many bytes of its log that a member
+    /// that was away may need. Handles to its log stop working.
+    pub fn rest(&self, tail_bytes: usize) {
         if let LogSide::Known(log) = &*self.side.log.lock() {
-            log.rest(self.durable_index());
+            log.rest(self.durable_index(), tail_bytes);
         }
     }
 

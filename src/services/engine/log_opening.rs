@@ -52,7 +52,12 @@ impl Sink {
 impl GroupSink<Companion> for Sink {
     fn group_committed(&self, group: Vec<Committed<Companion>>) {
         let mut durable = Vec::with_capacity(group.len());
-        for committed in group {
+        let mut group = group.into_iter().peekable();
+        while let Some(committed) = group.next() {
+            // A log is told once of entries that follow each other: the last of them says it for all.
+            if group.peek().is_some_and(|next| is_said_by(&committed, next)) {
+                continue;
+            }
             match committed.companion {
                 Companion::Proposal(proposal) => match committed.outcome {
                     Outcome::Durable => durable.push(proposal),
@@ -67,6 +72,17 @@ impl GroupSink<Companion> for Sink {
         {
             stage.submit(durable);
         }
+    }
+}
+
+/// Whether what became of the one follows from what became of the next: both are durable entries of one group's log.
+fn is_said_by(committed: &Committed<Companion>, next: &Committed<Companion>) -> bool {
+    let are_durable = committed.outcome == Outcome::Durable && next.outcome == Outcome::Durable;
+    match (&committed.companion, &next.companion) {
+        (Companion::Group { log, attempt }, Companion::Group { log: next_log, attempt: next_attempt }) => {
+            are_durable && Arc::ptr_eq(log, next_log) && attempt == next_attempt
+        }
+        _ => false,
     }
 }
 

@@ -241,6 +241,11 @@ impl Engine {
         self.replicas.read().contains_key(&range) || self.retired.read().contains_key(&range)
     }
 
+    /// Whether this range is a child of one which this node has a copy of.
+    pub fn is_child(&self, range: RangeId) -> bool {
+        self.parents.read().contains_key(&range)
+    }
+
     /// Where this range comes from, where it is a child of one which this node has a copy of.
     pub fn origin_of(&self, range: RangeId) -> Option<Origin> {
         let parent = *self.parents.read().get(&range)?;

@@ -2,7 +2,7 @@
 //!
 //! What is asked of it often, who leads and whether that is sure, is read from what openraft publishes after each turn
 //! of its loop, without a question to it. That may be old. For a leader's lease it does no harm: a majority acknowledged
-//! what was sent at a certain time, and however old the news, until that time and a lease nobody else can lead.
+//! what was sent at a certain time ([`super::acknowledged`]), and however old the news, until that time and a lease nobody else can lead.
 //!
 //! Four things make the lease sound beside openraft's own rules:
 //!
@@ -21,17 +21,18 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use openraft::Instant as _;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Raft, RaftMetrics, ServerState};
 use parking_lot::Mutex;
 use tokio::sync::{RwLock, mpsc, watch};
 use tokio::time::Instant;
 
+use super::acknowledged::Acknowledged;
 use super::intake::SnapshotIntake;
 use super::machine::GroupMachine;
-use super::timing::LEASE_FOR_READS;
+use super::timing::{IDLE, IDLE_UNUSED, LEASE_FOR_READS};
 use super::types::Types;
 use super::wire::Envelope;
 use crate::domain::ids::{NodeId, ReceiptId, ReplicaId};
@@ -51,6 +52,7 @@ pub struct Group {
     /// openraft's instance.
     pub raft: GroupRaft,
     metrics: Watched,
+    acknowledged: Arc<Acknowledged>,
     /// Until then no vote is given and none is asked for.
     pub quiet_until: Instant,
     /// The term in which this replica began to hand leadership over; 0, which nobody leads, for none.
@@ -86,6 +88,8 @@ pub struct Beginning {
 struct Usage {
     now: usize,
     last: Instant,
+    /// Somebody has, since it woke.
+    ever: bool,
 }
 
 /// Who leads, as far as is known here.
@@ -102,7 +106,7 @@ pub struct View {
 }
 
 impl View {
-    fn of(metrics: &Metrics) -> Self {
+    pub(super) fn of(metrics: &Metrics) -> Self {
         let node = |leader: ReplicaId| metrics.membership_config.membership().get_node(&leader).copied();
         let leader = metrics.current_leader.map(|leader| (leader, node(leader)));
         let is_stopped = metrics.running_state.is_err();
@@ -121,6 +125,7 @@ impl Group {
     pub fn new(
         replica: Arc<Replica>,
         raft: GroupRaft,
+        acknowledged: Arc<Acknowledged>,
         quiet_until: Instant,
         beginning: Beginning,
         inbox: mpsc::Sender<(NodeId, Envelope)>,
@@ -129,12 +134,13 @@ impl Group {
             replica,
             metrics: raft.metrics(),
             raft,
+            acknowledged,
             quiet_until,
             handing_over: AtomicU64::new(0),
             proposing: RwLock::default(),
             splitting: watch::Sender::new(false),
             heard: Mutex::default(),
-            usage: Mutex::new(Usage { now: 0, last: Instant::now() }),
+            usage: Mutex::new(Usage { now: 0, last: Instant::now(), ever: false }),
             pending: Mutex::default(),
             inbox,
             intake: Mutex::default(),
@@ -199,12 +205,14 @@ impl Group {
             return false;
         }
         let membership = metrics.membership_config.membership();
-        let is_alone = membership.voter_ids().eq([self.member()]);
-        let is_acknowledged = metrics.last_quorum_acked.is_some_and(|at| at.elapsed() < LEASE_FOR_READS);
+        let (voters, now) = (membership.get_joint_config(), Instant::now());
+        let since = self.acknowledged.by_majority(self.member(), view.term, voters, now);
         let applied = metrics.last_applied.as_ref();
         let has_caught_up = applied.is_some_and(|applied| applied.committed_leader_id().term == view.term)
             || is_on(Mutation::ReadBeforeCaughtUp);
-        membership.voter_ids().any(|voter| voter == self.member()) && has_caught_up && (is_alone || is_acknowledged)
+        membership.voter_ids().any(|voter| voter == self.member())
+            && has_caught_up
+            && since.is_some_and(|since| now < since + LEASE_FOR_READS)
     }
 
     /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
@@ -261,8 +269,15 @@ impl Group {
 
     /// A user comes. Called where nobody puts the group to sleep at the same time.
     pub(super) fn enter(self: &Arc<Self>) -> InUse {
-        self.usage.lock().now += 1;
+        let mut usage = self.usage.lock();
+        (usage.now, usage.ever) = (usage.now + 1, true);
+        drop(usage);
         InUse(Arc::clone(self))
+    }
+
+    /// How long nobody is to use it until it is put to sleep.
+    pub fn patience(&self) -> Duration {
+        if self.usage.lock().ever { IDLE } else { IDLE_UNUSED }
     }
 
     /// Since when nobody uses it; none while somebody does.

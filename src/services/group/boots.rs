@@ -24,7 +24,7 @@ use super::timing::LEASE;
 use super::wire::{Envelope, NodeMessage};
 
 /// The flag of a beacon that names a boot number and a place in the log, and not any numbers.
-pub(super) const FLAG_BOOT: u32 = 1;
+pub(super) const FLAG_BOOT: u32 = 2;
 
 /// See the module's essay.
 #[derive(Default)]
@@ -64,10 +64,10 @@ impl Groups {
     }
 
     /// What a beacon says of this node.
-    pub(super) fn beacon(&self, synced: u64, groups: u64) -> NodeMessage {
+    pub(super) fn beacon(&self, synced: u64, groups: u64, flags: u32) -> NodeMessage {
         match self.boots.own.get() {
-            Some((own, _)) => NodeMessage::Beacon { boot: own.present(), progress: synced, flags: FLAG_BOOT },
-            None => NodeMessage::Beacon { boot: self.boot, progress: groups, flags: 0 },
+            Some((own, _)) => NodeMessage::Beacon { boot: own.present(), progress: synced, flags: flags | FLAG_BOOT },
+            None => NodeMessage::Beacon { boot: self.boot, progress: groups, flags },
         }
     }
 

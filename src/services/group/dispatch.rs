@@ -7,7 +7,7 @@
 //! replica may have acknowledged a leader that it does not remember. Only a hand-over is let through, because then the leader
 //! itself has ended its lease.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use futures_util::StreamExt;
@@ -19,10 +19,12 @@ use super::awake::Group;
 use super::host::Groups;
 use super::incoming::GroupMessages;
 use super::intake::SnapshotIntake;
+use super::presence::Heard;
 use super::snapshot::GroupSnapshot;
 use super::types::{Types, Vote};
 use super::wire::{
-    Asked, Envelope, Message, NodeMessage, Reason, SnapshotAnswer, SnapshotNote, SnapshotPiece, SnapshotState,
+    Asked, BEACON_IS_ANSWER, Envelope, Message, NodeMessage, Reason, SnapshotAnswer, SnapshotNote, SnapshotPiece,
+    SnapshotState,
 };
 use crate::domain::RefusalKind;
 use crate::domain::ids::NodeId;
@@ -64,7 +66,9 @@ impl GroupMessages for Groups {
     }
 
     fn told(&self, from: NodeId, message: NodeMessage) {
-        self.note_beacon(from);
+        if let NodeMessage::Beacon { boot, flags, .. } = message {
+            self.note_beacon(from, Heard { boot, is_answer: flags & BEACON_IS_ANSWER != 0 });
+        }
         self.told_of_boots(from, message);
     }
 }
@@ -114,7 +118,7 @@ async fn answer(groups: Arc<Groups>, group: Arc<Group>, from: NodeId, question: 
         groups.parts.networks.answer(from, asked, Message::Refused(Reason::NotHere));
         return;
     }
-    let answer = answer_of(&groups.parts.engine, &group, question.message).await;
+    let answer = answer_of(&groups.parts.engine, &groups.counters.snapshots_taken, &group, question.message).await;
     groups.parts.networks.answer(from, asked, answer.unwrap_or(Message::Refused(Reason::Stopped)));
 }
 
@@ -124,8 +128,8 @@ fn is_meant(group: &Group, from: NodeId, asked: Asked) -> bool {
     asked.asked == group.member() && node.is_none_or(|node| node == from)
 }
 
-/// The answer to a question; none where openraft has ended.
-async fn answer_of(engine: &Arc<Engine>, group: &Arc<Group>, question: Message) -> Option<Message> {
+/// The answer to a question; none where openraft has ended. Counts snapshots that were `taken` in.
+async fn answer_of(engine: &Arc<Engine>, taken: &AtomicU64, group: &Arc<Group>, question: Message) -> Option<Message> {
     let raft = &group.raft;
     Some(match question {
         Message::Append(append) => {
@@ -148,7 +152,11 @@ async fn answer_of(engine: &Arc<Engine>, group: &Arc<Group>, question: Message) 
         }
         Message::SnapshotBegin(note) => Message::SnapshotAnswer(begin_snapshot(engine, group, note)),
         Message::SnapshotPiece(piece) => Message::SnapshotAnswer(take_piece(engine, group, piece).await),
-        Message::SnapshotEnd(note) => Message::SnapshotAnswer(end_snapshot(engine, group, note).await?),
+        Message::SnapshotEnd(note) => {
+            let answer = end_snapshot(engine, group, note).await?;
+            taken.fetch_add(u64::from(answer.state == SnapshotState::Installed), Ordering::Relaxed);
+            Message::SnapshotAnswer(answer)
+        }
         _ => Message::Refused(Reason::Busy),
     })
 }

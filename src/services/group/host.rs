@@ -7,6 +7,7 @@
 //! group half awake. What the next author must keep: a slot is never left busy, and openraft is made only from parts that
 //! are fresh.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -19,8 +20,10 @@ use tokio::time::Instant;
 
 use super::awake::{Beginning, Group, GroupRaft, InUse};
 use super::network::GroupNetworks;
+use super::partners::Partners;
 use super::presence::Presence;
 use super::slots::{Asleep, Ending, Found, Slot, SlotCounts, Slots};
+use super::standing::Standing;
 use super::timing::{self, LEASE};
 use crate::domain::ids::{NodeId, RangeId};
 use crate::domain::mutation::{Mutation, is_on};
@@ -34,6 +37,9 @@ const WAKING_MAX: usize = 16;
 const MESSAGES_MAX: usize = 256;
 /// News of changes that a slow receiver may be behind.
 const CHANGES_KEPT: usize = 1024;
+/// Bytes of its log, at most, that a group keeps which sleeps although a member was away: what that one lacks is then seldom
+/// a snapshot. Ten thousand such groups must not fill the memory.
+const TAIL_FOR_THE_AWAY: usize = 16 << 10;
 
 /// What the groups of a node stand on.
 pub struct GroupsParts {
@@ -58,6 +64,11 @@ pub struct Groups {
     pub(super) slots: Mutex<Slots>,
     changes: broadcast::Sender<RangeId>,
     pub(super) presence: Mutex<Presence>,
+    pub(super) partners: Mutex<Partners>,
+    /// The engine's replicas were looked at when it had changed so often.
+    pub(super) followed: AtomicU64,
+    /// Ranges to be looked at again, because they could not be followed.
+    pub(super) again: Mutex<BTreeSet<RangeId>>,
     /// Bounds what is woken in the background.
     pub(super) waking: Arc<Semaphore>,
     pub(super) counters: Counters,
@@ -82,6 +93,10 @@ pub(super) struct Counters {
     pub(super) beacons: AtomicU64,
     /// Messages that were not understood, or meant for a replica that is not here.
     pub(super) strays: AtomicU64,
+    /// Groups and replicas that the regular look looked at.
+    pub(super) looked_at: AtomicU64,
+    /// Snapshots of other replicas that were taken in.
+    pub(super) snapshots_taken: AtomicU64,
 }
 
 /// How the groups of a node are, for metrics.
@@ -99,6 +114,12 @@ pub struct GroupsStats {
     pub beacons: u64,
     /// Messages that were not understood, or meant for a replica that is not here.
     pub strays: u64,
+    /// Groups and replicas that the regular look looked at: none of those that sleep.
+    pub looked_at: u64,
+    /// Snapshots of other replicas that were taken in.
+    pub snapshots_taken: u64,
+    /// Snapshots that others took in from here.
+    pub snapshots_sent: u64,
 }
 
 impl Groups {
@@ -119,6 +140,9 @@ impl Groups {
             slots: Mutex::default(),
             changes: broadcast::channel(CHANGES_KEPT).0,
             presence: Mutex::default(),
+            partners: Mutex::default(),
+            followed: AtomicU64::new(0),
+            again: Mutex::default(),
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
             counters: Counters::default(),
             boots: super::boots::BootNews::default(),
@@ -179,7 +203,21 @@ impl Groups {
             fallen_asleep: read(&self.counters.fallen_asleep),
             beacons: read(&self.counters.beacons),
             strays: read(&self.counters.strays),
+            looked_at: read(&self.counters.looked_at),
+            snapshots_taken: read(&self.counters.snapshots_taken),
+            snapshots_sent: self.parts.networks.snapshots_sent(),
         }
+    }
+
+    /// How far the members of the groups led from here are, and which groups nobody leads.
+    pub fn standing(&self) -> Standing {
+        let (awake, incomplete) = {
+            let slots = self.slots.lock();
+            (slots.all_awake(), slots.counts().incomplete)
+        };
+        let presence = self.presence.lock();
+        let now = Instant::now();
+        Standing::of(&awake, incomplete, &|node| presence.is_silent(node, now))
     }
 
     /// The range's group, awake, and kept awake as long as this is held.
@@ -232,7 +270,10 @@ impl Groups {
                 tracing::debug!(%range, %refusal, "a group did not wake");
                 match asleep {
                     Some(asleep) => slots.set(range, Slot::Asleep(asleep)),
-                    None => slots.forget(range),
+                    None => {
+                        slots.forget(range);
+                        self.again.lock().insert(range);
+                    }
                 }
                 end.send_replace(Some(refusal));
             }
@@ -250,6 +291,7 @@ impl Groups {
         let beginning = self.beginning(&parts.replica, asleep, restores);
         let config = if restores { &self.restoring } else { &self.plain };
         let network = self.parts.networks.of(range, member);
+        let acknowledged = network.acknowledged();
         let raft = GroupRaft::build(member, Arc::clone(config), network, parts.log, parts.machine).await;
         let raft = raft.map_err(|error| {
             tracing::error!(%range, %error, "a group cannot be woken");
@@ -263,7 +305,7 @@ impl Groups {
         }
         raft.run();
         let (inbox, messages) = mpsc::channel(MESSAGES_MAX);
-        let group = Arc::new(Group::new(parts.replica, raft, quiet_until, beginning, inbox));
+        let group = Arc::new(Group::new(parts.replica, raft, acknowledged, quiet_until, beginning, inbox));
         self.spawn(super::dispatch::take_messages(Weak::clone(&self.me), Arc::downgrade(&group), messages));
         Ok(group)
     }
@@ -281,9 +323,20 @@ impl Groups {
         Beginning { leads_in: None, campaigns }
     }
 
-    /// Ends a group where it is awake, is this one, and, if only `unused`, nobody uses it. With `agreed`, all its members
-    /// have agreed to that. Returns when openraft is gone.
-    pub(super) async fn put_to_sleep(&self, range: RangeId, group: &Arc<Group>, agreed: bool, unused: bool) -> bool {
+    /// Ends a group where it is awake and is this one, whoever uses it. Returns when openraft is gone.
+    pub(super) async fn end_group(&self, range: RangeId, group: &Arc<Group>) -> bool {
+        self.put_to_sleep(range, group, None, false).await
+    }
+
+    /// Ends a group where it is awake, is this one, and, if only `unused`, nobody uses it. Where its members have `agreed` to that,
+    /// all but those on the nodes named. Returns when openraft is gone.
+    pub(super) async fn put_to_sleep(
+        &self,
+        range: RangeId,
+        group: &Arc<Group>,
+        agreed: Option<&BTreeSet<NodeId>>,
+        unused: bool,
+    ) -> bool {
         let end = {
             let mut slots = self.slots.lock();
             let is_this = slots.awake(range).is_some_and(|awake| Arc::ptr_eq(&awake, group));
@@ -292,17 +345,27 @@ impl Groups {
             }
             slots.begin(range)
         };
-        let before = asleep_now(group, agreed);
+        let away = agreed.cloned().unwrap_or_default();
+        let before = asleep_now(group, agreed.is_some());
         if let Err(error) = group.raft.shutdown().await {
             tracing::warn!(%range, %error, "a group did not end cleanly");
         }
-        group.replica.rest();
+        group.replica.rest(if away.is_empty() { 0 } else { TAIL_FOR_THE_AWAY });
         self.counters.fallen_asleep.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%range, agreed, "a group fell asleep");
+        tracing::debug!(%range, agreed = agreed.is_some(), away = away.len(), "a group fell asleep");
         // Until now it may have acknowledged a leader.
         let asleep = Asleep { since: Instant::now(), ..before };
-        self.slots.lock().set(range, Slot::Asleep(asleep));
+        self.slots.lock().set_asleep_without(range, asleep, &away);
         drop(end);
+        // One that came back while this went on was not told to anybody who sleeps.
+        let now = Instant::now();
+        let is_back = {
+            let presence = self.presence.lock();
+            away.iter().any(|node| !presence.is_silent(*node, now))
+        };
+        if is_back {
+            self.wake_later(range, true);
+        }
         true
     }
 
@@ -310,10 +373,7 @@ impl Groups {
     pub async fn stop(&self) {
         self.is_stopped.store(true, Ordering::SeqCst);
         let awake = self.slots.lock().all_awake();
-        futures_util::future::join_all(
-            awake.iter().map(|(range, group)| self.put_to_sleep(*range, group, false, false)),
-        )
-        .await;
+        futures_util::future::join_all(awake.iter().map(|(range, group)| self.end_group(*range, group))).await;
     }
 }
 

@@ -166,7 +166,9 @@ impl KeptLog {
         }
         let Some(from) = state.unsent_from else { return Ok(()) };
         let attempt = state.attempt;
-        let unsent = state.entries.iter().skip_while(|kept| kept.entry.index() < from);
+        // Indexes have no gaps: thousands of entries may stand before these, and are not looked at.
+        let skipped = state.first().map_or(0, |first| from.saturating_sub(first)) as usize;
+        let unsent = state.entries.iter().skip(skipped);
         let appends = unsent.map(|kept| Append {
             record: self.record(RecordKind::Entry, place_of(&kept.entry.log_id), payload_bytes(&kept.entry.payload)),
             urgent: true,
@@ -322,13 +324,19 @@ impl KeptLog {
         self.state.lock().purge(upto);
     }
 
-    /// Drops what is surely in the file, up to `index`, while the group sleeps: handles stop working.
-    pub fn rest(&self, index: u64) {
+    /// Drops what is surely in the file, up to `index`, while the group sleeps: handles stop working. About `tail_bytes` of it
+    /// stay, for a member that was away.
+    pub fn rest(&self, index: u64, tail_bytes: usize) {
         let mut state = self.state.lock();
         state.generation += 1;
         state.waiting.clear();
-        let upto = state.entries.iter().map(|kept| kept.entry.log_id).take_while(|id| id.index <= index).last();
-        if let Some(upto) = upto {
+        let mut bytes = state.bytes;
+        let droppable = state.entries.iter().take_while(|kept| {
+            let is_over = bytes > tail_bytes;
+            bytes -= kept.bytes;
+            is_over && kept.entry.index() <= index
+        });
+        if let Some(upto) = droppable.last().map(|kept| kept.entry.log_id) {
             state.purge(upto);
         }
         state.entries.shrink_to_fit();
@@ -353,7 +361,7 @@ impl KeptLog {
     /// Entries of an interval of indexes, in order, at least one where there is one and about `bytes_max` bytes of them.
     pub fn entries(&self, range: impl RangeBounds<u64>, bytes_max: usize) -> Vec<Entry> {
         let state = self.state.lock();
-        let Some(first) = state.entries.front().map(|kept| kept.entry.index()) else { return Vec::new() };
+        let Some(first) = state.first() else { return Vec::new() };
         let start = match range.start_bound() {
             Bound::Included(start) => *start,
             Bound::Excluded(start) => start.saturating_add(1),
@@ -393,6 +401,10 @@ impl State {
             }
             None => Ok(()),
         }
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.entries.front().map(|kept| kept.entry.index())
     }
 
     fn last(&self) -> Option<LogId> {

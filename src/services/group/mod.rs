@@ -28,14 +28,15 @@
 //! | [`ports`], [`operations`] | what others may ask of a group: how it stands, its members, who leads |
 //! | [`digests`] | comparing the members' states |
 //! | [`boots`] | whether a node's folder is an older copy of itself |
-//! | [`host`], [`slots`], [`sleep`], [`presence`] | all groups of a node |
-//! | [`awake`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
+//! | [`host`], [`slots`], [`sleep`], [`presence`], `partners`, `succession`, [`standing`] | all groups of a node |
+//! | [`awake`], [`acknowledged`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
 //! | `splitting` | a range that is split |
 //! | [`log`], [`kept_log`], [`rebuild`], [`machine`] | what openraft stands on: memory and the node's commit log; the engine's replica |
 //! | [`network`], [`questions`], [`wire`], [`incoming`] | from node to node |
 //! | [`snapshot`], [`pieces`], [`intake`] | a replica's state from node to node |
 //! | [`timing`], [`runtime`] | how long things take; what openraft runs on |
 
+pub mod acknowledged;
 pub mod awake;
 pub mod boots;
 pub mod convert;
@@ -49,6 +50,7 @@ pub mod log;
 pub mod machine;
 pub mod network;
 pub mod operations;
+mod partners;
 pub mod pieces;
 pub mod ports;
 pub mod presence;
@@ -61,6 +63,8 @@ pub mod sleep;
 pub mod slots;
 pub mod snapshot;
 mod splitting;
+pub mod standing;
+mod succession;
 pub mod timing;
 pub mod types;
 mod watching;

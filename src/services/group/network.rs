@@ -7,6 +7,7 @@
 //! * Appends are pipelined: while the answer to one is awaited, the next is on its way, up to
 //!   [`NetworkOptions::appends_under_way_max`]. Answers are handed on in the order of the questions; after one that says no,
 //!   those behind it are forgotten, and openraft begins anew from what it knows.
+//! * What only says how far is committed waits a while for entries to go with ([`commit_points`]).
 //! * An append too large for a frame goes in parts, each of which is answered. So neither openraft's number of entries in a
 //!   request nor the size of an item can make a message that never gets through.
 //! * An answer that comes late is dropped. A question whose frame failed is answered at once, by ourselves.
@@ -19,12 +20,14 @@
 //! tries again at once, some ten times. A frame that failed is `Network` (the links pause by themselves); where
 //! the peer said no or nothing could be sent, it is `Unreachable`.
 
-mod acknowledged;
+mod commit_points;
+mod reached;
 mod snapshot_sender;
 mod throttle;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, stream};
@@ -34,9 +37,11 @@ use openraft::network::RPCOption;
 use openraft::raft::{AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult};
 use openraft::raft::{TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse};
 use openraft::{OptionalSend, RPCTypes, RaftNetworkFactory, RaftNetworkV2};
+use tokio::time::Instant;
 
-use self::acknowledged::{Acknowledged, forgotten};
+use self::reached::{Reached, forgotten};
 use self::throttle::Throttle;
+use super::acknowledged::Acknowledged;
 use super::convert::place_of;
 use super::questions::{Between, Questions, Unanswered};
 use super::snapshot::{GroupSnapshot, SnapshotData};
@@ -54,6 +59,8 @@ pub struct NetworkOptions {
     /// How long an append may take at least, whatever openraft thinks: it would give one the time between two heartbeats,
     /// and a disk that hesitates is no lost message.
     pub append_timeout_min: Duration,
+    /// How long a follower waits to be told how far is committed, where nothing else is told it; no longer than between two heartbeats.
+    pub commit_pause: Duration,
     /// Appends to one replica whose answers are awaited.
     pub appends_under_way_max: usize,
     /// About the size at which an append goes in parts.
@@ -74,6 +81,7 @@ impl Default for NetworkOptions {
     fn default() -> Self {
         Self {
             append_timeout_min: Duration::from_secs(1),
+            commit_pause: Duration::from_millis(50),
             appends_under_way_max: 16,
             append_bytes_max: FRAME_BYTES / 2,
             questions_max: 65_536,
@@ -91,6 +99,7 @@ pub struct GroupNetworks {
     questions: Arc<Questions>,
     options: NetworkOptions,
     snapshots: Throttle,
+    snapshots_sent: AtomicU64,
 }
 
 impl GroupNetworks {
@@ -100,12 +109,12 @@ impl GroupNetworks {
         let undelivered: Arc<dyn Undelivered> = questions.clone();
         links.tell_of_undelivered(Arc::downgrade(&undelivered));
         let snapshots = Throttle::new(options.snapshot_bytes_per_second);
-        Arc::new(Self { links, questions, options, snapshots })
+        Arc::new(Self { links, questions, options, snapshots, snapshots_sent: AtomicU64::new(0) })
     }
 
     /// The network of one group, as its own replica has it.
     pub fn of(self: &Arc<Self>, range: RangeId, own: ReplicaId) -> GroupNetwork {
-        GroupNetwork { networks: self.clone(), range, own, acknowledged: Arc::default() }
+        GroupNetwork { networks: self.clone(), range, own, acknowledged: Arc::default(), reached: Arc::default() }
     }
 
     /// Answers a question of another node's replica. Where it cannot be sent, who asked will ask again.
@@ -148,12 +157,22 @@ impl GroupNetworks {
     /// # Errors
     /// Where it was not sent.
     pub fn tell_node(&self, to: NodeId, message: NodeMessage) -> Result<(), NotSent> {
-        self.links.send(to, message.encode(), Lane::Small)
+        self.links.send(to, message.encode(), Lane::Signs)
     }
 
     /// Questions that wait for answers, and answers so far that nobody waited for.
     pub fn counts(&self) -> (usize, u64) {
         (self.questions.waiting_count(), self.questions.stray_count())
+    }
+
+    /// Snapshots that other replicas have taken in from here.
+    pub fn snapshots_sent(&self) -> u64 {
+        self.snapshots_sent.load(Ordering::Relaxed)
+    }
+
+    /// What is sent goes over these.
+    pub fn links(&self) -> &Links {
+        &self.links
     }
 
     fn send_question(&self, between: Between, message: Message) -> Result<super::questions::Question, Unanswered> {
@@ -172,6 +191,14 @@ pub struct GroupNetwork {
     range: RangeId,
     own: ReplicaId,
     acknowledged: Arc<Acknowledged>,
+    reached: Arc<Reached>,
+}
+
+impl GroupNetwork {
+    /// What the others have acknowledged of what was sent through this.
+    pub fn acknowledged(&self) -> Arc<Acknowledged> {
+        Arc::clone(&self.acknowledged)
+    }
 }
 
 impl RaftNetworkFactory<Types> for GroupNetwork {
@@ -179,7 +206,8 @@ impl RaftNetworkFactory<Types> for GroupNetwork {
 
     async fn new_client(&mut self, target: ReplicaId, node: &NodeId) -> GroupPeer {
         let between = Between { range: self.range, own: self.own, peer: target, node: *node };
-        GroupPeer { networks: self.networks.clone(), between, acknowledged: self.acknowledged.clone() }
+        let (acknowledged, reached) = (self.acknowledged(), self.reached.clone());
+        GroupPeer { networks: self.networks.clone(), between, acknowledged, reached }
     }
 }
 
@@ -188,6 +216,7 @@ pub struct GroupPeer {
     networks: Arc<GroupNetworks>,
     between: Between,
     acknowledged: Arc<Acknowledged>,
+    reached: Arc<Reached>,
 }
 
 impl GroupPeer {
@@ -208,15 +237,16 @@ impl GroupPeer {
         time: Duration,
     ) -> impl Future<Output = (Result<StreamAppendResult<Types>, RPCError<Types>>, bool)> + Send + 'static + use<> {
         let (previous, last, vote) = (append.previous, append.last(), append.vote);
+        let (acknowledged, peer, sent) = (self.acknowledged.clone(), self.between.peer, Instant::now());
         let answer = self.ask(Message::Append(append), time, RPCTypes::AppendEntries);
-        let (networks, between, acknowledged) = (self.networks.clone(), self.between, self.acknowledged.clone());
+        let (networks, between, reached) = (self.networks.clone(), self.between, self.reached.clone());
         async move {
             let answer = match answer.await {
                 Ok(Message::AppendAnswer(answer)) => answer,
                 Ok(_) => return (Err(senseless()), false),
                 Err(problem) => return (Err(problem), false),
             };
-            if let Some(place) = forgotten(&acknowledged, between.peer, vote, (previous, last), &answer) {
+            if let Some(place) = forgotten(&reached, between.peer, vote, (previous, last), &answer) {
                 let _ = networks.tell(between, Message::Forgotten(place_of(&place)));
                 return (Err(senseless()), false);
             }
@@ -234,6 +264,9 @@ impl GroupPeer {
                 AppendEntriesResponse::PartialSuccess(reached) => *reached == last,
                 AppendEntriesResponse::Conflict | AppendEntriesResponse::HigherVote(_) => false,
             };
+            if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
+                acknowledged.note(peer, vote.leader_id.term, sent);
+            }
             (Ok(answer.into_stream_result(previous, last)), goes_on)
         }
     }
@@ -254,10 +287,10 @@ impl RaftNetworkV2<Types> for GroupPeer {
         let time = self.append_time(&option);
         let mut parts = Append::of(rpc).split(self.networks.options.append_bytes_max).into_iter();
         let Some(first) = parts.next() else { return Err(senseless()) };
-        let (previous, reached, vote) = (first.previous, first.last(), first.vote);
+        let (previous, last, vote) = (first.previous, first.last(), first.vote);
         let answer = self.ask(Message::Append(first), time, RPCTypes::AppendEntries).await?;
         if let Message::AppendAnswer(answer) = &answer
-            && let Some(place) = forgotten(&self.acknowledged, self.between.peer, vote, (previous, reached), answer)
+            && let Some(place) = forgotten(&self.reached, self.between.peer, vote, (previous, last), answer)
         {
             let _ = self.networks.tell(self.between, Message::Forgotten(place_of(&place)));
             return Err(senseless());
@@ -281,7 +314,8 @@ impl RaftNetworkV2<Types> for GroupPeer {
     {
         let peer = &*self;
         let (time, options) = (peer.append_time(&option), &peer.networks.options);
-        let parts = input.flat_map(move |request| stream::iter(Append::of(request).split(options.append_bytes_max)));
+        let shared = Box::pin(commit_points::shared(input, options.commit_pause));
+        let parts = shared.flat_map(move |request| stream::iter(Append::of(request).split(options.append_bytes_max)));
         let answers = parts.map(move |append| peer.append(append, time)).buffered(options.appends_under_way_max.max(1));
         let until_it_ends = stream::unfold(Some(Box::pin(answers)), |answers| async move {
             let mut answers = answers?;

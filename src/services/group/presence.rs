@@ -4,6 +4,13 @@
 //! A node sends beacons only while its commit log gets on: a node whose disk hangs leads nothing well, and is to be
 //! taken for gone, although its process answers. A log with nothing to do gets on.
 //!
+//! A node that has just started knows of no group that sleeps: which nodes it shares them with stands in files that nobody
+//! has opened. Those nodes know it, and send it beacons. So whoever sends one gets one, marked as an answer: without the mark
+//! two nodes that share nothing any more would answer each other for ever.
+//!
+//! Two things that a beacon tells are acted upon. A node that was silent and is **back** may lack what was written meanwhile by
+//! groups that went to sleep without it. And a node that has **started anew** leads no group any more, however short it was away.
+//!
 //! No clock is asked here: whoever calls says what time it is.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,8 +29,42 @@ pub struct Presence {
 
 #[derive(Debug, Clone, Copy)]
 struct Peer {
+    /// Whether groups are shared with it, as far as is known here.
+    is_shared: bool,
     heard: Instant,
+    /// When it last sent a beacon that was no answer.
+    asked: Option<Instant>,
+    /// Which start of its process was heard.
+    boot: Option<u64>,
     is_told: bool,
+}
+
+impl Peer {
+    fn new(now: Instant) -> Self {
+        Self { is_shared: false, heard: now, asked: None, boot: None, is_told: false }
+    }
+
+    fn is_silent(&self, now: Instant) -> bool {
+        now > self.heard + SILENCE
+    }
+}
+
+/// A beacon of another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Which start of its process sends it.
+    pub boot: u64,
+    /// Whether it knows of no groups that it shares with this one.
+    pub is_answer: bool,
+}
+
+/// What a beacon tells beside that its node is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct News {
+    /// It was silent, or is new here.
+    pub is_back: bool,
+    /// Its process has started since its last beacon.
+    pub is_restarted: bool,
 }
 
 /// How far the commit log is.
@@ -37,35 +78,52 @@ pub struct LogProgress {
 
 impl Presence {
     /// These are the nodes that groups are shared with now. One that is new counts as heard now.
-    pub fn share_with(&mut self, peers: &BTreeSet<NodeId>, now: Instant) {
-        self.peers.retain(|node, _| peers.contains(node));
-        for node in peers {
-            self.peers.entry(*node).or_insert(Peer { heard: now, is_told: false });
+    pub fn share_with(&mut self, shared: &BTreeSet<NodeId>, now: Instant) {
+        for node in shared {
+            self.peers.entry(*node).or_insert_with(|| Peer::new(now)).is_shared = true;
         }
+        self.peers.retain(|node, peer| {
+            peer.is_shared = shared.contains(node);
+            peer.is_shared || !peer.is_silent(now)
+        });
     }
 
     /// The nodes that groups are shared with.
     pub fn peers(&self) -> Vec<NodeId> {
-        self.peers.keys().copied().collect()
+        self.peers.iter().filter(|(_, peer)| peer.is_shared).map(|(node, _)| *node).collect()
+    }
+
+    /// To whom beacons go, and whether as an answer.
+    pub fn listeners(&self, now: Instant) -> Vec<(NodeId, bool)> {
+        let asks = |peer: &Peer| peer.asked.is_some_and(|asked| now <= asked + SILENCE);
+        let listens = self.peers.iter().filter(|(_, peer)| peer.is_shared || asks(peer));
+        listens.map(|(node, peer)| (*node, !peer.is_shared)).collect()
     }
 
     /// A beacon came.
-    pub fn heard(&mut self, node: NodeId, now: Instant) {
-        if let Some(peer) = self.peers.get_mut(&node) {
-            *peer = Peer { heard: now, is_told: false };
+    pub fn heard(&mut self, node: NodeId, beacon: Heard, now: Instant) -> News {
+        let known = self.peers.get(&node).copied();
+        let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
+        if !beacon.is_answer {
+            peer.asked = Some(now);
+        }
+        let before = std::mem::replace(peer, Peer { heard: now, boot: Some(beacon.boot), is_told: false, ..*peer });
+        News {
+            is_back: known.is_none_or(|known| known.is_silent(now)),
+            is_restarted: before.boot.is_some_and(|boot| boot != beacon.boot),
         }
     }
 
-    /// Whether the node counts as gone; one that no groups are shared with is not known to be there.
+    /// Whether the node counts as gone; one that was never heard and that no groups are shared with is not known to be there.
     pub fn is_silent(&self, node: NodeId, now: Instant) -> bool {
-        self.peers.get(&node).is_none_or(|peer| now > peer.heard + SILENCE)
+        self.peers.get(&node).is_none_or(|peer| peer.is_silent(now))
     }
 
     /// The nodes that have become silent since this was asked last.
     pub fn newly_silent(&mut self, now: Instant) -> Vec<NodeId> {
         let mut silent = Vec::new();
         for (node, peer) in &mut self.peers {
-            if !peer.is_told && now > peer.heard + SILENCE {
+            if peer.is_shared && !peer.is_told && peer.is_silent(now) {
                 peer.is_told = true;
                 silent.push(*node);
             }
@@ -91,6 +149,8 @@ mod tests {
         NodeId::from_bytes([number; 16])
     }
 
+    const BEAT: Heard = Heard { boot: 1, is_answer: false };
+
     #[tokio::test]
     async fn silence_is_told_once_and_ends_with_a_beacon() {
         let now = Instant::now();
@@ -98,16 +158,50 @@ mod tests {
         presence.share_with(&BTreeSet::from([node(1), node(2)]), now);
         assert!(!presence.is_silent(node(1), now + SILENCE) && presence.newly_silent(now + SILENCE).is_empty());
         let later = now + SILENCE + Duration::from_millis(1);
-        presence.heard(node(2), later);
+        assert_eq!(presence.heard(node(2), BEAT, now + SILENCE), News::default());
         assert_eq!(presence.newly_silent(later), [node(1)]);
         assert!(presence.newly_silent(later).is_empty(), "told once");
-        presence.heard(node(1), later);
+        assert_eq!(presence.heard(node(1), BEAT, later), News { is_back: true, is_restarted: false });
         assert!(!presence.is_silent(node(1), later));
         let much_later = later + SILENCE + BEACON;
         assert_eq!(presence.newly_silent(much_later), [node(1), node(2)]);
         presence.share_with(&BTreeSet::from([node(2)]), much_later);
         assert_eq!(presence.peers(), [node(2)]);
         assert!(presence.is_silent(node(1), much_later), "nothing is known of it");
+    }
+
+    #[tokio::test]
+    async fn a_process_that_started_anew_is_told_from_one_that_went_on() {
+        let now = Instant::now();
+        let mut presence = Presence::default();
+        presence.share_with(&BTreeSet::from([node(1)]), now);
+        assert_eq!(presence.heard(node(1), BEAT, now), News::default(), "the first one says nothing of a start");
+        assert_eq!(presence.heard(node(1), BEAT, now), News::default());
+        let other = Heard { boot: 2, ..BEAT };
+        assert_eq!(presence.heard(node(1), other, now), News { is_back: false, is_restarted: true });
+        assert_eq!(presence.heard(node(1), other, now), News::default());
+    }
+
+    /// One of two nodes shares groups with the other, which does not know it yet; then neither does any more.
+    #[tokio::test]
+    async fn who_sends_a_beacon_gets_one_and_an_answer_is_not_answered() {
+        let now = Instant::now();
+        let (mut knows, mut started) = (Presence::default(), Presence::default());
+        knows.share_with(&BTreeSet::from([node(2)]), now);
+        started.share_with(&BTreeSet::new(), now);
+        assert!(started.listeners(now).is_empty());
+        assert_eq!(knows.listeners(now), [(node(2), false)]);
+        assert!(started.heard(node(1), BEAT, now).is_back);
+        assert_eq!(started.listeners(now), [(node(1), true)], "as an answer");
+        assert!(!started.is_silent(node(1), now) && started.peers().is_empty());
+        knows.heard(node(2), Heard { is_answer: true, ..BEAT }, now);
+        knows.share_with(&BTreeSet::new(), now);
+        started.share_with(&BTreeSet::new(), now);
+        assert!(knows.listeners(now).is_empty(), "an answer asks for none");
+        let later = now + SILENCE + Duration::from_millis(1);
+        started.share_with(&BTreeSet::new(), later);
+        assert!(started.listeners(later).is_empty(), "and this ends, too");
+        assert!(started.newly_silent(later).is_empty(), "nobody waits for a node that nothing is shared with");
     }
 
     #[test]

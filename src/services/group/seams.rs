@@ -24,7 +24,7 @@ impl GroupInstances for Groups {
     async fn end(&self, range: RangeId) {
         let awake = self.slots.lock().awake(range);
         if let Some(group) = awake {
-            self.put_to_sleep(range, &group, false, false).await;
+            self.end_group(range, &group).await;
         }
         let mut slots = self.slots.lock();
         // What is left busy is somebody else's, who finds no replica.

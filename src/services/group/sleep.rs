@@ -7,10 +7,17 @@
 //! heartbeat wakes those that sleep already. Asleep, a group has no task and no timer; node-to-node beacons stand for
 //! its heartbeats.
 //!
-//! It is woken by a request, by a message of Raft, and where the node of its leader falls silent.
+//! It is woken by a request, by a message of Raft, and where the node of its leader falls silent or its process starts anew.
+//!
+//! A member whose node is silent is not asked, as long as a majority of the voters sleeps: else one node that is gone would keep
+//! every group that it has a copy of awake, with heartbeats for each. It may lack what was written meanwhile. So the leader's
+//! node remembers which groups slept without it, and wakes them when its beacons are back: their leaders then bring it up to date and all
+//! sleep again, together. Where the leader's process starts anew meanwhile it forgets that; the others notice the start, elect one of
+//! them, and that one remembers. Only where all members' processes stop while one of them is away, nobody does, and the member that was
+//! away lags until the group is used again.
 //!
 //! A leader that fell asleep by agreement goes on leading in its term when it wakes, without an election. That is sound
-//! because nothing was lost: its vote is on disk, its log was synced and on all members, and it has not ended with the
+//! because nothing was lost: its vote is on disk, its log was synced and on a majority, and it has not ended with the
 //! process. It knows of no acknowledgement when it wakes, so it has no lease until a majority has answered it
 //! again; if another was elected meanwhile, the first answer says so. After a restart of the process it is an
 //! ordinary follower: what it had sent to others may have been ahead of its own disk, and a leader that goes on in its
@@ -29,108 +36,126 @@ use tokio::time::Instant;
 
 use super::awake::{Group, Metrics};
 use super::host::Groups;
-use super::presence::LogProgress;
+use super::presence::{Heard, LogProgress};
 use super::questions::Between;
-use super::timing::{HEARTBEAT, IDLE, LEADER_WAIT, SLEEP_WAIT};
-use super::wire::{Message, Quiet};
+use super::timing::{HEARTBEAT, LEADER_WAIT, SLEEP_WAIT};
+use super::wire::{BEACON_IS_ANSWER, Message, Quiet};
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
-use crate::services::engine::replica::Replica;
 
-/// Where a leader's group has nothing to do, its term and last entry, and the others.
-fn settled(group: &Group, metrics: &Metrics) -> Option<(Quiet, Vec<(ReplicaId, NodeId)>)> {
+/// A leader's group that has nothing to do.
+#[derive(Debug, PartialEq, Eq)]
+struct Settled {
+    /// Its term and last entry.
+    quiet: Quiet,
+    /// The other members, which have all of it.
+    even: Vec<(ReplicaId, NodeId)>,
+    /// The nodes of members that are away.
+    away: BTreeSet<NodeId>,
+}
+
+/// Whether a leader's group has nothing to do, for all members whose nodes are there.
+fn settled(group: &Group, metrics: &Metrics, is_silent: &dyn Fn(NodeId) -> bool) -> Option<Settled> {
     let membership = metrics.membership_config.membership();
+    let [voters] = membership.get_joint_config().as_slice() else { return None };
     let (last, applied) = (metrics.last_log_index?, metrics.last_applied.as_ref()?.index);
-    let is_even = membership.get_joint_config().len() == 1 && last == applied;
-    let others: Vec<_> = membership.nodes().filter(|(member, _)| **member != group.member()).collect();
     let replication = metrics.replication.as_ref()?;
-    let all_have_it = others.iter().all(|(member, _)| {
+    let others = membership.nodes().filter(|(member, _)| **member != group.member());
+    let (gone, there): (Vec<_>, Vec<_>) = others.partition(|(_, node)| is_silent(**node));
+    let has_all = |member: &ReplicaId| {
         replication.get(member).and_then(|matched| matched.as_ref()).is_some_and(|matched| matched.index == last)
-    });
-    let quiet = Quiet { term: metrics.current_term, last_index: last };
-    let others = others.into_iter().map(|(member, node)| (*member, *node)).collect();
-    (is_even && all_have_it).then_some((quiet, others))
+    };
+    let asleep = 1 + there.iter().filter(|(member, _)| voters.contains(*member)).count();
+    let is_even = last == applied && there.iter().all(|(member, _)| has_all(member));
+    (is_even && voters.contains(&group.member()) && 2 * asleep > voters.len()).then(|| Settled {
+        quiet: Quiet { term: metrics.current_term, last_index: last },
+        even: there.into_iter().map(|(member, node)| (*member, *node)).collect(),
+        away: gone.into_iter().map(|(_, node)| *node).collect(),
+    })
 }
 
 impl Groups {
-    /// A look at everything, some times a second: beacons, nodes that have fallen silent, groups that are new, gone or idle.
+    /// A look at everything, some times a second: beacons, nodes that have fallen silent, groups that are new, gone or idle. What it
+    /// costs depends on the groups that are awake and on what has changed, never on how many sleep.
     pub(super) async fn look_after(&self) {
         let now = Instant::now();
-        let replicas = self.parts.engine.replicas();
-        let grouped: Vec<_> = replicas.into_iter().filter(|replica| replica.is_grouped()).collect();
-        self.follow_replicas(&grouped).await;
-        self.send_beacons(&grouped, now);
+        self.follow_replicas().await;
+        self.send_beacons(now);
         let silent = self.presence.lock().newly_silent(now);
         for node in silent {
             let led = self.slots.lock().led_from(node);
             tracing::warn!(%node, groups = led.len(), "a node has fallen silent");
             led.into_iter().for_each(|range| self.wake_later(range, true));
+            self.stand_for(node);
         }
         let awake = self.slots.lock().all_awake();
+        self.counters.looked_at.fetch_add(awake.len() as u64, Ordering::Relaxed);
         for (range, group) in awake {
             self.sleep_if_idle(range, &group, now);
             self.purge(&group);
         }
     }
 
-    /// Wakes groups that are new here; ends those whose replica is gone, or was opened anew.
-    async fn follow_replicas(&self, grouped: &[Arc<Replica>]) {
-        let (mut fresh, mut stale) = (Vec::new(), Vec::new());
-        // Children of splits have to be led once, so that it is published what became of their parent.
-        let splits = grouped.iter().filter_map(|replica| replica.split());
-        let children: BTreeSet<RangeId> = splits.flat_map(|done| [done.split.lower, done.split.upper]).collect();
-        {
-            let slots = self.slots.lock();
-            for replica in grouped {
-                let range = replica.name.range;
-                match slots.awake(range) {
-                    Some(group) if !Arc::ptr_eq(&group.replica, replica) => stale.push((range, Some(group))),
-                    None if !slots.knows(range)
-                        && (replica.needs_wake() || replica.applied_index() == 0 || children.contains(&range)) =>
-                    {
-                        fresh.push(range);
-                    }
-                    _ => {}
-                }
-            }
-            let known: BTreeSet<RangeId> = grouped.iter().map(|replica| replica.name.range).collect();
-            stale.extend(slots.beside(&known).into_iter().map(|range| (range, slots.awake(range))));
+    /// Looks at all replicas where some came or went since the last time, else only at those that could not be followed then.
+    async fn follow_replicas(&self) {
+        let changes = self.parts.engine.changes();
+        let mut ranges = std::mem::take(&mut *self.again.lock());
+        if self.followed.swap(changes, Ordering::AcqRel) != changes {
+            ranges.extend(self.parts.engine.replicas().iter().map(|replica| replica.name.range));
+            ranges.extend(self.slots.lock().ranges());
         }
-        for (range, group) in stale {
-            if let Some(group) = group {
-                self.put_to_sleep(range, &group, false, false).await;
-            }
-            if self.parts.engine.replica_of(range).is_none() {
-                self.slots.lock().forget_asleep(range);
-            }
+        self.counters.looked_at.fetch_add(ranges.len() as u64, Ordering::Relaxed);
+        for range in ranges {
+            self.follow_replica(range).await;
         }
-        fresh.into_iter().for_each(|range| self.wake_later(range, false));
     }
 
-    fn send_beacons(&self, grouped: &[Arc<Replica>], now: Instant) {
-        let mut peers = BTreeSet::new();
-        for replica in grouped {
-            // Of a group that was never awake nothing is known without a look into its file.
-            if self.slots.lock().knows(replica.name.range)
-                && let Ok(Some(machine)) = replica.machine_state()
-            {
-                peers.extend(machine.membership.members.values().copied());
+    /// Wakes a group that is new here; ends one whose replica is gone, or was opened anew.
+    async fn follow_replica(&self, range: RangeId) {
+        let replica = self.parts.engine.group_replica(range);
+        let (awake, is_known) = {
+            let slots = self.slots.lock();
+            (slots.awake(range), slots.knows(range))
+        };
+        match (replica, awake) {
+            (Some(replica), Some(group)) if Arc::ptr_eq(&group.replica, &replica) => {}
+            (Some(_), Some(group)) => drop(self.end_group(range, &group).await),
+            (Some(replica), None) => {
+                // A child of a split has to be led once, so that it is published what became of its parent.
+                let is_new = replica.applied_index() == 0 || self.parts.engine.is_child(range);
+                if !is_known && (replica.needs_wake() || is_new) {
+                    self.wake_later(range, false);
+                }
+            }
+            (None, awake) => {
+                if let Some(group) = awake {
+                    self.end_group(range, &group).await;
+                }
+                let mut slots = self.slots.lock();
+                slots.forget_asleep(range);
+                if slots.knows(range) {
+                    self.again.lock().insert(range);
+                } else {
+                    self.partners.lock().forget(range);
+                }
             }
         }
-        peers.remove(&self.parts.node);
-        let stats = self.parts.engine.log().stats();
+    }
+
+    fn send_beacons(&self, now: Instant) {
+        let mut shared: BTreeSet<NodeId> = self.partners.lock().nodes().collect();
+        shared.remove(&self.parts.node);
+        let stats = self.parts.engine.log().counters();
         let log = LogProgress { groups: stats.groups, is_waiting: stats.bytes_pending > 0 };
-        let may_send = {
+        let listeners = {
             let mut presence = self.presence.lock();
-            presence.share_with(&peers, now);
-            presence.may_send(log) && !stats.failed
+            presence.share_with(&shared, now);
+            if stats.failed || !presence.may_send(log) { Vec::new() } else { presence.listeners(now) }
         };
-        if may_send {
-            let beacon = self.beacon(stats.synced, stats.groups);
-            for node in peers {
-                // One that is not sent is as good as one that is lost.
-                let _ = self.parts.networks.tell_node(node, beacon);
-                self.counters.beacons.fetch_add(1, Ordering::Relaxed);
-            }
+        for (node, is_answer) in listeners {
+            let flags = if is_answer { BEACON_IS_ANSWER } else { 0 };
+            // One that is not sent is as good as one that is lost.
+            let _ = self.parts.networks.tell_node(node, self.beacon(stats.synced, stats.groups, flags));
+            self.counters.beacons.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -152,23 +177,30 @@ impl Groups {
     }
 
     fn sleep_if_idle(&self, range: RangeId, group: &Arc<Group>, now: Instant) {
-        let is_idle = group.unused_since().is_some_and(|since| now > since + IDLE) && group.may_try_to_sleep(now);
+        let is_idle =
+            group.unused_since().is_some_and(|since| now > since + group.patience()) && group.may_try_to_sleep(now);
         let view = group.view();
         if !is_idle || !view.leads || group.is_handing_over(view.term) {
             return;
         }
-        let Some((quiet, others)) = group.look(|metrics| settled(group, metrics)) else { return };
+        let Some(settled) = self.settled(group) else { return };
         let Some(me) = self.me() else { return };
         let group = Arc::clone(group);
-        group.try_to_sleep_again(now + IDLE);
-        self.spawn(async move { me.agree_to_sleep(range, group, quiet, others).await });
+        group.try_to_sleep_again(now + group.patience());
+        self.spawn(async move { me.agree_to_sleep(range, group, settled).await });
     }
 
-    async fn agree_to_sleep(&self, range: RangeId, group: Arc<Group>, quiet: Quiet, others: Vec<(ReplicaId, NodeId)>) {
+    fn settled(&self, group: &Group) -> Option<Settled> {
+        let (presence, now) = (self.presence.lock(), Instant::now());
+        group.look(|metrics| settled(group, metrics, &|node| presence.is_silent(node, now)))
+    }
+
+    async fn agree_to_sleep(&self, range: RangeId, group: Arc<Group>, settled: Settled) {
         group.raft.runtime_config().heartbeat(false);
         tokio::time::sleep(HEARTBEAT).await;
-        let own = group.member();
-        let answers = others.into_iter().map(|(peer, node)| {
+        let (own, quiet) = (group.member(), settled.quiet);
+        let answers = settled.even.iter().map(|(peer, node)| {
+            let (peer, node) = (*peer, *node);
             self.parts.networks.ask(Between { range, own, peer, node }, Message::Sleep(quiet), SLEEP_WAIT)
         });
         let answers = futures_util::future::join_all(answers).await;
@@ -176,10 +208,9 @@ impl Groups {
             |answer| matches!(answer, Ok(Message::SleepAnswer { quiet: theirs, is_agreed: true }) if *theirs == quiet),
         );
         let view = group.view();
-        let is_same = view.leads
-            && !group.is_handing_over(view.term)
-            && group.look(|metrics| settled(&group, metrics)).is_some_and(|(now, _)| now == quiet);
-        if agreed && is_same && self.put_to_sleep(range, &group, true, true).await {
+        let is_same =
+            view.leads && !group.is_handing_over(view.term) && self.settled(&group).is_some_and(|now| now == settled);
+        if agreed && is_same && self.put_to_sleep(range, &group, Some(&settled.away), true).await {
             return;
         }
         group.raft.runtime_config().heartbeat(true);
@@ -209,20 +240,37 @@ impl Groups {
             return false;
         }
         let view = group.view();
-        !view.leads && view.leader_node() == Some(from) && self.put_to_sleep(range, &group, true, true).await
+        !view.leads
+            && view.leader_node() == Some(from)
+            && self.put_to_sleep(range, &group, Some(&BTreeSet::new()), true).await
     }
 
-    /// A member is awake that was told nothing by the leader it last knew: where that is this node's, and sleeps, it wakes.
+    /// A member is awake that was told nothing by the leader it last knew: where that is this node's, and sleeps, it wakes; also where
+    /// it led before this process started.
     pub(super) fn wake_as_leader(&self, range: RangeId) {
-        let asleep = self.slots.lock().asleep(range);
-        if asleep.is_some_and(|asleep| asleep.leader.is_some_and(|(_, node)| node == self.parts.node)) {
+        let (asleep, is_known) = {
+            let slots = self.slots.lock();
+            (slots.asleep(range), slots.knows(range))
+        };
+        let led = asleep.is_some_and(|asleep| asleep.leader.is_some_and(|(_, node)| node == self.parts.node));
+        if led || !is_known && self.parts.engine.group_replica(range).is_some() {
             self.wake_later(range, false);
         }
     }
 
     /// A beacon came.
-    pub(super) fn note_beacon(&self, from: NodeId) {
-        self.presence.lock().heard(from, Instant::now());
+    pub(super) fn note_beacon(&self, from: NodeId, beacon: Heard) {
+        let news = self.presence.lock().heard(from, beacon, Instant::now());
+        if news.is_restarted {
+            let led = self.slots.lock().led_from(from);
+            tracing::info!(node = %from, groups = led.len(), "a node has started anew");
+            led.into_iter().for_each(|range| self.wake_later(range, true));
+        }
+        if news.is_back || news.is_restarted {
+            // Only the node of their leader knows these.
+            let missed = self.slots.lock().slept_without(from);
+            missed.into_iter().for_each(|range| self.wake_later(range, true));
+        }
     }
 
     /// Drops from the log what is in the file, where that is worth it.

@@ -2,8 +2,12 @@
 //!
 //! Waking and falling asleep take time, so a slot may also be busy with one of them; whoever comes meanwhile waits for
 //! its end. A group of which nothing is kept was never awake in this process.
+//!
+//! Beside the slots stands what is asked of all of them together, kept up with each change: which are awake, which sleep and
+//! were led from which node, and which sleep although a member on a certain node was away. So nobody has to look at groups that sleep to
+//! find those that are meant, and ten thousand of them cost a node's regular look nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -26,6 +30,12 @@ pub struct Asleep {
     pub leader: Option<(ReplicaId, NodeId)>,
     /// Whether all members agreed that it sleeps: then a leader goes on leading when it wakes.
     pub agreed: bool,
+}
+
+impl Asleep {
+    fn led_from(&self) -> Option<NodeId> {
+        self.leader.map(|(_, node)| node)
+    }
 }
 
 /// How waking or falling asleep ended: none while it goes on and where it ended well, else why not.
@@ -55,6 +65,11 @@ pub enum Found {
 #[derive(Default)]
 pub struct Slots {
     slots: BTreeMap<RangeId, Slot>,
+    awake: BTreeSet<RangeId>,
+    /// Those that sleep, by the node of who led them.
+    asleep: BTreeMap<Option<NodeId>, BTreeSet<RangeId>>,
+    /// Those that sleep although their member on this node was away.
+    missed: BTreeMap<NodeId, BTreeSet<RangeId>>,
 }
 
 /// How many groups are in which state.
@@ -66,6 +81,8 @@ pub struct SlotCounts {
     pub leading: usize,
     /// Asleep.
     pub asleep: usize,
+    /// Asleep, of a group of which a member's node was away.
+    pub incomplete: usize,
 }
 
 impl Slots {
@@ -105,73 +122,163 @@ impl Slots {
     #[must_use]
     pub fn begin(&mut self, range: RangeId) -> watch::Sender<Ending> {
         let (sender, receiver) = watch::channel(None);
-        self.slots.insert(range, Slot::Busy(receiver));
+        self.set(range, Slot::Busy(receiver));
         sender
     }
 
     /// It is awake, or sleeps, now.
     pub fn set(&mut self, range: RangeId, slot: Slot) {
+        self.take_from_indexes(range);
+        match &slot {
+            Slot::Asleep(asleep) => self.asleep.entry(asleep.led_from()).or_default().insert(range),
+            Slot::Awake(_) => self.awake.insert(range),
+            Slot::Busy(_) => false,
+        };
         self.slots.insert(range, slot);
+    }
+
+    /// It sleeps, although its members on these nodes were away.
+    pub fn set_asleep_without(&mut self, range: RangeId, asleep: Asleep, away: &BTreeSet<NodeId>) {
+        self.set(range, Slot::Asleep(asleep));
+        for node in away {
+            self.missed.entry(*node).or_default().insert(range);
+        }
     }
 
     /// Nothing is kept of it any more.
     pub fn forget(&mut self, range: RangeId) {
+        self.take_from_indexes(range);
         self.slots.remove(&range);
     }
 
     /// Nothing is kept of it any more, if it sleeps.
     pub fn forget_asleep(&mut self, range: RangeId) {
         if self.asleep(range).is_some() {
-            self.slots.remove(&range);
+            self.forget(range);
+        }
+    }
+
+    fn take_from_indexes(&mut self, range: RangeId) {
+        match self.slots.get(&range) {
+            Some(Slot::Awake(_)) => {
+                self.awake.remove(&range);
+            }
+            Some(Slot::Asleep(asleep)) => {
+                let leader = asleep.led_from();
+                if let Some(ranges) = self.asleep.get_mut(&leader) {
+                    ranges.remove(&range);
+                    if ranges.is_empty() {
+                        self.asleep.remove(&leader);
+                    }
+                }
+                self.missed.retain(|_, ranges| {
+                    ranges.remove(&range);
+                    !ranges.is_empty()
+                });
+            }
+            Some(Slot::Busy(_)) | None => {}
         }
     }
 
     /// All that are awake, in the order of their ranges.
     pub fn all_awake(&self) -> Vec<(RangeId, Arc<Group>)> {
-        let awake = self.slots.iter().filter_map(|(range, slot)| match slot {
-            Slot::Awake(group) => Some((*range, Arc::clone(group))),
-            _ => None,
-        });
-        awake.collect()
+        self.awake.iter().filter_map(|range| Some((*range, self.awake(*range)?))).collect()
     }
 
     /// All that sleep and were led from this node, in the order of their ranges.
     pub fn led_from(&self, node: NodeId) -> Vec<RangeId> {
-        let led = self.slots.iter().filter(|(_, slot)| match slot {
-            Slot::Asleep(asleep) => asleep.leader.is_some_and(|(_, leader)| leader == node),
-            _ => false,
-        });
-        led.map(|(range, _)| *range).collect()
+        self.asleep.get(&Some(node)).into_iter().flatten().copied().collect()
     }
 
-    /// All that are kept but are not in `known`.
-    pub fn beside(&self, known: &std::collections::BTreeSet<RangeId>) -> Vec<RangeId> {
-        self.slots.keys().filter(|range| !known.contains(range)).copied().collect()
+    /// All that sleep although their member on this node was away.
+    pub fn slept_without(&self, node: NodeId) -> Vec<RangeId> {
+        self.missed.get(&node).into_iter().flatten().copied().collect()
     }
 
-    /// How many there are.
+    /// The ranges of all.
+    pub fn ranges(&self) -> Vec<RangeId> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// How many there are. Costs nothing for those that sleep.
     pub fn counts(&self) -> SlotCounts {
-        let mut counts = SlotCounts::default();
-        for slot in self.slots.values() {
-            match slot {
-                Slot::Asleep(_) => counts.asleep += 1,
-                Slot::Busy(_) => {}
-                Slot::Awake(group) => {
-                    counts.awake += 1;
-                    counts.leading += usize::from(group.view().leads);
-                }
-            }
+        let leads = |range: &&RangeId| self.awake(**range).is_some_and(|group| group.view().leads);
+        SlotCounts {
+            awake: self.awake.len(),
+            leading: self.awake.iter().filter(leads).count(),
+            asleep: self.asleep.values().map(BTreeSet::len).sum(),
+            incomplete: self.missed.values().flatten().collect::<BTreeSet<_>>().len(),
         }
-        counts
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_sleeping_group_costs_few_bytes() {
         assert!(size_of::<(RangeId, Slot)>() <= 128, "{}", size_of::<(RangeId, Slot)>());
+    }
+
+    fn node(number: u8) -> NodeId {
+        NodeId::from_bytes([number; 16])
+    }
+
+    fn range(number: u8) -> RangeId {
+        RangeId::from_bytes([number; 16])
+    }
+
+    fn asleep(leader: Option<u8>) -> Asleep {
+        let leader = leader.map(|number| (ReplicaId::from_bytes([number; 16]), node(number)));
+        Asleep { since: Instant::now(), number: 1, term: 1, leader, agreed: true }
+    }
+
+    /// What each of these slots is made of: who led, and whose member was away.
+    type Model = BTreeMap<u8, Option<(Option<u8>, BTreeSet<u8>)>>;
+
+    fn agree(slots: &Slots, model: &Model) -> Result<(), TestCaseError> {
+        let sleeping = || model.iter().filter_map(|(number, slot)| Some((*number, slot.as_ref()?)));
+        for number in 0..4 {
+            let led =
+                sleeping().filter(|(_, (leader, _))| *leader == Some(number)).map(|(range_of, _)| range(range_of));
+            prop_assert!(slots.led_from(node(number)).into_iter().eq(led));
+            let missed =
+                sleeping().filter(|(_, (_, away))| away.contains(&number)).map(|(range_of, _)| range(range_of));
+            prop_assert!(slots.slept_without(node(number)).into_iter().eq(missed));
+        }
+        let counts = slots.counts();
+        let incomplete = sleeping().filter(|(_, (_, away))| !away.is_empty()).count();
+        prop_assert_eq!((counts.awake, counts.asleep, counts.incomplete), (0, sleeping().count(), incomplete));
+        // Nothing is left of what is over.
+        prop_assert!(slots.asleep.values().chain(slots.missed.values()).all(|ranges| !ranges.is_empty()));
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn the_indexes_are_those_of_the_slots(
+            steps in proptest::collection::vec((0u8..6, 0u8..4, proptest::option::of(0u8..4), proptest::collection::btree_set(0u8..4, 0..3)), 0..60)
+        ) {
+            let (mut slots, mut model) = (Slots::default(), Model::new());
+            for (number, kind, leader, away) in steps {
+                match kind {
+                    0 => {
+                        slots.forget(range(number));
+                        model.remove(&number);
+                    }
+                    1 => {
+                        drop(slots.begin(range(number)));
+                        model.insert(number, None);
+                    }
+                    _ => {
+                        slots.set_asleep_without(range(number), asleep(leader), &away.iter().map(|number| node(*number)).collect());
+                        model.insert(number, Some((leader, away)));
+                    }
+                }
+                agree(&slots, &model)?;
+            }
+        }
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! | time | why so long |
 //! |---|---|
-//! | a heartbeat each 200 ms | several are lost before anyone campaigns |
+//! | a heartbeat each 300 ms | several are lost before anyone campaigns |
 //! | a lease of 1.5 s | counted by the leader from sending, by a follower from receiving; openraft takes it from the longest election time |
 //! | strong reads end 150 ms before it | so much may the clocks of two machines drift apart within one lease: a tenth, which is far more than any does |
 //! | a campaign 0.9 to 1.5 s after the lease | so that two seldom campaign at once |
 //! | a beacon each 500 ms, silence after 1.2 s | two beacons are lost before a node counts as gone |
 //! | sleep after 10 s | waking costs about as much as a second of being awake |
+//! | after 2 s where nobody has used it since it woke | when a node goes or comes, thousands of groups wake that nobody waits for |
 //!
 //! What the next author must keep: [`LEASE`] is openraft's lease (its longest election time), and every guard against
 //! promises that were forgotten is at least that long.
@@ -18,7 +19,7 @@ use std::time::Duration;
 use openraft::{Config, SnapshotPolicy, StepDownPolicy};
 
 /// How often a leader that is awake says that it is there.
-pub const HEARTBEAT: Duration = Duration::from_millis(200);
+pub const HEARTBEAT: Duration = Duration::from_millis(300);
 /// The shortest wait before a campaign, behind the lease.
 pub const ELECTION_MIN: Duration = Duration::from_millis(900);
 /// How long a replica that acknowledged a leader gives no other its vote.
@@ -31,6 +32,8 @@ pub const BEACON: Duration = Duration::from_millis(500);
 pub const SILENCE: Duration = Duration::from_millis(1200);
 /// A group that nobody has used for so long is put to sleep.
 pub const IDLE: Duration = Duration::from_secs(10);
+/// The same for one that nobody has used since it woke: it was made, or its leader or a member was gone.
+pub const IDLE_UNUSED: Duration = Duration::from_secs(2);
 /// How long a request waits for its group to have a leader, or for its leader to be sure of itself.
 pub const LEADER_WAIT: Duration = Duration::from_secs(3);
 /// How long a write that has been handed to the group waits for its outcome.
@@ -65,6 +68,9 @@ pub fn config(restores: bool) -> Result<Arc<Config>, openraft::ConfigError> {
         snapshot_policy: SnapshotPolicy::Never,
         max_in_snapshot_log_to_keep: u64::MAX,
         install_snapshot_timeout: 60_000,
+        // Buffers that each instance makes when it begins; writers of one range at the same time are fewer.
+        api_batch_capacity: 256,
+        log_stage_capacity: Some(16),
         max_payload_entries: 256,
         ..Config::default()
     };

@@ -28,6 +28,10 @@ pub(super) async fn watch(groups: Weak<Groups>, range: RangeId, group: Arc<Group
         if known != Some(now) {
             known = Some(now);
             let Some(groups) = groups.upgrade() else { return };
+            group.look(|metrics| {
+                let nodes = metrics.membership_config.membership().nodes().map(|(_, node)| *node);
+                groups.partners.lock().note(range, nodes);
+            });
             groups.tell_change(range);
         }
         let view = group.view();

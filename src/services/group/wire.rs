@@ -31,7 +31,7 @@
 //! | 25 answer to 24 and 26 | 1: 0 missed, 1 not yet, 2: 2: number of digests, 32 each |
 //! | 26 your digest differs from the others' | place; 2: number of parts, 2 each |
 //! | 27 you have acknowledged this to me, and do not have it | place |
-//! | 128 beacon | 8: starts of the process; 8: progress of the log; 4: flags (1: a boot number and a place in the log, as in 130) |
+//! | 128 beacon | 8: starts of the process; 8: progress of the log; 4: flags (1 in answer to one; 2: a boot number and a place in the log, as in 130) |
 //! | 129 what have you heard of me | 8: boot number; 8: place in the log; 8: floor, below which numbers are of no interest |
 //! | 130 this, in answer to 129, and to 128 where that contradicts it | 8: boot number; 8: how far the log was synced: segment in the upper half, offset in the lower |
 //!
@@ -74,6 +74,9 @@ pub use crate::services::wire_reader::WireError;
 pub const FORMAT_VERSION: u8 = 1;
 /// Bytes of a message before what its kind says.
 pub const HEAD_BYTES: usize = 2 + 3 * 16 + 8;
+
+/// A flag of a beacon: who sends it was sent one, and knows of no groups that the two share.
+pub const BEACON_IS_ANSWER: u32 = 1;
 
 /// Kinds from here on are between nodes.
 const KIND_NODE_FIRST: u8 = 128;
@@ -248,7 +251,7 @@ pub enum NodeMessage {
         boot: u64,
         /// Grows while the log makes progress.
         progress: u64,
-        /// Bits with meanings of their own; those that are not known are ignored.
+        /// Bits with meanings of their own ([`BEACON_IS_ANSWER`]); those that are not known are ignored.
         flags: u32,
     },
     /// The node asks what was heard of it ([`crate::replication::boots`]).

@@ -18,6 +18,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
@@ -84,7 +85,10 @@ impl GroupPeer {
             }
             let SnapshotAnswer { state, .. } = answer;
             let progress = match state {
-                SnapshotState::Installed => return Ok(SnapshotResponse::new(answer.vote)),
+                SnapshotState::Installed => {
+                    self.networks.snapshots_sent.fetch_add(1, Ordering::Relaxed);
+                    return Ok(SnapshotResponse::new(answer.vote));
+                }
                 SnapshotState::NotTaken => return Err(not_taken("the receiver does not take it")),
                 SnapshotState::AllHere => (true, 0),
                 SnapshotState::Wanted(number) => (false, number),

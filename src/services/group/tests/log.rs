@@ -156,13 +156,32 @@ async fn a_tail_is_kept_and_the_rest_is_purged() {
     assert_eq!(point, 100);
     parts.log.purge(log_id(LogPlace { term: 1, index: point })).await.unwrap();
     assert_eq!((indexes(&mut parts.log).await.len(), parts.replica.purge_point()), (TAIL_ENTRIES, None));
-    parts.replica.rest();
+    parts.replica.rest(0);
     assert!(append(&mut parts.log, vec![blank(1, last + 1)]).await.is_err(), "it sleeps");
     let mut parts = node.wake(1).await;
     assert!(indexes(&mut parts.log).await.is_empty());
     append(&mut parts.log, vec![blank(1, last + 1)]).await.unwrap();
     let mut parts = ground.after_power_cut(false).start().wake(1).await;
     assert_eq!(indexes(&mut parts.log).await.last(), Some(&(last + 1)));
+}
+
+/// A group that sleeps while a member is away keeps the end of its log for that one.
+#[tokio::test]
+async fn a_tail_of_so_many_bytes_is_kept_asleep() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    append(&mut parts.log, (1..=100).map(|index| blank(1, index)).collect()).await.unwrap();
+    apply(&mut parts.machine, (1..=90).map(|index| blank(1, index)).collect()).await;
+    node.engine.flusher().ask_for_durability();
+    wait_until("the flusher has done its round", || parts.replica.durable_index() >= 90).await;
+    let bytes = parts.replica.log_bytes();
+    parts.replica.rest(bytes);
+    assert_eq!(parts.replica.log_bytes(), bytes, "all of it has room");
+    parts.replica.rest(bytes / 4);
+    assert_eq!(indexes(&mut node.wake(1).await.log).await, (76..=100).collect::<Vec<_>>());
+    parts.replica.rest(0);
+    assert_eq!(indexes(&mut node.wake(1).await.log).await, (91..=100).collect::<Vec<_>>(), "the file has the others");
 }
 
 #[tokio::test]

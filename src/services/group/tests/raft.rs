@@ -162,7 +162,7 @@ async fn a_range_that_served_alone_gets_a_second_replica() {
         raft.shutdown().await.unwrap();
     }
     peers.0.lock().clear();
-    replicas[0].rest();
+    replicas[0].rest(0);
     let leader = run(&peers, &one, 1, one.wake(1).await).await;
     let follower = run(&peers, &other, 1, other.wake(1).await).await;
     leader.trigger().elect(false).await.unwrap();

@@ -12,26 +12,26 @@ use crate::domain::ids::ReplicaId;
 use crate::services::group::types::{LogId, Types, Vote};
 
 /// The vote under which each replica acknowledged something to this one, and the last place.
-pub(super) type Acknowledged = Mutex<BTreeMap<ReplicaId, (Vote, Option<LogId>)>>;
+pub(super) type Reached = Mutex<BTreeMap<ReplicaId, (Vote, Option<LogId>)>>;
 
 /// The last place that a replica acknowledged under this vote, where its answer says that it does not have it any more: its log
 /// was put back. openraft must not see such an answer; it counts on what was acknowledged. What the answer acknowledges
 /// is noted.
 pub(super) fn forgotten(
-    acknowledged: &Acknowledged,
+    reached: &Reached,
     peer: ReplicaId,
     vote: Vote,
     (previous, last): (Option<LogId>, Option<LogId>),
     answer: &AppendEntriesResponse<Types>,
 ) -> Option<LogId> {
-    let mut acknowledged = acknowledged.lock();
-    let known = acknowledged.entry(peer).or_insert((vote, None));
+    let mut reached = reached.lock();
+    let known = reached.entry(peer).or_insert((vote, None));
     if known.0 != vote {
         *known = (vote, None);
     }
     match answer {
         AppendEntriesResponse::Success => known.1 = known.1.max(last),
-        AppendEntriesResponse::PartialSuccess(reached) => known.1 = known.1.max(*reached),
+        AppendEntriesResponse::PartialSuccess(place) => known.1 = known.1.max(*place),
         AppendEntriesResponse::Conflict => {
             return known.1.filter(|place| previous.is_some_and(|asked| asked <= *place));
         }
@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn what_a_replica_acknowledged_under_a_vote_it_must_have() {
-        let known = Acknowledged::default();
+        let known = Reached::default();
         let peer = ReplicaId::from_bytes([2; 16]);
         let vote = |term| Vote::new_committed(term, ReplicaId::from_bytes([1; 16]));
         let place = |term, index| Some(log_id(LogPlace { term, index }));
