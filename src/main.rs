@@ -9,6 +9,7 @@ use dstore::roles::lifecycle;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    dstore::roles::memory::prepare();
     match cli::enter(std::env::args_os()) {
         Entry::Finished(code) => code,
         Entry::Serve(serve) => match serve.command {

@@ -11,7 +11,6 @@
 //! state that could be wrong. Nothing here is secret, and nothing names a tenant, a table or an item; the
 //! listener still belongs in a network of the operators'.
 
-use std::fmt::Write as _;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -75,6 +74,21 @@ impl Health {
         self.counts.write().push(Arc::new(count));
     }
 
+    /// The same for one of several alike in this process, as the nodes of `dstore dev` are: each number carries this label.
+    pub fn count_as(
+        &self,
+        label: &'static str,
+        value: impl Into<String>,
+        count: impl Fn(&mut Metrics) + Send + Sync + 'static,
+    ) {
+        let value = value.into();
+        self.count(move |metrics| {
+            metrics.common = Some((label, value.clone()));
+            count(metrics);
+            metrics.common = None;
+        });
+    }
+
     /// What is not good: what is waited for, and what is stale.
     pub fn complaints(&self) -> (Vec<(&'static str, String)>, Vec<(&'static str, String)>) {
         let looks = self.looks.read().clone();
@@ -128,15 +142,17 @@ impl Health {
         for count in self.counts.read().clone() {
             count(&mut metrics);
         }
-        HttpResponse::Ok().content_type(METRICS_TYPE).body(metrics.text)
+        HttpResponse::Ok().content_type(METRICS_TYPE).body(metrics.text())
     }
 }
 
-/// Numbers in the making, as text.
+/// Numbers in the making, as text. All numbers of a name stand together, as the format wants them, also where several
+/// parts of a process tell numbers of the same name.
 #[derive(Default)]
 pub struct Metrics {
-    text: String,
-    described: Vec<String>,
+    families: Vec<(String, String)>,
+    /// A label of all numbers that are told now.
+    common: Option<(&'static str, String)>,
 }
 
 impl Metrics {
@@ -151,15 +167,24 @@ impl Metrics {
     }
 
     fn line(&mut self, kind: &str, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
-        if !self.described.iter().any(|known| known == name) {
-            let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-            self.described.push(name.to_owned());
-        }
         let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-        let labels: Vec<String> =
-            labels.iter().map(|(label, value)| format!("{label}=\"{}\"", escape(value))).collect();
+        let common = self.common.iter().map(|(label, value)| (*label, value.as_str()));
+        let labels: Vec<String> = common
+            .chain(labels.iter().copied())
+            .map(|(label, value)| format!("{label}=\"{}\"", escape(value)))
+            .collect();
         let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let _ = writeln!(self.text, "{name}{braces} {value}");
+        let number = format!("{name}{braces} {value}\n");
+        match self.families.iter_mut().find(|(known, _)| known == name) {
+            Some((_, text)) => text.push_str(&number),
+            None => {
+                self.families.push((name.to_owned(), format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{number}")))
+            }
+        }
+    }
+
+    fn text(self) -> String {
+        self.families.into_iter().map(|(_, text)| text).collect()
     }
 }
 
@@ -208,10 +233,13 @@ mod tests {
         metrics.gauge("dstore_ranges", "Ranges.", &[("state", "ser\"ving")], 3.0);
         metrics.gauge("dstore_ranges", "Ranges.", &[("state", "damaged")], 0.0);
         metrics.counter("dstore_notices_total", "Notices.", &[], 1e6);
+        metrics.common = Some(("node", "2".to_owned()));
+        metrics.gauge("dstore_ranges", "Ranges.", &[("state", "damaged")], 1.0);
         let expected = "# HELP dstore_ranges Ranges.\n# TYPE dstore_ranges gauge\n\
                         dstore_ranges{state=\"ser\\\"ving\"} 3\ndstore_ranges{state=\"damaged\"} 0\n\
+                        dstore_ranges{node=\"2\",state=\"damaged\"} 1\n\
                         # HELP dstore_notices_total Notices.\n# TYPE dstore_notices_total counter\n\
                         dstore_notices_total 1000000\n";
-        assert_eq!(metrics.text, expected);
+        assert_eq!(metrics.text(), expected);
     }
 }

@@ -1,6 +1,7 @@
 //! `dstore control serve` as a process: health first, then control as soon as the coordinator can be asked.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::control::{ControlError, RunningControl, start};
@@ -35,7 +36,13 @@ pub async fn serve(config: &Config, show: impl Fn(serde_json::Value)) -> Result<
     };
     if let Some(running) = started {
         health.note(WHAT, Condition::Good);
-        let look = tokio::spawn(look(running.plane().coordinator().clone(), health));
+        let reachable = Arc::new(AtomicBool::new(true));
+        let told = reachable.clone();
+        health.count(move |metrics| {
+            let is_reachable = f64::from(u8::from(told.load(Ordering::Relaxed)));
+            metrics.gauge("dstore_coordinator_reachable", "1 where the coordinator answers.", &[], is_reachable);
+        });
+        let look = tokio::spawn(look(running.plane().coordinator().clone(), health, reachable));
         show(serde_json::json!({
             "role": "control",
             "admin": running.admin_addresses(),
@@ -65,12 +72,13 @@ async fn start_when_possible(config: &Config, health: &Health) -> Result<Running
 
 /// Looks whether the coordinator answers: without it control hands its members what it handed them before, and can
 /// change nothing.
-async fn look(coordinator: Arc<dyn Coordinator>, health: Arc<Health>) {
+async fn look(coordinator: Arc<dyn Coordinator>, health: Arc<Health>, reachable: Arc<AtomicBool>) {
     loop {
         let condition = match coordinator.get(layout::CONTROL_CLUSTER).await {
             Ok(_) => Condition::Good,
             Err(error) => Condition::Stale(format!("{error}; members are told what they were told before")),
         };
+        reachable.store(condition == Condition::Good, Ordering::Relaxed);
         health.note(WHAT, condition);
         tokio::time::sleep(LOOK_PAUSE).await;
     }

@@ -11,7 +11,6 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::node_parts::StartError;
-use crate::api::health::Health;
 use crate::domain::Random;
 use crate::domain::ids::NodeId;
 use crate::services::engine::Engine;
@@ -45,7 +44,9 @@ pub struct NodeGroups {
     /// The node's ranges, with and without groups.
     pub ranges: Arc<dyn RangeService>,
     /// Takes frames of other nodes.
-    pub inbox: Arc<dyn Inbox>,
+    pub incoming: Arc<Incoming>,
+    /// Brings frames to them.
+    pub links: Arc<Links>,
 }
 
 impl NodeGroups {
@@ -69,7 +70,7 @@ impl NodeGroups {
             }
         };
         let links = Arc::new(Links::new(carrier, Handle::current(), LinkOptions::default()));
-        let networks = GroupNetworks::new(links, &**random, NetworkOptions::default());
+        let networks = GroupNetworks::new(Arc::clone(&links), &**random, NetworkOptions::default());
         let parts = GroupsParts {
             node,
             engine: Arc::clone(engine),
@@ -78,33 +79,18 @@ impl NodeGroups {
         };
         let groups = Groups::new(parts).map_err(|error| StartError(format!("the groups of the node: {error}")))?;
         groups.set_boots(Arc::clone(boots));
-        let inbox: Arc<dyn Inbox> = Arc::new(Incoming::new(networks, Arc::clone(&groups) as _));
+        let incoming = Arc::new(Incoming::new(networks, Arc::clone(&groups) as _));
         if let Some(network) = within {
-            network.attach(node, &inbox);
+            network.attach(node, &(Arc::clone(&incoming) as Arc<dyn Inbox>));
         }
         groups.start();
         let ranges = Arc::new(ReplicatedRanges::new(Arc::clone(engine), Arc::clone(&groups)));
-        Ok(Self { groups, ranges, inbox })
+        Ok(Self { groups, ranges, incoming, links })
     }
 
     /// Before a planned stop, while requests are still answered: others lead from now on.
     pub async fn hand_over(&self) {
         self.groups.hand_over_all(Instant::now() + HAND_OVER_TIME).await;
-    }
-
-    /// Tells metrics of them.
-    pub fn watch(&self, health: &Health) {
-        let groups = Arc::clone(&self.groups);
-        health.count(move |metrics| {
-            let stats = groups.stats();
-            let help = "Groups that this node has a replica of and that were awake since it started.";
-            metrics.gauge("dstore_node_groups", help, &[("state", "awake")], stats.slots.awake as f64);
-            metrics.gauge("dstore_node_groups", help, &[("state", "asleep")], stats.slots.asleep as f64);
-            let help = "Groups that are awake and led from this node.";
-            metrics.gauge("dstore_node_groups_leading", help, &[], stats.slots.leading as f64);
-            let help = "Elections that a replica of this node has won since it started.";
-            metrics.gauge("dstore_node_elections", help, &[], stats.elections as f64);
-        });
     }
 }
 

@@ -331,6 +331,7 @@ pub fn watch_routing(health: &Health, routing: Arc<RoutingTable>) {
         let (status, snapshot) = (counted.status(), counted.snapshot());
         let is_live = f64::from(u8::from(status.source == RoutingSource::Live));
         metrics.gauge("dstore_routing_live", "1 where the coordinator is followed.", &[], is_live);
+        metrics.gauge("dstore_coordinator_reachable", "1 where the coordinator answers.", &[], is_live);
         metrics.gauge("dstore_routing_ranges", "Ranges that are routed.", &[], snapshot.range_count() as f64);
         let is_saved = f64::from(u8::from(status.saved_generation >= status.generation));
         metrics.gauge("dstore_routing_saved", "1 where the copy on disk holds all changes.", &[], is_saved);

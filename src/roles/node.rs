@@ -5,11 +5,11 @@
 //! answer what it waits for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::group_parts::Wires;
 use super::lifecycle;
 use super::member::{Followed, Ground, Member};
+use super::node_metrics;
 use super::node_parts::{self, NodeIdentity, RunningNode, StartError};
 use super::proxy::{START, stop_health};
 use super::serving::{ClientListener, server_options, start_health, uri};
@@ -19,14 +19,12 @@ use crate::api::inside;
 use crate::api::server::{self, Listener, RunningServer};
 use crate::config::Config;
 use crate::coordination::values::{NodeDetails, NodeStatus};
-use crate::crypto::page::PAGE_LENGTH;
 use crate::domain::ids::{NodeId, Role};
 use crate::services::control::JoinRequest;
 use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::items::OwnNode;
 use crate::services::range_reports::{NodeReporter, OwnRanges};
 use crate::services::ranges::RangeService;
-use crate::services::scrubbing::ScrubCounters;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::transport::dialing::NodeDialer;
 use crate::transport::links::Inbox;
@@ -148,11 +146,16 @@ async fn start(
     let wires = Wires::Across(dialer);
     let running = node_parts::start(identity, settings, wires, coordinator, parts, passphrase, clock, random).await?;
     member.parts.started();
-    watch_node(&ground.health, &running);
+    node_metrics::watch(&ground.health, &running, None);
+    let engine = running.engine.clone();
+    ground.health.watch("storage", move || match engine.readiness() {
+        Ok(()) => Condition::Good,
+        Err(refusal) => Condition::Waiting(refusal.to_string()),
+    });
     // Proxies are served as soon as the data is open: they check credentials themselves.
     let reporter =
         NodeReporter::new(running.engine.clone(), running.database.clone()).with_groups(running.groups.groups.clone());
-    let (ranges, inbox) = (running.groups.ranges.clone(), running.groups.inbox.clone());
+    let (ranges, inbox) = (running.groups.ranges.clone(), running.groups.incoming.clone() as Arc<dyn Inbox>);
     gate.open(Inside { service: ranges.clone(), own: Arc::new(reporter), inbox });
     let key = running.keys.newest(KeyOwner::Node);
     let key = key.map_err(|error| StartError(format!("the node's key: {error}")))?.key;
@@ -194,51 +197,4 @@ fn start_inside(
         })
     });
     Ok((gate, server.map_err(|error| failed(&error))?))
-}
-
-fn watch_node(health: &Health, node: &RunningNode) {
-    node.groups.watch(health);
-    let unpublished = node.unpublished.clone();
-    health.count(move |metrics| {
-        let help = "Routes of ranges led from this node that the coordinator does not show yet.";
-        metrics.gauge("dstore_node_routes_unpublished", help, &[], unpublished.load(Ordering::Relaxed) as f64);
-    });
-    watch_scrub(health, node.scrub.clone());
-    let engine = node.engine.clone();
-    health.watch("storage", move || match engine.readiness() {
-        Ok(()) => Condition::Good,
-        Err(refusal) => Condition::Waiting(refusal.to_string()),
-    });
-    let engine = node.engine.clone();
-    health.count(move |metrics| {
-        let replicas = engine.replicas();
-        let damaged = replicas.iter().filter(|replica| replica.damage().is_some()).count();
-        let state = |state| [("state", state)];
-        let help = "Ranges that this node holds.";
-        metrics.gauge("dstore_node_ranges", help, &state("serving"), (replicas.len() - damaged) as f64);
-        metrics.gauge("dstore_node_ranges", help, &state("damaged"), damaged as f64);
-        let log = engine.log().stats();
-        metrics.gauge("dstore_node_log_bytes", "Bytes of the commit log's segments.", &[], log.bytes_total as f64);
-    });
-}
-
-fn watch_scrub(health: &Health, scrub: Arc<ScrubCounters>) {
-    health.count(move |metrics| {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;
-        let help = "Pages of files that were verified in the background.";
-        metrics.counter("dstore_node_scrub_pages_total", help, &[], read(&scrub.pages));
-        let help = "Bytes of files that were verified in the background.";
-        metrics.counter("dstore_node_scrub_bytes_total", help, &[], read(&scrub.pages) * PAGE_LENGTH as f64);
-        let help = "Pages that were found damaged.";
-        metrics.counter("dstore_node_scrub_damaged_pages_total", help, &[], read(&scrub.damaged_pages));
-        let help = "Ranges led from this node whose copies were compared.";
-        metrics.counter("dstore_node_scrub_ranges_compared_total", help, &[], read(&scrub.compared));
-        let help = "Copies that differed from the majority of their range's.";
-        metrics.counter("dstore_node_scrub_copies_differing_total", help, &[], read(&scrub.differing));
-        let help = "Copies on this node that were given up because they are damaged.";
-        metrics.counter("dstore_node_scrub_copies_given_up_total", help, &[], read(&scrub.given_up));
-        let help =
-            "When all files had last been verified, in seconds since 1970; 0 where they were not since the start.";
-        metrics.gauge("dstore_node_scrub_completed_seconds", help, &[], read(&scrub.completed_at));
-    });
 }

@@ -52,6 +52,7 @@ use super::group_parts::Wires;
 use super::key_files::{Passphrase, read_or_make_key};
 use super::local_wiring::{LocalKeyParts, LocalNodes};
 use super::member::{lock_folder, watch_routing};
+use super::node_metrics;
 use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError};
 use super::private_files;
 use super::serving::start_health;
@@ -160,6 +161,8 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
         let groups = Arc::clone(&node.groups.groups);
         let reporter = NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)).with_groups(groups);
         local.add_reporter(node.node, reporter);
+        let is_alone = ground.options.nodes == 1;
+        node_metrics::watch(&health, &node, (!is_alone).then_some(number));
         nodes.push(node);
     }
     ground.control.ask_nodes_through(Arc::clone(&local) as Arc<dyn RangeReports>);
