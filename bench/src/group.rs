@@ -1,39 +1,55 @@
 //! A group of one: what a consensus library costs where there is nobody to agree with.
 //!
-//! A range with one replica commits a record when it is durable. This measures whether that short-cut is worth having
-//! beside openraft, in the same process, on the same commit log (real files, one fdatasync a group, sealed records of
-//! 1 KiB): writers propose in a closed loop and wait until their entry has been applied. Applying is a counter in both, so
-//! that what differs is the way from a proposal to the log and from the log to the answer.
+//! A range with one copy commits a record when it is durable; a range that had several and has one left is a group with one
+//! member, by openraft. Both are what a node runs, so both are measured as a node runs them: an engine on real files, asked
+//! through its range service, in one process without HTTP. Writers put items of 1 KiB in a closed loop.
 //!
 //! | way | from the proposal to the log | from the log to the answer |
 //! |---|---|---|
-//! | short-cut | next index under a lock, one append | the log's group is handed to one thread that applies |
-//! | openraft | `client_write` → core task → `RaftLogStorage::append` | `LogFlushed` → core task → state machine task |
-//!
-//! The log store here keeps entries in memory too, as any log store on a shared log would have to: replication reads
-//! them. It is no log store to build on: truncation and purge only touch that memory.
+//! | short-cut | next index under a lock, one append | the log's group is handed to the thread that applies |
+//! | openraft | its core's queue → its core → our log store | the store's callback → its core → its state machine's task → the thread that applies |
 
 use crate::Options;
 use crate::peers::{Failure, fresh_folder};
-use bytes::Bytes;
 use dstore::cli::bench::server_cpu;
 use dstore::crypto::Key256;
-use dstore::domain::ids::{LogKeyId, RangeId, TenantId};
+use dstore::crypto::cipher::NonceSource;
+use dstore::domain::document::Document;
+use dstore::domain::hash::HashRange;
+use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
+use dstore::domain::key::{KeyType, KeyValue, PackedKey};
+use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::{Random, TableName, TenantName, Timestamp};
+use dstore::replication::membership::Membership;
+use dstore::replication::operation::{Change, Operation, Preconditions};
 use dstore::roles::ambient;
-use dstore::storage::log::{
-    Append, CommitLog, Committed, GroupSink, KeyOwner, LogKeyError, LogKeys, LogOptions, Outcome, Record, RecordKind,
-    SystemDisk, WrappedLogKey,
-};
+use dstore::roles::node_parts::NodeSettings;
+use dstore::services::engine::keys::{NodeKeys, PartVersions};
+use dstore::services::engine::log_keys::CommitLogKeys;
+use dstore::services::engine::notices::Notices;
+use dstore::services::engine::{Engine, EngineOptions, EngineParts, MemberStart};
+use dstore::services::group::host::{Groups, GroupsParts};
+use dstore::services::group::network::{GroupNetworks, NetworkOptions};
+use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::services::replicated::ReplicatedRanges;
+use dstore::storage::keys::FileKeys;
+use dstore::storage::log::SystemDisk;
+use dstore::storage::node_database::{ReplicaRecord, ReplicaState};
+use dstore::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
+use dstore::storage::sqlite::node_database::SqliteNodeDatabase;
+use dstore::storage::sqlite::range_store::FileOptions;
+use dstore::storage::store::ReplicaName;
+use dstore::transport::links::{LinkOptions, Links};
+use dstore::transport::memory::MemoryNetwork;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-mod raft;
-mod short_cut;
-
-/// Bytes of an entry.
-const PAYLOAD_BYTES: usize = 1024;
+/// Bytes of an item, about.
+const ITEM_BYTES: usize = 1024;
+/// Items that each writer writes, one after the other and again.
+const ITEMS: u64 = 100;
 
 /// What one way of committing costs.
 pub struct Cost {
@@ -53,27 +69,24 @@ pub struct GroupOfOne {
     pub raft: Cost,
 }
 
-/// A way of committing entries.
-trait Group: Clone + Send + Sync + 'static {
-    /// Proposes an entry and waits until it has been applied.
-    fn propose(&self, payload: Bytes) -> impl Future<Output = Result<(), String>> + Send;
-    /// Groups that the log has synced so far.
-    fn syncs(&self) -> u64;
-}
-
 /// Measures both, in a runtime of its own with as many threads as the machine has cores.
 pub fn measure(options: &Options) -> Result<GroupOfOne, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    dstore::storage::vfs::register(ambient::random())?;
     // Alternating, so that a disturbance meets both.
-    let mut runs: (Vec<Cost>, Vec<Cost>) = Default::default();
+    let mut runs: [Vec<Cost>; 2] = Default::default();
     for round in 0..3 {
-        let folder = fresh_folder(&options.data, &format!("group-short-cut-{round}"))?;
-        runs.0.push(runtime.block_on(run(options, short_cut::ShortCut::open(&folder)?))?);
-        let folder = fresh_folder(&options.data, &format!("group-raft-{round}"))?;
-        let group = runtime.block_on(raft::Raft::open(&folder))?;
-        runs.1.push(runtime.block_on(run(options, group))?);
+        for (runs, is_group) in runs.iter_mut().zip([false, true]) {
+            let folder = fresh_folder(&options.data, &format!("group-{is_group}-{round}"))?;
+            let _inside = runtime.enter();
+            let node = Node::open(&folder, is_group)?;
+            runs.push(runtime.block_on(run(options, &node))?);
+            runtime.block_on(node.groups.stop());
+            node.engine.stop();
+        }
     }
-    Ok(GroupOfOne { short_cut: median(runs.0), raft: median(runs.1) })
+    let [short_cut, raft] = runs.map(median);
+    Ok(GroupOfOne { short_cut, raft })
 }
 
 fn median(mut runs: Vec<Cost>) -> Cost {
@@ -81,29 +94,150 @@ fn median(mut runs: Vec<Cost>) -> Cost {
     runs.swap_remove(runs.len() / 2)
 }
 
-async fn run<G: Group>(options: &Options, group: G) -> Result<Cost, Failure> {
-    eprintln!("bench: a group of one, {}", std::any::type_name::<G>());
+/// A node with one range, and nothing else.
+struct Node {
+    engine: Arc<Engine>,
+    groups: Arc<Groups>,
+    ranges: Arc<ReplicatedRanges>,
+}
+
+const PLANE: PlaneId = PlaneId(uuid(1));
+const NODE: NodeId = NodeId(uuid(2));
+const TENANT: TenantId = TenantId(uuid(3));
+const TABLE: TableId = TableId(uuid(4));
+const RANGE: RangeId = RangeId(uuid(5));
+const REPLICA: ReplicaId = ReplicaId(uuid(6));
+
+const fn uuid(byte: u8) -> uuid::Uuid {
+    uuid::Uuid::from_bytes([byte; 16])
+}
+
+impl Node {
+    /// Over a new folder; its range has one copy, as a member of a group or without one.
+    fn open(folder: &Path, is_group: bool) -> Result<Self, Failure> {
+        let random = ambient::random();
+        let single = |byte| PartVersions::single(1, Key256::new([byte; 32]));
+        let keys = Arc::new(NodeKeys::new(single(1), single(2)));
+        keys.add_tenant_at_node(TENANT, 1, Key256::new([3; 32]));
+        keys.add_tenant_at_control(TENANT, 1, Key256::new([4; 32]));
+        let keys: Arc<dyn FileKeys> = keys;
+        let settings = NodeSettings::default();
+        let engine = Engine::open(parts(folder, &keys, &random, &settings)?, engine_options(folder, &settings))?;
+        let carrier = MemoryNetwork::direct().carrier(NODE);
+        let links = Arc::new(Links::new(carrier, tokio::runtime::Handle::current(), LinkOptions::default()));
+        let networks = GroupNetworks::new(links, &*random, NetworkOptions::default());
+        let groups = Groups::new(GroupsParts { node: NODE, engine: Arc::clone(&engine), networks, random })?;
+        groups.start();
+        if is_group {
+            let alone = Membership::founding([(REPLICA, NODE)]);
+            engine.create_member(&record(), MemberStart::Founding(alone))?;
+        } else {
+            engine.create_replica(&record())?;
+        }
+        let ranges = Arc::new(ReplicatedRanges::new(Arc::clone(&engine), Arc::clone(&groups)));
+        Ok(Self { engine, groups, ranges })
+    }
+}
+
+fn parts(
+    folder: &Path,
+    keys: &Arc<dyn FileKeys>,
+    random: &Arc<dyn Random>,
+    settings: &NodeSettings,
+) -> Result<EngineParts, Failure> {
+    let keeper_options = KeeperOptions {
+        open_files_max: settings.open_files_max,
+        file: FileOptions { cache_pages: settings.cache_pages, readers_max: settings.read_threads },
+    };
+    let (keys, random) = (Arc::clone(keys), Arc::clone(random));
+    let keeper =
+        SqliteKeeper::new(folder.to_owned(), PLANE, NODE, Arc::clone(&keys), Arc::clone(&random), keeper_options);
+    let nonces = NonceSource::new(Arc::clone(&random));
+    Ok(EngineParts {
+        keeper: Arc::new(keeper),
+        database: SqliteNodeDatabase::open(folder, PLANE, NODE, Arc::clone(&keys), Arc::clone(&random))?,
+        log_keys: Arc::new(CommitLogKeys::new(PLANE, NODE, keys, nonces)),
+        disk: Arc::new(SystemDisk),
+        clock: ambient::clock(),
+        random,
+        notices: Arc::new(Notices::default()),
+    })
+}
+
+fn engine_options(folder: &Path, settings: &NodeSettings) -> EngineOptions {
+    EngineOptions {
+        log_folder: folder.join("log"),
+        log: settings.log.clone(),
+        flush: settings.flush,
+        admission: settings.admission,
+        cache_bytes: settings.cache_bytes,
+        apply_lanes: 1,
+        read_threads: settings.read_threads,
+        reads_waiting_max: settings.admission.writes_max,
+    }
+}
+
+fn record() -> ReplicaRecord {
+    let table = TableDefinition {
+        tenant_id: TENANT,
+        tenant: TenantName::new("bench").expect("a name"),
+        id: TABLE,
+        name: TableName::new("items").expect("a name"),
+        specification: TableSpecification {
+            id_type: KeyType::String,
+            id_name: "id".into(),
+            sort_type: None,
+            sort_name: "sort".into(),
+            replication_factor: None,
+            initial_ranges: None,
+        },
+        created_at: Timestamp(0),
+        version: 1,
+    };
+    ReplicaRecord {
+        name: ReplicaName { tenant: TENANT, table: TABLE, range: RANGE, replica: REPLICA },
+        hashes: HashRange::FULL,
+        table,
+        epoch: 1,
+        durable_index: 0,
+        quantity: 0,
+        state: ReplicaState::Serving,
+        group_file: None,
+    }
+}
+
+async fn run(options: &Options, node: &Node) -> Result<Cost, Failure> {
+    eprintln!("bench: one copy, {}", if node.engine.group_replica(RANGE).is_some() { "a group" } else { "no group" });
     let pid = std::process::id();
     let used = || server_cpu::seconds(pid).ok_or("no CPU time of this process");
-    writers(&group, options.connections, Duration::from_secs(options.warm_up)).await?;
-    let (cpu_before, syncs_before) = (used()?, group.syncs());
-    let entries = writers(&group, options.connections, Duration::from_secs(options.seconds)).await?;
-    let (cpu, syncs) = (used()? - cpu_before, group.syncs() - syncs_before);
+    let syncs = || node.engine.log().counters().syncs;
+    writers(node, options.connections, Duration::from_secs(options.warm_up)).await?;
+    let (cpu_before, syncs_before) = (used()?, syncs());
+    let entries = writers(node, options.connections, Duration::from_secs(options.seconds)).await?;
+    let (cpu, syncs) = (used()? - cpu_before, syncs() - syncs_before);
     let each = entries.max(1) as f64;
     Ok(Cost { entries, cpu_us: cpu * 1e6 / each, entries_per_sync: each / syncs.max(1) as f64 })
 }
 
-/// Proposes from so many tasks for so long; how many entries were answered.
-async fn writers<G: Group>(group: &G, count: usize, time: Duration) -> Result<u64, Failure> {
+/// Writes from so many tasks for so long; how many writes were answered.
+async fn writers(node: &Node, count: usize, time: Duration) -> Result<u64, Failure> {
     let end = Instant::now() + time;
     let entries = Arc::new(AtomicU64::new(0));
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..count {
-        let (group, entries) = (group.clone(), Arc::clone(&entries));
+    for writer in 0..count {
+        let (ranges, entries) = (Arc::clone(&node.ranges), Arc::clone(&entries));
         tasks.spawn(async move {
-            let payload = Bytes::from(vec![0x5a; PAYLOAD_BYTES]);
-            while Instant::now() < end {
-                group.propose(payload.clone()).await?;
+            let text = format!(r#"{{"text":"{}"}}"#, "x".repeat(ITEM_BYTES));
+            let document = Document::from_json(text.as_bytes()).map_err(|error| error.to_string())?;
+            for number in 0.. {
+                if Instant::now() >= end {
+                    break;
+                }
+                let key = PackedKey::new(&KeyValue::String(format!("{writer}-{}", number % ITEMS).into()), None);
+                let (change, preconditions) = (Change::Put(document.clone()), Preconditions::default());
+                let operation = Operation { key, change, preconditions, request: None, receipt: None };
+                let address = RangeAddress { table: TABLE, range: RANGE };
+                ranges.write(address, operation, false).await.map_err(|refusal| refusal.to_string())?;
                 entries.fetch_add(1, Ordering::Relaxed);
             }
             Ok::<_, String>(())
@@ -113,30 +247,4 @@ async fn writers<G: Group>(group: &G, count: usize, time: Duration) -> Result<u6
         ended??;
     }
     Ok(entries.load(Ordering::Relaxed))
-}
-
-/// A key that never rests anywhere: the log's files are thrown away after the run.
-struct Unwrapped;
-
-impl LogKeys for Unwrapped {
-    fn wrap(&self, _owner: KeyOwner, _key_id: LogKeyId, key: &Key256) -> Result<WrappedLogKey, LogKeyError> {
-        Ok(WrappedLogKey { version: 1, bytes: key.expose().to_vec() })
-    }
-
-    fn unwrap(&self, _owner: KeyOwner, _id: LogKeyId, wrapped: &WrappedLogKey) -> Result<Key256, LogKeyError> {
-        wrapped.bytes.as_slice().try_into().map(Key256::new).map_err(|_| LogKeyError::Wrong)
-    }
-}
-
-fn open_log<C: Send + 'static>(folder: &Path, sink: Arc<dyn GroupSink<C>>) -> Result<CommitLog<C>, Failure> {
-    // Nothing is flushed here, so that everything stays live: room for a whole run.
-    let options = LogOptions { budget_bytes: 1 << 40, ..LogOptions::default() };
-    let (keys, disk) = (Arc::new(Unwrapped), Arc::new(SystemDisk));
-    let (log, _) = CommitLog::open(&folder.join("log"), options, keys, disk, ambient::random(), sink, &mut |_| {})?;
-    Ok(log)
-}
-
-fn record(index: u64, payload: Bytes) -> Record {
-    let owner = KeyOwner::Tenant(TenantId::from_bytes([1; 16]));
-    Record { range: RangeId::from_bytes([2; 16]), owner, kind: RecordKind::Entry, term: 1, index, payload }
 }

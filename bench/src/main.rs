@@ -16,11 +16,15 @@
 //!
 //! See docs/decisions/bench-method.md for what was rejected.
 
+mod cluster;
 mod group;
 mod growth;
 mod measure;
+mod page;
 mod peers;
+mod replication;
 mod report;
+mod sleep;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -44,7 +48,8 @@ pub struct Options {
     /// Connections
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, tenants, growth, files, group
+    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, tenants, growth, files, group, replication, sleep,
+    /// unavailability
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Items of the large table in `growth`; 0 leaves it out
@@ -53,6 +58,21 @@ pub struct Options {
     /// Tables (one replica file each) in `files`; 0 leaves it out
     #[arg(long, default_value_t = 10_000)]
     files: u64,
+    /// Clients that write at the same time in `replication`
+    #[arg(long, value_delimiter = ',', default_values_t = replication::WRITERS)]
+    writers: Vec<usize>,
+    /// Ranges of each table in `replication`
+    #[arg(long, default_value_t = 12)]
+    replication_ranges: usize,
+    /// Ranges in `sleep`; 0 leaves it out
+    #[arg(long, default_value_t = 10_000)]
+    sleeping_ranges: usize,
+    /// Seconds that nothing happens while they are looked at
+    #[arg(long, default_value_t = 30)]
+    idle_seconds: u64,
+    /// Nodes killed in `unavailability`; 0 leaves it out
+    #[arg(long, default_value_t = 50)]
+    kills: usize,
     /// Where the report is written
     #[arg(long, default_value = "docs/benchmarks.md")]
     out: PathBuf,
@@ -87,9 +107,10 @@ fn main() -> ExitCode {
     drop(runtime);
     match measured.and_then(|results| with_group(&options, results)) {
         Ok(results) => {
-            let text = report::markdown(&options, &results);
-            print!("{text}");
-            if let Err(error) = std::fs::write(&options.out, &text) {
+            let parts = report::parts(&options, &results);
+            parts.iter().for_each(|(_, text)| println!("{text}"));
+            let kept = std::fs::read_to_string(&options.out).unwrap_or_default();
+            if let Err(error) = std::fs::write(&options.out, page::merged(&kept, &parts)) {
                 eprintln!("bench: {}: {error}", options.out.display());
                 return ExitCode::FAILURE;
             }

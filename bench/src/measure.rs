@@ -4,8 +4,11 @@ use crate::Options;
 use crate::group::GroupOfOne;
 use crate::growth::{self, Files, Growth, Tenants};
 use crate::peers::{Failure, bare, dstore::Dstore, etcd, postgres, redis};
+use crate::replication::{self, Load};
+use crate::sleep::{self, Sleeping};
 use dstore::cli::bench::report::Report;
-use dstore::cli::bench::runner::{Extent, Plan, Session, drive};
+pub use dstore::cli::bench::runner::Extent;
+use dstore::cli::bench::runner::{Plan, Session, drive};
 use dstore::cli::bench::workload::{Distribution, Workload};
 use indicatif::ProgressBar;
 use std::time::Duration;
@@ -41,6 +44,12 @@ pub struct Results {
     pub files: Option<Files>,
     /// A consensus library with nobody to agree with.
     pub group: Option<GroupOfOne>,
+    /// One copy beside three.
+    pub replication: Option<Vec<Load>>,
+    /// Ranges that nobody uses.
+    pub sleeping: Option<Sleeping>,
+    /// What clients notice when a node is killed, as the program for that wrote it.
+    pub unavailability: Option<String>,
 }
 
 impl Results {
@@ -89,7 +98,29 @@ pub async fn everything(options: &Options) -> Result<Results, Failure> {
     if options.wants("files") && options.files > 0 {
         results.files = Some(growth::files(options).await?);
     }
+    if options.wants("replication") {
+        results.replication = Some(replication::measure(options).await?);
+    }
+    if options.wants("sleep") && options.sleeping_ranges > 0 {
+        results.sleeping = Some(sleep::measure(options).await?);
+    }
+    if options.wants("unavailability") && options.kills > 0 {
+        results.unavailability = unavailability(options)?;
+    }
     Ok(results)
+}
+
+/// Runs the program that kills nodes; none where it cannot be run here, which it says itself.
+fn unavailability(options: &Options) -> Result<Option<String>, Failure> {
+    let program = std::env::current_exe()?.with_file_name("dstore-bench-unavailability");
+    let mut command = std::process::Command::new(program);
+    command.arg("--dstore").arg(&options.dstore).args(["--kills", &options.kills.to_string()]);
+    let output = command.stderr(std::process::Stdio::inherit()).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    if !output.status.success() {
+        return Err("nodes could not be killed and measured; what went wrong is told above".into());
+    }
+    Ok((!text.trim().is_empty()).then_some(text))
 }
 
 async fn open<S>(count: usize, mut one: impl AsyncFnMut() -> Result<S, Failure>) -> Result<Vec<S>, Failure> {
@@ -145,19 +176,21 @@ pub async fn phase<S: Session>(
 }
 
 /// A measurement with failures compares nothing.
-fn complete(report: &Report) -> Result<(), Failure> {
+pub fn complete(report: &Report) -> Result<(), Failure> {
     if report.failures == 0 {
         return Ok(());
     }
     Err(format!("{} operations failed: {:?}", report.failures, report.failures_by_text).into())
 }
 
-fn plan(workload: Workload, records: u64, extent: Extent, server_pid: Option<u32>) -> Plan {
+/// What is to be done.
+pub fn plan(workload: Workload, records: u64, extent: Extent, server_pid: Option<u32>) -> Plan {
     let seed = u64::from(workload != Workload::Load) + u64::from(server_pid.is_some());
     Plan { workload, distribution: Distribution::Uniform, records, extent, seed, server_pid }
 }
 
-fn bar(name: &'static str, count: Option<u64>) -> ProgressBar {
+/// How it is shown.
+pub fn bar(name: &'static str, count: Option<u64>) -> ProgressBar {
     let bar = count.map_or_else(ProgressBar::no_length, ProgressBar::new);
     bar.with_prefix(name)
 }

@@ -1,35 +1,54 @@
-//! Writes docs/benchmarks.md: what was measured, the ratios, the targets and whether each was met, and how to repeat it.
+//! What was measured as text, part by part: tables, the ratios, the targets and whether each was met. [`crate::page`] puts the
+//! parts into docs/benchmarks.md.
 
 use crate::Options;
 use crate::growth::{SMALL_RECORDS, TENANTS};
 use crate::measure::{Peer, Phase, Results};
+use crate::replication::Load;
 use std::fmt::Write;
 
-/// The whole page. Writing to a `String` cannot fail, so results of `write!` are dropped.
-pub fn markdown(options: &Options, results: &Results) -> String {
-    let mut text = String::new();
-    let _ = writeln!(text, "# Benchmarks\n");
-    let _ = writeln!(
-        text,
-        "Written by `make bench`; do not edit. Everything below comes from one run on one machine: {}. Compare the ratios, \
-         not the numbers. {} items of about 1 KiB whose values differ at every write, {} connections with one request \
-         at a time each, {} s a measurement after {} s of warming up. Client and server share the machine. What is \
-         compared is operations per CPU-second of the server's processes.\n",
+/// All parts that were measured, by name. Writing to a `String` cannot fail, so results of `write!` are dropped.
+pub fn parts(options: &Options, results: &Results) -> Vec<(&'static str, String)> {
+    let mut parts = Vec::new();
+    let mut add = |name: &'static str, write: &dyn Fn(&mut String)| {
+        let mut text = String::new();
+        write(&mut text);
+        if !text.is_empty() {
+            parts.push((name, text));
+        }
+    };
+    add("peers", &|text| {
+        if !results.peers.is_empty() {
+            let _ = writeln!(text, "{}\n", circumstances(options));
+            peers(text, results);
+            targets(text, results);
+        }
+    });
+    add("tenants", &|text| tenants(text, results));
+    add("growth", &|text| growth(text, results));
+    add("files", &|text| files(text, results));
+    add("group", &|text| group(text, results));
+    add("replication", &|text| replication(text, options, results));
+    add("sleep", &|text| sleep(text, options, results));
+    add("unavailability", &|text| {
+        if let Some(measured) = &results.unavailability {
+            let _ = writeln!(text, "## When a node is killed\n\nOn {}.\n\n{}", machine(), measured.trim_end());
+        }
+    });
+    parts
+}
+
+fn circumstances(options: &Options) -> String {
+    format!(
+        "On {}. {} items of about 1 KiB whose values differ at every write, {} connections with one request at a time each, {} s a \
+         measurement after {} s of warming up. Client and server share the machine. What is compared is operations per CPU-second of \
+         the server's processes.",
         machine(),
         options.records,
         options.connections,
         options.seconds,
         options.warm_up
-    );
-    let _ = writeln!(
-        text,
-        "Repeat: `make bench`, a part of it: `make bench BENCH_FLAGS='--only dstore,postgres --seconds 5'`.\n"
-    );
-    peers(&mut text, results);
-    targets(&mut text, results);
-    growth(&mut text, results);
-    group(&mut text, results);
-    text
+    )
 }
 
 fn machine() -> String {
@@ -129,51 +148,105 @@ fn cost(phase: &Phase) -> f64 {
     1e6 / rate(phase).max(1.0)
 }
 
+const GROWTH_HEAD: &str = "| what must not grow | ratio | target | |\n|---|--:|--:|---|";
+
+fn tenants(text: &mut String, results: &Results) {
+    let Some(tenants) = &results.tenants else { return };
+    let _ = writeln!(text, "{GROWTH_HEAD}");
+    let ratio = cost(&tenants.many) / cost(&tenants.one);
+    let what = format!("CPU per PUT, a table in each of {TENANTS} tenants against one table");
+    target(text, &what, ratio, 1.2, false);
+    let ratio = flushes(&tenants.many) / flushes(&tenants.one).max(1e-9);
+    target(text, "disk flushes per PUT, the same", ratio, 1.5, false);
+}
+
 fn growth(text: &mut String, results: &Results) {
-    if results.tenants.is_none() && results.growth.is_none() && results.files.is_none() {
-        return;
+    let Some(growth) = &results.growth else { return };
+    let _ = writeln!(text, "{GROWTH_HEAD}");
+    let sizes = format!("{} items against {SMALL_RECORDS}, both from files", growth.records);
+    for (operation, small, large) in
+        [("GET", &growth.small.0, &growth.large.0), ("PUT", &growth.small.1, &growth.large.1)]
+    {
+        let costs = format!("{:.1} µs against {:.1} µs", cost(large), cost(small));
+        target(text, &format!("CPU per {operation}, {sizes} ({costs})"), cost(large) / cost(small), 1.5, false);
     }
-    let _ = writeln!(text, "| what must not grow | ratio | target | |\n|---|--:|--:|---|");
-    if let Some(tenants) = &results.tenants {
-        let ratio = cost(&tenants.many) / cost(&tenants.one);
-        target(
-            text,
-            &format!("CPU per PUT, a table in each of {TENANTS} tenants against one table"),
-            ratio,
-            1.2,
-            false,
-        );
-        let ratio = flushes(&tenants.many) / flushes(&tenants.one).max(1e-9);
-        target(text, "disk flushes per PUT, the same", ratio, 1.5, false);
-    }
-    if let Some(growth) = &results.growth {
-        let sizes = format!("{} items against {SMALL_RECORDS}, both from files", growth.records);
-        for (operation, small, large) in
-            [("GET", &growth.small.0, &growth.large.0), ("PUT", &growth.small.1, &growth.large.1)]
-        {
-            let costs = format!("{:.1} µs against {:.1} µs", cost(large), cost(small));
-            target(text, &format!("CPU per {operation}, {sizes} ({costs})"), cost(large) / cost(small), 1.5, false);
-        }
-    }
-    if let Some(files) = &results.files {
-        let _ = writeln!(
-            text,
-            "| {} replica files: {} open, {} threads, {} MiB (before: {} MiB) | | bounded | |",
-            files.tables, files.open_files, files.threads, files.memory_after_mib, files.memory_before_mib
-        );
-    }
-    text.push('\n');
+}
+
+fn files(text: &mut String, results: &Results) {
+    let Some(files) = &results.files else { return };
+    let _ = writeln!(
+        text,
+        "{} replica files in one process: {} files open, {} threads, {} MiB of memory (before: {} MiB).",
+        files.tables, files.open_files, files.threads, files.memory_after_mib, files.memory_before_mib
+    );
 }
 
 fn group(text: &mut String, results: &Results) {
     let Some(group) = &results.group else { return };
     let _ = writeln!(
         text,
-        "A group of one, 1 KiB entries, on the same commit log (decisions/group-of-one.md); the median of three \
-         alternating runs:\n\n| way | CPU µs an entry | entries a sync | entries |\n|---|--:|--:|--:|"
+        "A range with one copy, items of 1 KiB, through a node's engine without HTTP (decisions/group-of-one.md); the median of \
+         three alternating runs:\n\n| way | CPU µs an entry | entries a sync | entries |\n|---|--:|--:|--:|"
     );
     for (way, cost) in [("short-cut: committed when durable", &group.short_cut), ("openraft", &group.raft)] {
         let _ = writeln!(text, "| {way} | {:.1} | {:.1} | {} |", cost.cpu_us, cost.entries_per_sync, cost.entries);
     }
     let _ = writeln!(text, "| ratio | {:.2} | | |\n", group.raft.cpu_us / group.short_cut.cpu_us.max(0.1));
+}
+
+fn replication(text: &mut String, options: &Options, results: &Results) {
+    let Some(loads) = &results.replication else { return };
+    let _ = writeln!(
+        text,
+        "## Replication\n\nDurable writes of 1 KiB through a proxy to three nodes, all of them processes on {}, with mutual TLS \
+         between them; a table of {} ranges with one copy of each beside one with three. {} s a measurement. Syncs are those of the \
+         nodes' commit logs, frames and messages those between nodes.\n\n\
+         | writers | copies | writes/s | p50 µs | p99 µs | nodes' CPU µs a write | proxy's | syncs a write and copy | frames a write | messages a write | bytes a write |\n\
+         |--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        machine(),
+        options.replication_ranges,
+        options.seconds
+    );
+    for load in loads {
+        let Load { factor, writers, per_second, p50, p99, nodes_cpu_us, proxy_cpu_us, syncs, frames, messages, bytes } =
+            load;
+        let _ = writeln!(
+            text,
+            "| {writers} | {factor} | {per_second:.0} | {p50} | {p99} | {nodes_cpu_us:.1} | {proxy_cpu_us:.1} | {syncs:.3} | {frames:.2} | {messages:.2} | {bytes:.0} |"
+        );
+    }
+    let _ = writeln!(text, "\n| three copies against one | ratio | target | |\n|---|--:|--:|---|");
+    let of = |writers: usize, factor: usize| loads.iter().find(|load| (load.writers, load.factor) == (writers, factor));
+    for writers in &options.writers {
+        let (Some(one), Some(three)) = (of(*writers, 1), of(*writers, 3)) else { continue };
+        let ratio = three.nodes_cpu_us / one.nodes_cpu_us.max(0.1);
+        let _ = writeln!(text, "| nodes' CPU a write, {writers} writers | {ratio:.2} | none | |");
+    }
+    if let Some(three) = of(64, 3) {
+        target(text, "syncs a write and copy, 64 writers (no ratio)", three.syncs, 0.2, false);
+    }
+}
+
+fn sleep(text: &mut String, options: &Options, results: &Results) {
+    let Some(sleeping) = &results.sleeping else { return };
+    let _ = writeln!(
+        text,
+        "## Ranges that nobody uses\n\n{} ranges with three copies each, on three nodes, all asleep; on {}. CPU over {} s. They were made and \
+         asleep after {:.0} s. After a node was killed all slept again after {:.0} s, led by others.\n\n\
+         | a node | measured | target | |\n|---|--:|--:|---|",
+        sleeping.ranges,
+        machine(),
+        options.idle_seconds,
+        sleeping.made_seconds,
+        sleeping.asleep_again_seconds
+    );
+    let _ = writeln!(text, "| CPU without ranges, percent of a core | {:.2} | none | |", sleeping.cpu_before);
+    target(text, "CPU with all asleep, percent of a core", sleeping.cpu_asleep, 1.0, false);
+    target(text, "the same after one of three nodes was killed", sleeping.cpu_after_kill, 1.0, false);
+    target(text, "memory for each range beside its file, KiB", sleeping.memory_kib, 8.0, false);
+    let looked_at = sleeping.looked_at + sleeping.looked_at_after_kill;
+    let _ = writeln!(text, "| groups that regular looks looked at meanwhile, all nodes | {looked_at:.0} | 0 | |");
+    target(text, "first write to a sleeping range, median, ms", sleeping.first_p50, 50.0, false);
+    target(text, "99 of 100, ms", sleeping.first_p99, 50.0, false);
+    let _ = writeln!(text, "| the longest of them, ms | {:.1} | none | |", sleeping.first_max);
 }

@@ -48,6 +48,14 @@ impl Running {
     }
 }
 
+impl Running {
+    /// Kills it as it stands.
+    pub fn kill(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         // SIGTERM first: PostgreSQL's postmaster leaves its children behind when killed. Whether it worked shows in

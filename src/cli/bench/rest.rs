@@ -48,7 +48,15 @@ impl Server {
     /// # Errors
     /// Where the server cannot be reached or refuses.
     pub async fn create_table(&self) -> Result<(), BenchError> {
-        self.create(&self.table_path, br#"{"id_type":"String"}"#).await
+        self.create_table_as(br#"{"id_type":"String"}"#).await
+    }
+
+    /// Creates the table with this definition, where it is missing.
+    ///
+    /// # Errors
+    /// As [`Server::create_table`].
+    pub async fn create_table_as(&self, definition: &[u8]) -> Result<(), BenchError> {
+        self.create(&self.table_path, definition).await
     }
 
     async fn create(&self, path: &str, body: &[u8]) -> Result<(), BenchError> {
