@@ -45,7 +45,7 @@ fn tasks() -> usize {
 }
 
 /// Waits until every group sleeps on every node.
-async fn eventually_all_sleep(cluster: &Cluster, count: usize) {
+async fn eventually_all_rest(cluster: &Cluster, count: usize) {
     eventually("all groups sleep", || {
         let sleeps = |slots: dstore::services::group::slots::SlotCounts| (slots.awake, slots.asleep) == (0, count);
         cluster.nodes.values().all(|node| sleeps(node.groups.stats().slots)).then_some(())
@@ -72,7 +72,7 @@ async fn groups_that_sleep_cost_no_task_no_look_and_no_message() {
     })
     .await;
     assert!(tasks() > before + 3 * usize::from(RANGES), "each costs tasks while it is awake");
-    eventually_all_sleep(&cluster, usize::from(RANGES)).await;
+    eventually_all_rest(&cluster, usize::from(RANGES)).await;
     // What sends a beacon just now is a task.
     eventually("all tasks of groups are gone", || (tasks() <= before).then_some(())).await;
     let (looked, messages) = (looked_at(), messages(&cluster));
@@ -105,7 +105,7 @@ async fn a_group_sleeps_without_a_member_that_is_gone_and_brings_it_up_to_date_w
     let gone = leader % 3 + 1;
     cluster.kill(gone).await;
     cluster.put("a", r#"{"x":2}"#).await;
-    eventually_all_sleep(&cluster, 1).await;
+    eventually_all_rest(&cluster, 1).await;
     let leader = cluster.eventually_led().await;
     let stats = cluster.nodes[&leader].groups.stats();
     assert_eq!(stats.slots.incomplete, 1, "it is remembered that somebody missed something");
@@ -114,7 +114,7 @@ async fn a_group_sleeps_without_a_member_that_is_gone_and_brings_it_up_to_date_w
     // Nobody asks for anything.
     let applied = |number: u8| cluster.status(number).map(|status| status.applied);
     eventually("it has what it missed", || (applied(gone) == applied(leader)).then_some(())).await;
-    eventually_all_sleep(&cluster, 1).await;
+    eventually_all_rest(&cluster, 1).await;
     for (number, node) in &cluster.nodes {
         let stats = node.groups.stats();
         assert_eq!(stats.slots.incomplete, 0, "node {number}");
@@ -134,7 +134,7 @@ async fn groups_led_by_a_node_that_starts_anew_at_once_find_a_leader() {
     cluster.put("a", r#"{"x":1}"#).await;
     let leader = cluster.eventually_led().await;
     let term = cluster.status(leader).unwrap().term;
-    eventually_all_sleep(&cluster, 1).await;
+    eventually_all_rest(&cluster, 1).await;
     eventually_beacons(&cluster, 2).await;
     cluster.kill(leader).await;
     cluster.start(leader);

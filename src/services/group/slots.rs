@@ -230,7 +230,7 @@ mod tests {
         RangeId::from_bytes([number; 16])
     }
 
-    fn asleep(leader: Option<u8>) -> Asleep {
+    fn sleeper(leader: Option<u8>) -> Asleep {
         let leader = leader.map(|number| (ReplicaId::from_bytes([number; 16]), node(number)));
         Asleep { since: Instant::now(), number: 1, term: 1, leader, agreed: true }
     }
@@ -273,7 +273,7 @@ mod tests {
                         model.insert(number, None);
                     }
                     _ => {
-                        slots.set_asleep_without(range(number), asleep(leader), &away.iter().map(|number| node(*number)).collect());
+                        slots.set_asleep_without(range(number), sleeper(leader), &away.iter().map(|number| node(*number)).collect());
                         model.insert(number, Some((leader, away)));
                     }
                 }

@@ -167,7 +167,7 @@ async fn a_tail_is_kept_and_the_rest_is_purged() {
 
 /// A group that sleeps while a member is away keeps the end of its log for that one.
 #[tokio::test]
-async fn a_tail_of_so_many_bytes_is_kept_asleep() {
+async fn a_tail_of_so_many_bytes_is_kept_at_rest() {
     let ground = Ground::simulated();
     let node = ground.start();
     let mut parts = node.member(1, founding(&[1])).await;
