@@ -3,7 +3,7 @@
 //!
 //! Who is addressed is a node and not an address: where it listens, [`PeerAddresses`] says, each time. When that changes,
 //! so does the client. A client accepts the certificate of the very node that is meant ([`super::dialing`]) and keeps its
-//! connections, of which two are in use at most: one for each lane of the links.
+//! connections, of which three are in use at most: one for each lane of the links.
 //!
 //! Clients of nodes that were addressed longest ago are dropped where there are too many. Whoever is using one keeps it until
 //! its answer is there.

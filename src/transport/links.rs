@@ -11,7 +11,7 @@
 //! | what | why |
 //! |---|---|
 //! | one frame of a lane under way at a time | order: an append that overtakes the one before it is refused by the follower, and both are sent again |
-//! | two lanes | pieces of snapshots are large, and a vote must not wait behind them |
+//! | three lanes | pieces of snapshots are large, and a vote must not wait behind them; a sign of life waits behind nothing, or a node that has much to say would be taken for gone |
 //! | a bound in bytes for each queue | a peer that is gone must not fill the memory; its newest messages are refused, so that what is sent is a row without gaps |
 //! | a pause after a frame that failed | a peer that refuses connections would be asked as fast as messages come |
 //! | one runtime for all of them, named when the links are made | a kept connection is driven by the runtime in which it was made, and senders stand in many |
@@ -19,7 +19,7 @@
 //! Who waits for an answer learns early that none will come: [`Undelivered`] is told of the messages of a frame that
 //! failed. They may have arrived all the same.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -71,6 +71,8 @@ pub enum Lane {
     Small,
     /// Pieces of snapshots.
     Bulk,
+    /// Signs of life of a node.
+    Signs,
 }
 
 /// Why a message was not taken.
@@ -123,6 +125,8 @@ pub struct LinkCounts {
     pub messages_lost: u64,
     /// Messages that were not taken.
     pub messages_refused: u64,
+    /// How often a peer was reached again that had not been.
+    pub reconnects: u64,
 }
 
 #[derive(Default)]
@@ -133,6 +137,9 @@ struct Counters {
     frames_failed: AtomicU64,
     messages_lost: AtomicU64,
     messages_refused: AtomicU64,
+    reconnects: AtomicU64,
+    /// Peers whose last frame failed.
+    unreached: Mutex<BTreeSet<NodeId>>,
 }
 
 /// See the module's essay. Dropping it ends what it runs; what still waits is not sent then.
@@ -148,6 +155,7 @@ struct Shared {
     undelivered: OnceLock<Weak<dyn Undelivered>>,
     small: Counters,
     bulk: Counters,
+    signs: Counters,
 }
 
 type LinkKey = (NodeId, Lane);
@@ -169,8 +177,8 @@ impl Links {
     /// Links over this carrier, whose tasks run in this runtime.
     pub fn new(carrier: Arc<dyn Carrier>, runtime: Handle, options: LinkOptions) -> Self {
         let (waiting, undelivered) = (Mutex::default(), OnceLock::new());
-        let (small, bulk) = (Counters::default(), Counters::default());
-        Self { shared: Arc::new(Shared { carrier, runtime, options, waiting, undelivered, small, bulk }) }
+        let (small, bulk, signs) = (Counters::default(), Counters::default(), Counters::default());
+        Self { shared: Arc::new(Shared { carrier, runtime, options, waiting, undelivered, small, bulk, signs }) }
     }
 
     /// Names whom to tell of messages that did not get through. Only the first call counts.
@@ -203,7 +211,13 @@ impl Links {
             frames_failed: read(&counters.frames_failed),
             messages_lost: read(&counters.messages_lost),
             messages_refused: read(&counters.messages_refused),
+            reconnects: read(&counters.reconnects),
         }
+    }
+
+    /// Peers whose last frame of this lane did not get through.
+    pub fn unreached(&self, lane: Lane) -> usize {
+        self.shared.counters(lane).unreached.lock().len()
     }
 
     /// Peers, or lanes of peers, that something is being sent to.
@@ -230,6 +244,7 @@ impl Shared {
         match lane {
             Lane::Small => &self.small,
             Lane::Bulk => &self.bulk,
+            Lane::Signs => &self.signs,
         }
     }
 
@@ -274,8 +289,19 @@ impl Shared {
         Some(taken)
     }
 
+    fn carried(&self, (to, lane): LinkKey, messages: usize, bytes: usize) {
+        let counters = self.counters(lane);
+        count(&counters.frames, 1);
+        count(&counters.messages, messages);
+        count(&counters.bytes, bytes);
+        if counters.unreached.lock().remove(&to) {
+            count(&counters.reconnects, 1);
+        }
+    }
+
     fn lost(&self, (to, lane): LinkKey, messages: &[Bytes], error: &CarryError) {
         let counters = self.counters(lane);
+        counters.unreached.lock().insert(to);
         count(&counters.frames_failed, 1);
         count(&counters.messages_lost, messages.len());
         tracing::debug!(%error, ?lane, messages = messages.len(), "a frame did not get through");
@@ -295,10 +321,7 @@ async fn pump(shared: Arc<Shared>, key: LinkKey) {
         match shared.carrier.carry(key.0, frame).await {
             Ok(()) => {
                 pause = shared.options.pause_min;
-                let counters = shared.counters(key.1);
-                count(&counters.frames, 1);
-                count(&counters.messages, messages.len());
-                count(&counters.bytes, bytes);
+                shared.carried(key, messages.len(), bytes);
             }
             Err(error) => {
                 shared.lost(key, &messages, &error);

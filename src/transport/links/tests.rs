@@ -187,11 +187,13 @@ async fn a_frame_that_fails_is_told_and_what_comes_meanwhile_shares_the_next_one
     assert_eq!((counts.frames, counts.messages, counts.messages_lost, counts.frames_failed), (0, 0, 1001, 2));
     assert_eq!(losses.0.lock().len(), 1001);
     assert_eq!(losses.0.lock()[0], (node(1), Bytes::from_static(b"a")));
+    assert_eq!((links.unreached(Lane::Small), links.unreached(Lane::Bulk), counts.reconnects), (1, 0, 0));
     doors.is_broken.store(false, Ordering::SeqCst);
     doors.open();
     links.send(node(1), Bytes::from_static(b"c"), Lane::Small).unwrap();
     wait_idle(&links).await;
     assert_eq!(doors.carried(), [(node(1), vec![Bytes::from_static(b"c")])]);
+    assert_eq!((links.unreached(Lane::Small), links.counts(Lane::Small).reconnects), (0, 1));
 }
 
 #[tokio::test]
