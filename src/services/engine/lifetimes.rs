@@ -81,6 +81,7 @@ impl Engine {
         let start = StartingPoint { last_index: 0, applied_index: 0, durable_index: 0 };
         let replica = self.make_replica(record, store, start);
         self.replicas.write().entry(range).or_insert(replica);
+        self.note_change();
         Ok(())
     }
 
@@ -90,6 +91,7 @@ impl Engine {
     /// Where the node's database cannot be written: the range is out of service all the same.
     pub fn retire_replica(&self, range: RangeId) -> Result<(), StoreError> {
         let Some(replica) = self.replicas.write().remove(&range) else { return Ok(()) };
+        self.note_change();
         let at = self.clock().now();
         self.retired.write().insert(range, RetiredReplica { replica: Arc::clone(&replica), at });
         let record = ReplicaRecord { state: ReplicaState::Dropped(at), ..record_of(&replica) };
@@ -105,6 +107,7 @@ impl Engine {
         retired.set_table(Arc::new(record.table.clone()));
         self.parts.database.put_replica(&record_of(retired))?;
         self.replicas.write().insert(record.name.range, Arc::clone(retired));
+        self.note_change();
         self.retired.write().remove(&record.name.range);
         Ok(())
     }

@@ -93,6 +93,7 @@ impl Engine {
         let found = Rebuilt { purged: machine.as_ref().map(|machine| machine.applied), ..Rebuilt::default() };
         replica.become_member(KeptLog::new(range, record.name.tenant, found), machine);
         self.replicas.write().entry(range).or_insert(replica);
+        self.note_change();
         Ok(())
     }
 
@@ -168,6 +169,7 @@ impl Engine {
         self.parts.database.put_replica(&record)?;
         store.expect_at_least(index);
         replica.become_member(log, Some(machine));
+        self.note_change();
         replica.note_applied(index);
         replica.note_durable(index);
         self.release_log(&[DurableMark {

@@ -117,6 +117,8 @@ pub struct Engine {
     pub(super) threads: Mutex<Option<Threads>>,
     /// It is being opened from disk anew, since the disk failed.
     pub(super) restarting: AtomicBool,
+    /// Counts how often a replica came, went, or became a member of a group.
+    changes: AtomicU64,
 }
 
 pub(super) struct Threads {
@@ -156,6 +158,7 @@ impl Engine {
             numbers: AtomicU64::new(1),
             threads: Mutex::new(Some(Threads { flusher: flushing, sink })),
             restarting: AtomicBool::new(false),
+            changes: AtomicU64::new(1),
         });
         engine.flusher.on_durable({
             let engine = Arc::downgrade(&engine);
@@ -209,6 +212,7 @@ impl Engine {
             match record.state {
                 ReplicaState::Serving => {
                     self.replicas.write().insert(record.name.range, replica);
+                    self.note_change();
                 }
                 ReplicaState::Dropped(at) => {
                     self.retired.write().insert(record.name.range, RetiredReplica { replica, at });
@@ -363,6 +367,17 @@ impl Engine {
         self.replicas.read().get(&range).cloned()
     }
 
+    /// A number that grows whenever a replica comes, goes, or becomes a member of a group: who has looked at all of them need not
+    /// look again before.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// A replica came, went, or became a member of a group; called afterwards.
+    pub(super) fn note_change(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+    }
+
     /// The replicas that serve.
     pub fn replicas(&self) -> Vec<Arc<Replica>> {
         self.replicas.read().values().cloned().collect()
@@ -420,7 +435,7 @@ impl Engine {
             Ok((free, total)) => self.admission.note_disk(free, total),
             Err(error) => tracing::warn!(%error, "how much of the disk is free cannot be read"),
         }
-        let stats = self.log().stats();
+        let stats = self.log().counters();
         // What could not be written to a file, a full disk for one, is tried again even if nobody writes.
         if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() {
             self.flusher.ask_for_durability();

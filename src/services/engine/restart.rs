@@ -29,7 +29,7 @@ impl Engine {
 
     /// Whether what is in memory is not to be believed any more.
     pub(super) fn must_restart(&self) -> bool {
-        self.is_restarting() || self.log().stats().failed || self.flusher().has_sync_failed()
+        self.is_restarting() || self.log().counters().failed || self.flusher().has_sync_failed()
     }
 
     pub(super) fn is_restarting(&self) -> bool {
@@ -92,6 +92,7 @@ impl Engine {
         self.log.store(log);
         self.sink.store(Arc::clone(&sink));
         threads.sink = Arc::clone(&sink);
+        self.note_change();
         self.bring_up(records, replayed)
     }
 }

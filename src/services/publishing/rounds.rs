@@ -33,8 +33,8 @@ const FAILURES_NOTICED: u32 = 30;
 
 /// The ranges of which a node has copies.
 pub trait HeldRanges: Send + Sync + 'static {
-    /// Those that serve and are asked for.
-    fn held(&self, is_asked: &dyn Fn(RangeId) -> bool) -> Vec<ServedRange>;
+    /// Those of these that serve; all that serve, where none are named.
+    fn held(&self, asked: Option<&BTreeSet<RangeId>>) -> Vec<ServedRange>;
 
     /// Where a range comes from that is a child of one which this node has a copy of.
     fn origin(&self, _range: RangeId) -> Option<Origin> {
@@ -43,9 +43,12 @@ pub trait HeldRanges: Send + Sync + 'static {
 }
 
 impl HeldRanges for Engine {
-    fn held(&self, is_asked: &dyn Fn(RangeId) -> bool) -> Vec<ServedRange> {
-        let replicas = self.replicas();
-        replicas.iter().filter(|replica| is_asked(replica.name.range)).map(|replica| served(replica)).collect()
+    fn held(&self, asked: Option<&BTreeSet<RangeId>>) -> Vec<ServedRange> {
+        let replicas = match asked {
+            Some(ranges) => ranges.iter().filter_map(|range| self.replica_of(*range)).collect(),
+            None => self.replicas(),
+        };
+        replicas.iter().map(|replica| served(replica)).collect()
     }
 
     fn origin(&self, range: RangeId) -> Option<Origin> {
@@ -158,9 +161,8 @@ impl PublishingRounds {
         self.gather();
         let pending = std::mem::replace(&mut self.pending, Pending::Some(BTreeSet::new()));
         let ranges = match &pending {
-            Pending::All => self.held.held(&|_| true),
-            Pending::Some(ranges) if ranges.is_empty() => Vec::new(),
-            Pending::Some(ranges) => self.held.held(&|range| ranges.contains(&range)),
+            Pending::All => self.held.held(None),
+            Pending::Some(ranges) => self.held.held(Some(ranges)),
         };
         let led = |range: ServedRange| {
             let origin = self.held.origin(range.range);

@@ -49,8 +49,9 @@ impl GroupOperations for Groups {
 struct Held(Vec<ServedRange>);
 
 impl HeldRanges for Held {
-    fn held(&self, is_asked: &dyn Fn(RangeId) -> bool) -> Vec<ServedRange> {
-        self.0.iter().filter(|range| is_asked(range.range)).cloned().collect()
+    fn held(&self, asked: Option<&BTreeSet<RangeId>>) -> Vec<ServedRange> {
+        let is_asked = |range: &&ServedRange| asked.is_none_or(|asked| asked.contains(&range.range));
+        self.0.iter().filter(is_asked).cloned().collect()
     }
 }
 
