@@ -221,6 +221,7 @@ impl Engine {
             self.replicas.write().entry(range).or_insert(replica);
         }
         self.note_split(parent, Arc::clone(split));
+        self.note_change();
         Ok(())
     }
 

@@ -297,7 +297,7 @@ impl RaftNetworkV2<Types> for GroupPeer {
         }
         match answer {
             Message::AppendAnswer(AppendEntriesResponse::Success) if parts.next().is_some() => {
-                Ok(AppendEntriesResponse::PartialSuccess(reached))
+                Ok(AppendEntriesResponse::PartialSuccess(last))
             }
             Message::AppendAnswer(answer) => Ok(answer),
             _ => Err(senseless()),
