@@ -97,7 +97,7 @@ pub enum Standing {
     /// Its group's, as this node's copy knows it.
     Group(GroupStatus),
     /// The same of a child of a split, whose parent this node has a copy of; of one that is alone, as a group of it would stand.
-    Child(GroupStatus, Origin),
+    Child(GroupStatus, Box<Origin>),
 }
 
 /// How publishing went.

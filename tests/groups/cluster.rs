@@ -41,6 +41,8 @@ use dstore::storage::store::{ReplicaName, StoreKeeper};
 use dstore::transport::links::{Inbox, LinkOptions, Links};
 use dstore::transport::memory::MemoryNetwork;
 
+use crate::gate::{Gate, GatedKeeper};
+
 pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
 pub const TENANT: TenantId = TenantId(uuid::Uuid::from_bytes([1; 16]));
 pub const RANGE: RangeId = RangeId(uuid::Uuid::from_bytes([3; 16]));
@@ -64,6 +66,8 @@ struct Disks {
     folder: tempfile::TempDir,
     /// None: its ranges are in files.
     memory: Option<Arc<MemoryKeeper>>,
+    keeper: Arc<MemoryKeeper>,
+    gate: Arc<Gate>,
 }
 
 /// A node that runs.
@@ -103,6 +107,8 @@ impl Cluster {
     /// A node more, with its ranges in memory or in files.
     fn add_on(&mut self, number: u8, memory: Option<Arc<MemoryKeeper>>) {
         self.disks.insert(number, Disks { folder: tempfile::tempdir().unwrap(), memory });
+        let disks = Disks { folder: tempfile::tempdir().unwrap(), keeper: Arc::default(), gate: Arc::default() };
+        self.disks.insert(number, disks);
         self.start(number);
     }
 
@@ -174,6 +180,8 @@ impl Cluster {
         let parts = EngineParts {
             keeper,
             database: database.clone(),
+            keeper: Arc::new(GatedKeeper { inner: disks.keeper.clone(), gate: disks.gate.clone() }),
+            database,
             log_keys: Arc::new(CommitLogKeys::new(PLANE, node, file_keys, NonceSource::new(random.clone()))),
             disk: Arc::new(SystemDisk),
             clock: ambient::clock(),
@@ -194,6 +202,11 @@ impl Cluster {
         let ranges = Arc::new(ReplicatedRanges::new(engine.clone(), groups.clone()));
         let node = Node { engine, groups, ranges, links, database, notices, keys, boots, objections, _inbox: inbox };
         self.nodes.insert(number, node);
+    }
+
+    /// What new stores of a node have to pass.
+    pub fn gate(&self, number: u8) -> &Gate {
+        &self.disks[&number].gate
     }
 
     /// Takes a node from the network and ends it. What it had not brought into its stores for good is taken from the log.

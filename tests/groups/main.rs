@@ -4,6 +4,7 @@
 mod cluster;
 mod cost;
 mod failover;
+mod gate;
 mod rest;
 mod rolled_back;
 mod scrub;

@@ -7,6 +7,7 @@
 //! | what came back | a range with one copy | with several |
 //! |---|---|---|
 //! | not here, another leads | | that one, at once |
+//! | moved: the range was split | the child, at the same node, at once | the same |
 //! | not here | the route, if it has changed meanwhile | the next copy, after a pause |
 //! | not reached: nothing happened | it is told | the next copy, after a pause |
 //! | no answer to a write | it is told | the next copy, where a repeat is known as one (`can_repeat`) |

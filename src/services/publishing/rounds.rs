@@ -168,10 +168,12 @@ impl PublishingRounds {
             let origin = self.held.origin(range.range);
             match (self.groups.status(range.range), origin) {
                 (Some(status), _) if !status.is_leader => None,
-                (Some(status), Some(origin)) => Some((range, Standing::Child(status, origin))),
+                (Some(status), Some(origin)) => Some((range, Standing::Child(status, Box::new(origin)))),
                 (Some(status), None) => Some((range, Standing::Group(status))),
                 // One that is alone is published by whoever follows its assignment, but that comes after the split's routes.
-                (None, Some(origin)) => Some((range.clone(), Standing::Child(alone(&range, &origin)?, origin))),
+                (None, Some(origin)) => {
+                    Some((range.clone(), Standing::Child(alone(&range, &origin)?, Box::new(origin))))
+                }
                 (None, None) => None,
             }
         };

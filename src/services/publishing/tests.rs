@@ -346,7 +346,8 @@ async fn the_first_leader_of_a_child_publishes_both_and_says_when_all_have_begun
         let parent = served(1);
         let publisher = fixture.publisher(1, 8080);
         let (range, status, origin) = child(first);
-        let asked = |status: &GroupStatus| vec![(range.clone(), Standing::Child(status.clone(), origin.clone()))];
+        let asked =
+            |status: &GroupStatus| vec![(range.clone(), Standing::Child(status.clone(), Box::new(origin.clone())))];
         // A table that was dropped does not come back.
         let published = publisher.publish(&asked(&status)).await.unwrap();
         assert_eq!(published, Published { not_ours: 1, ..Published::default() });
@@ -378,7 +379,7 @@ async fn the_first_leader_of_a_child_publishes_both_and_says_when_all_have_begun
         assert_eq!(publisher.publish(&asked(&matched([9, 9, 10]))).await.unwrap(), Published::default());
         // The sister's leader publishes over what was said of her.
         let (sister, status, origin) = child(1 - first);
-        let asked = vec![(sister.clone(), Standing::Child(status, origin))];
+        let asked = vec![(sister.clone(), Standing::Child(status, Box::new(origin)))];
         assert_eq!(publisher.publish(&asked).await.unwrap(), Published { written: 1, contended: 1, not_ours: 0 });
         assert_eq!(fixture.get(&sister).await.0.epoch >> EPOCH_INDEX_BITS, 2);
     }
@@ -397,7 +398,7 @@ async fn children_that_are_alone_are_published_without_a_term_and_go_on_as_range
         done.split.members.retain(|copy, _| *copy == replica(1));
         origin.children = done.children(replica(1), parent.hashes);
         let status = splits::alone(&range, &origin).unwrap();
-        (range, Standing::Child(status, origin))
+        (range, Standing::Child(status, Box::new(origin)))
     });
     for _ in 0..3 {
         publisher.publish(&asked).await.unwrap();
