@@ -200,8 +200,8 @@ pub async fn start(
     take_tenant_keys(&keys, &database, &*parts).await?;
 
     let notices = Arc::new(Notices::default());
-    let keys_of_files = Arc::clone(&file_keys);
-    let engine = open_engine(&identity, settings.clone(), keys_of_files, &database, &notices, &clock, &random).await?;
+    let engine =
+        open_engine(&identity, settings.clone(), file_keys.clone(), &database, &notices, &clock, &random).await?;
 
     let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane: identity.plane, keys: file_keys };
     let directory = Arc::new(NodeDirectory::open(Arc::clone(&coordinator), copy, Arc::clone(&random)));
@@ -230,14 +230,11 @@ pub async fn start(
     };
     let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), database.clone(), Arc::new(own_file), random));
     let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
-    let (scrub, scrubbing) = scrubbing::start(ScrubParts {
-        node: identity.node,
-        engine: Arc::clone(&engine),
-        groups: Arc::clone(&groups.groups),
-        database: Arc::clone(&database),
-        coordinator: Arc::clone(&coordinator),
-        period: settings.scrub_period,
-    });
+    let (scrub, scrubbing) = {
+        let (node, period, groups) = (identity.node, settings.scrub_period, groups.groups.clone());
+        let (engine, database, coordinator) = (engine.clone(), database.clone(), coordinator.clone());
+        scrubbing::start(ScrubParts { node, engine, groups, database, coordinator, period })
+    };
     let (node, own) = (identity.node, incarnation);
     let settling = Incarnation { node, own, details, coordinator: Arc::clone(&coordinator), boots };
     let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
