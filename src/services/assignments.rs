@@ -63,7 +63,7 @@ pub use plan::{Given, GivenRange};
 
 pub(super) use plan::LOST;
 use plan::{CopyStanding, Plan, given_range, is_of_table};
-use starting::{Beginning, beginning};
+use starting::{Beginning, beginning, only_learns};
 
 /// The first pause before what could not be done is tried again; it doubles up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
@@ -447,6 +447,12 @@ impl Assignments {
                 "the route of range {} names several copies, and not all of them by their ids",
                 given.range
             ))),
+            // Its leader was faster than this node, which had to make room first.
+            Beginning::Lost
+                if !was_lost && self.plan.is_fresh(given.replica) && only_learns(route.as_ref(), given.replica) =>
+            {
+                Ok(Beginning::Joining)
+            }
             Beginning::Lost => Err(lost(given)),
             begins => Ok(begins),
         }

@@ -128,6 +128,17 @@ impl Fixture {
         self.control.put(&key, to_json(&route), None).await.unwrap();
     }
 
+    /// The same, and the last of the copies is being filled.
+    async fn route_with_learner(&self, epoch: u64, copies: &[u8]) {
+        self.route(epoch, copies).await;
+        let table = record(1).table;
+        let key = layout::route(&table.tenant, &table.name, 0);
+        let entry = self.control.get(&key).await.unwrap().unwrap();
+        let mut route: Route = from_json(&entry.value).unwrap();
+        route.replicas.last_mut().unwrap().state = ReplicaState::Learner;
+        self.control.put(&key, to_json(&route), None).await.unwrap();
+    }
+
     /// The node hears how its plan stands, and does what it can. Whether that was everything.
     async fn follow(&mut self) -> bool {
         let listing = self.control.list(&layout::node_tables(NODE)).await.unwrap();
@@ -289,6 +300,27 @@ async fn a_damaged_copy_makes_room_for_its_successor_and_a_good_one_waits_for_it
         assert_eq!(fixture.held(), Some(replica(11)));
         assert!(fixture.node.engine.retired().is_empty(), "the old one is gone for good");
         assert_eq!(fixture.said().await.unwrap().status, "okay");
+    }
+}
+
+#[tokio::test]
+async fn a_successor_that_its_leader_has_published_before_there_was_room_joins_all_the_same() {
+    for was_given_before in [false, true] {
+        let mut fixture = member().await;
+        fixture.node.engine.replicas()[0].mark_damaged("a page of it cannot be read".to_owned());
+        fixture.follow().await;
+        fixture.assign(11, &[11, 2, 3]).await;
+        fixture.route_with_learner(SECOND, &[2, 1, 3, 11]).await;
+        if was_given_before {
+            // A process that finds the copy in its first reading does not know that it never began.
+            fixture.forget();
+        }
+        fixture.follow().await;
+        for _ in 0..3 {
+            fixture.look_again().await;
+        }
+        fixture.follow().await;
+        assert_eq!(fixture.held(), (!was_given_before).then_some(replica(11)));
     }
 }
 

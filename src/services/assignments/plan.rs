@@ -29,6 +29,10 @@ pub(super) struct Plan {
     pub(super) known_through: Revision,
     /// Why the last reading was not obeyed, so that it is said once.
     pub(super) distrust: Option<&'static str>,
+    /// The copies that were given since the process began; none before the first reading.
+    seen: Option<HashSet<ReplicaId>>,
+    /// Those of them that were not in the first reading.
+    fresh: HashSet<ReplicaId>,
 }
 
 /// How a given copy stands here.
@@ -50,11 +54,27 @@ impl Plan {
             for (key, assigned) in read_listing(listing) {
                 self.wanted.entry(key).or_insert(assigned);
             }
+            self.note_seen();
             return;
         }
         self.newest = listing.revision;
         self.wanted = read_listing(listing);
         self.said = read_said(listing);
+        self.note_seen();
+    }
+
+    /// Notes which copies were given while this process followed: of those it knows that they never began before.
+    pub(super) fn note_seen(&mut self) {
+        let given: HashSet<ReplicaId> = self.wanted.values().filter_map(|assigned| assigned.replica).collect();
+        match &mut self.seen {
+            None => self.seen = Some(given),
+            Some(seen) => self.fresh.extend(given.into_iter().filter(|copy| seen.insert(*copy))),
+        }
+    }
+
+    /// Whether a copy was given for the first time while this process followed.
+    pub(super) fn is_fresh(&self, copy: ReplicaId) -> bool {
+        self.fresh.contains(&copy)
     }
 
     /// Takes in changes. Those that a reading has brought already are passed over, for they would undo what came after
@@ -71,6 +91,7 @@ impl Plan {
             EventKind::Put(entry) => {
                 if let Some(assigned) = parse_range(&entry.key, &entry.value) {
                     self.wanted.insert(entry.key, assigned);
+                    self.note_seen();
                 } else if let Some(said) = parse_said(&entry.key, &entry.value) {
                     self.said.insert(entry.key, said);
                 }

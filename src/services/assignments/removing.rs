@@ -50,6 +50,7 @@ impl Assignments {
         self.plan.distrust = None;
         let missing = self.missing_in(&wanted);
         self.plan.wanted = wanted;
+        self.plan.note_seen();
         self.tell_given();
         self.readings.retain(|range, _| missing.contains(range));
         let held = self.engine.replicas();

@@ -11,10 +11,13 @@
 //! Founders all begin with the same membership, because all of them read it in the same route, which control writes
 //! once. The lists in the assignments are no such place: they are several keys, and change one after another.
 //!
+//! One exception: a copy that the route names as one that is being filled, and that was given while this process followed its
+//! plan, so that it surely never began. Its range's leader may have published it before this node had made room.
+//!
 //! A copy that was reported lost never begins again, whatever the route says: while control and the range's leader
 //! have not heard of it yet, it would vote as if it had never promised anything.
 
-use crate::coordination::values::Route;
+use crate::coordination::values::{ReplicaState, Route};
 use crate::domain::ids::{NodeId, ReplicaId};
 use crate::domain::mutation::{Mutation, is_on};
 use crate::replication::membership::Membership;
@@ -46,6 +49,12 @@ pub fn names(route: &Route, node: NodeId, replica: ReplicaId) -> bool {
     }
 }
 
+/// Whether a route names this copy as one that has no vote.
+pub fn only_learns(route: Option<&Route>, replica: ReplicaId) -> bool {
+    let copies = route.into_iter().flat_map(|route| &route.replicas);
+    copies.filter(|copy| copy.replica == Some(replica)).any(|copy| copy.state == ReplicaState::Learner)
+}
+
 /// Decides from the range's route as it was read; none where there is none of this range. See the module's essay.
 pub fn beginning(node: NodeId, replica: ReplicaId, route: Option<&Route>, was_reported_lost: bool) -> Beginning {
     let Some(route) = route else { return Beginning::Unknown };
@@ -73,7 +82,7 @@ pub fn beginning(node: NodeId, replica: ReplicaId, route: Option<&Route>, was_re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordination::values::{ReplicaState, RouteReplica};
+    use crate::coordination::values::RouteReplica;
     use crate::domain::ids::{RangeId, TableId};
 
     fn node(number: u8) -> NodeId {
@@ -133,6 +142,15 @@ mod tests {
         let three = route(1 << 41, &[(1, Some(11)), (2, Some(12)), (3, Some(13))]);
         assert_eq!(begins(&three, 3, 13), Beginning::Lost);
         assert_eq!(begins(&route(1, &[(1, None)]), 1, 11), Beginning::Lost);
+    }
+
+    #[test]
+    fn who_is_named_without_a_vote_only_learns() {
+        let mut three = route(5, &[(1, Some(11)), (2, Some(12)), (3, Some(13))]);
+        assert!(!only_learns(Some(&three), replica(13)) && !only_learns(None, replica(13)));
+        three.replicas[2].state = ReplicaState::Learner;
+        assert!(only_learns(Some(&three), replica(13)) && !only_learns(Some(&three), replica(12)));
+        assert!(!only_learns(Some(&three), replica(14)), "it is not named");
     }
 
     #[test]
