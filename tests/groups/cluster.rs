@@ -66,7 +66,6 @@ struct Disks {
     folder: tempfile::TempDir,
     /// None: its ranges are in files.
     memory: Option<Arc<MemoryKeeper>>,
-    keeper: Arc<MemoryKeeper>,
     gate: Arc<Gate>,
 }
 
@@ -106,8 +105,7 @@ impl Cluster {
 
     /// A node more, with its ranges in memory or in files.
     fn add_on(&mut self, number: u8, memory: Option<Arc<MemoryKeeper>>) {
-        self.disks.insert(number, Disks { folder: tempfile::tempdir().unwrap(), memory });
-        let disks = Disks { folder: tempfile::tempdir().unwrap(), keeper: Arc::default(), gate: Arc::default() };
+        let disks = Disks { folder: tempfile::tempdir().unwrap(), memory, gate: Arc::default() };
         self.disks.insert(number, disks);
         self.start(number);
     }
@@ -178,10 +176,8 @@ impl Cluster {
             None => Arc::new(files(path, node, &file_keys, &random)),
         };
         let parts = EngineParts {
-            keeper,
+            keeper: Arc::new(GatedKeeper { inner: keeper, gate: disks.gate.clone() }),
             database: database.clone(),
-            keeper: Arc::new(GatedKeeper { inner: disks.keeper.clone(), gate: disks.gate.clone() }),
-            database,
             log_keys: Arc::new(CommitLogKeys::new(PLANE, node, file_keys, NonceSource::new(random.clone()))),
             disk: Arc::new(SystemDisk),
             clock: ambient::clock(),

@@ -140,7 +140,7 @@ async fn groups_led_by_a_node_that_starts_anew_at_once_find_a_leader() {
     cluster.start(leader);
     eventually("somebody leads in a later term", || {
         let leads = |number: &u8| cluster.status(*number).is_some_and(|status| status.is_leader && status.term > term);
-        cluster.nodes.keys().any(|number| leads(number)).then_some(())
+        cluster.nodes.keys().any(leads).then_some(())
     })
     .await;
     cluster.stop().await;

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dstore::domain::ids::TenantId;
-use dstore::storage::memory::MemoryKeeper;
 use dstore::storage::store::{RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper};
 use parking_lot::{Condvar, Mutex};
 
@@ -35,7 +34,7 @@ impl Gate {
 
 /// See the module's essay.
 pub struct GatedKeeper {
-    pub inner: Arc<MemoryKeeper>,
+    pub inner: Arc<dyn StoreKeeper>,
     pub gate: Arc<Gate>,
 }
 

@@ -67,6 +67,8 @@ impl Surroundings for Groups {
         Ok(())
     }
 
+    fn wake(&self, _: RangeId) {}
+
     fn is_heard(&self, _: NodeId) -> bool {
         true
     }

@@ -131,13 +131,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_commit_point_waits_for_a_pause_and_no_longer() {
-        let (sender, receiver) = mpsc::unbounded_channel();
+        let (sender, receiver) = mpsc::channel(2);
         let input = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
         let mut requests = Box::pin(shared(Box::pin(input), PAUSE));
-        sender.send(append(0, 1, 0)).unwrap();
+        sender.try_send(append(0, 1, 0)).unwrap();
         requests.next().await.unwrap();
         let began = Instant::now();
-        sender.send(append(1, 1, 1)).unwrap();
+        sender.try_send(append(1, 1, 1)).unwrap();
         assert!(requests.next().await.unwrap().entries.is_empty());
         assert_eq!(Instant::now() - began, PAUSE);
     }
