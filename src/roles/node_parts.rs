@@ -198,7 +198,6 @@ pub async fn start(
     let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
     let database = open_database(&identity, &file_keys, &random)?;
     take_tenant_keys(&keys, &database, &*parts).await?;
-
     let notices = Arc::new(Notices::default());
     let engine =
         open_engine(&identity, settings.clone(), file_keys.clone(), &database, &notices, &clock, &random).await?;

@@ -17,7 +17,7 @@ use crate::process::{DEADLINE, client};
 /// The passphrase of everything that has one.
 pub const PASSPHRASE: &str = "correct horse battery staple";
 /// How many lines of a log are shown where a test fails.
-const LOG_LINES: usize = 300;
+const LOG_LINES: usize = 30;
 
 /// One process of a role.
 pub struct Process {
