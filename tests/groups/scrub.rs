@@ -185,6 +185,7 @@ impl Scrubs {
             range: RANGE,
             epoch: 1,
             table_uuid: table.id,
+            split_from: None,
             replicas: cluster.nodes.keys().map(|number| copy(*number)).collect(),
         };
         coordinator.put(&layout::route(&table.tenant, &table.name, 0), to_json(&route), None).await.unwrap();

@@ -27,7 +27,7 @@ use super::wire::{
     SnapshotState,
 };
 use crate::domain::RefusalKind;
-use crate::domain::ids::NodeId;
+use crate::domain::ids::{NodeId, RangeId};
 use crate::services::engine::Engine;
 
 impl GroupMessages for Groups {
@@ -48,20 +48,23 @@ impl GroupMessages for Groups {
             }
             _ => {}
         }
+        let Err(mail) = self.held_back.behind(range, (from, question)) else { return };
         let awake = self.slots.lock().awake(range);
-        let question = match awake {
-            Some(group) => match group.inbox.try_send((from, question)) {
+        let mail = match awake {
+            Some(group) => match group.inbox.try_send(mail) {
                 Ok(()) => return,
                 Err(TrySendError::Full((_, question))) => {
                     return self.parts.networks.answer(from, question.asked(), Message::Refused(Reason::Busy));
                 }
                 // It is just falling asleep.
-                Err(TrySendError::Closed((_, question))) => question,
+                Err(TrySendError::Closed(mail)) => mail,
             },
-            None => question,
+            None => mail,
         };
-        if let Some(me) = self.me() {
-            self.spawn(async move { me.wake_for(from, question).await });
+        if self.held_back.begin(range, mail)
+            && let Some(me) = self.me()
+        {
+            self.spawn(async move { me.wake_for_mail(range).await });
         }
     }
 
@@ -74,16 +77,22 @@ impl GroupMessages for Groups {
 }
 
 impl Groups {
-    async fn wake_for(&self, from: NodeId, question: Envelope) {
-        let asked = question.asked();
-        match self.wake(question.range).await {
-            Ok(group) => {
-                // Where it has ended meanwhile, who asked asks again.
-                let _ = group.inbox.send((from, question)).await;
-            }
-            Err(refusal) => {
-                let reason = if refusal.kind == RefusalKind::WrongNode { Reason::NotHere } else { Reason::Busy };
-                self.parts.networks.answer(from, asked, Message::Refused(reason));
+    /// Wakes a group for what is held back for it, and hands that on in its order.
+    async fn wake_for_mail(&self, range: RangeId) {
+        let woken = self.wake(range).await;
+        while let Some(held) = self.held_back.take(range) {
+            for (from, question) in held {
+                match &woken {
+                    Ok(group) => {
+                        // Where it has ended meanwhile, who asked asks again.
+                        let _ = group.inbox.send((from, question)).await;
+                    }
+                    Err(refusal) => {
+                        let is_not_here = refusal.kind == RefusalKind::WrongNode;
+                        let reason = if is_not_here { Reason::NotHere } else { Reason::Busy };
+                        self.parts.networks.answer(from, question.asked(), Message::Refused(reason));
+                    }
+                }
             }
         }
     }

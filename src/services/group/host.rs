@@ -19,6 +19,7 @@ use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::awake::{Beginning, Group, GroupRaft, InUse};
+use super::held_back::HeldBack;
 use super::network::GroupNetworks;
 use super::partners::Partners;
 use super::presence::Presence;
@@ -71,6 +72,8 @@ pub struct Groups {
     pub(super) again: Mutex<BTreeSet<RangeId>>,
     /// Bounds what is woken in the background.
     pub(super) waking: Arc<Semaphore>,
+    /// What has come for groups that are being woken.
+    pub(super) held_back: HeldBack,
     pub(super) counters: Counters,
     pub(super) boots: super::boots::BootNews,
     pub(super) told_to_differ: Mutex<Vec<super::digests::ToldToDiffer>>,
@@ -144,6 +147,7 @@ impl Groups {
             followed: AtomicU64::new(0),
             again: Mutex::default(),
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
+            held_back: HeldBack::default(),
             counters: Counters::default(),
             boots: super::boots::BootNews::default(),
             told_to_differ: Mutex::default(),

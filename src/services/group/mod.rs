@@ -29,7 +29,7 @@
 //! | [`digests`] | comparing the members' states |
 //! | [`boots`] | whether a node's folder is an older copy of itself |
 //! | [`host`], [`slots`], [`sleep`], [`presence`], `partners`, `succession`, [`standing`] | all groups of a node |
-//! | [`awake`], [`acknowledged`], `dispatch`, `watching`, [`reads`], [`writes`] | one that is awake |
+//! | [`awake`], [`acknowledged`], `dispatch`, `held_back`, `watching`, [`reads`], [`writes`] | one that is awake |
 //! | `splitting` | a range that is split |
 //! | [`log`], [`kept_log`], [`rebuild`], [`machine`] | what openraft stands on: memory and the node's commit log; the engine's replica |
 //! | [`network`], [`questions`], [`wire`], [`incoming`] | from node to node |
@@ -42,6 +42,7 @@ pub mod boots;
 pub mod convert;
 pub mod digests;
 mod dispatch;
+mod held_back;
 pub mod host;
 pub mod incoming;
 pub mod intake;
