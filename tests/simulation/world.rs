@@ -269,9 +269,9 @@ impl Coordinator {
     pub fn describe(&self) -> Vec<String> {
         let events = self.store.events("tenant/", self.store.compacted() + 1);
         let events = events.map(|batch| batch.events).unwrap_or_default();
-        let put = events.into_iter().filter_map(|event| match event.kind {
-            EventKind::Put(entry) => Some(format!("{}: {}", entry.key, String::from_utf8_lossy(&entry.value))),
-            EventKind::Delete { key } => Some(format!("{key}: gone")),
+        let put = events.into_iter().map(|event| match event.kind {
+            EventKind::Put(entry) => format!("{}: {}", entry.key, String::from_utf8_lossy(&entry.value)),
+            EventKind::Delete { key } => format!("{key}: gone"),
         });
         put.collect()
     }

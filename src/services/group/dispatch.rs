@@ -48,7 +48,7 @@ impl GroupMessages for Groups {
             }
             _ => {}
         }
-        let Err(mail) = self.held_back.behind(range, (from, question)) else { return };
+        let Some(mail) = self.held_back.behind(range, (from, question)) else { return };
         let awake = self.slots.lock().awake(range);
         let mail = match awake {
             Some(group) => match group.inbox.try_send(mail) {

@@ -21,13 +21,13 @@ pub(super) struct HeldBack(Mutex<BTreeMap<RangeId, Vec<Mail>>>);
 
 impl HeldBack {
     /// Holds a message back behind others of its group; gives it back where there are none.
-    pub(super) fn behind(&self, range: RangeId, mail: Mail) -> Result<(), Mail> {
+    pub(super) fn behind(&self, range: RangeId, mail: Mail) -> Option<Mail> {
         match self.0.lock().get_mut(&range) {
             Some(held) => {
                 held.push(mail);
-                Ok(())
+                None
             }
-            None => Err(mail),
+            None => Some(mail),
         }
     }
 
@@ -59,8 +59,8 @@ mod tests {
     use crate::services::group::wire::Message;
 
     fn mail(number: u64) -> Mail {
-        let (asker, asked) = (ReplicaId::from_bytes([1; 16]), ReplicaId::from_bytes([2; 16]));
-        let envelope = Envelope { range: range(), asker, asked, number, message: Message::Wake };
+        let (from, to) = (ReplicaId::from_bytes([1; 16]), ReplicaId::from_bytes([2; 16]));
+        let envelope = Envelope { range: range(), from, to, correlation: number, message: Message::Wake };
         (NodeId::from_bytes([1; 16]), envelope)
     }
 
@@ -69,21 +69,21 @@ mod tests {
     }
 
     fn numbers(held: Option<Vec<Mail>>) -> Option<Vec<u64>> {
-        held.map(|held| held.into_iter().map(|(_, envelope)| envelope.number).collect())
+        held.map(|held| held.into_iter().map(|(_, envelope)| envelope.correlation).collect())
     }
 
     #[test]
     fn nothing_overtakes_what_is_held_back() {
         let held = HeldBack::default();
-        assert!(held.behind(range(), mail(1)).is_err(), "nothing is held back");
+        assert!(held.behind(range(), mail(1)).is_some(), "nothing is held back");
         assert!(held.begin(range(), mail(1)), "the first one");
         assert!(!held.begin(range(), mail(2)));
         assert_eq!(numbers(held.take(range())), Some(vec![1, 2]));
         // While those are handed on, the next one waits its turn.
-        assert!(held.behind(range(), mail(3)).is_ok());
+        assert!(held.behind(range(), mail(3)).is_none());
         assert_eq!(numbers(held.take(range())), Some(vec![3]));
         assert_eq!(numbers(held.take(range())), None);
-        assert!(held.behind(range(), mail(4)).is_err(), "all was handed on");
+        assert!(held.behind(range(), mail(4)).is_some(), "all was handed on");
         assert!(held.begin(range(), mail(4)));
     }
 }
