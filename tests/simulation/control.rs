@@ -2,6 +2,7 @@
 //! administrator asks of it. Killed, it has nothing but what the coordinator has.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dstore::coordination::{Coordinator, Writer};
 use dstore::domain::Random;
@@ -78,18 +79,7 @@ impl Control {
         let (plane, clock) = (Arc::new(Mutex::new(None)), Arc::clone(&self.clock));
         let known = Arc::clone(&plane);
         runtime.spawn(async move {
-            let plane = loop {
-                let options = ControlOptions {
-                    table_ready_wait_ms: 0,
-                    node_lost_after_seconds: LOST_AFTER_SECONDS,
-                    ..ControlOptions::default()
-                };
-                let (key, clock) = (control_key(), Arc::clone(&clock) as _);
-                match ControlPlane::open(Arc::clone(&coordinator), &key, options, clock, Arc::clone(&random)).await {
-                    Ok(plane) => break plane,
-                    Err(_) => tokio::time::sleep(std::time::Duration::from_millis(500)).await,
-                }
-            };
+            let plane = wait_for_plane(coordinator, clock, random).await;
             *known.lock() = Some(Arc::clone(&plane));
             let leads = watch::Sender::new(true);
             plane.place_while_leading(leads.subscribe()).await;
@@ -128,6 +118,26 @@ impl Control {
             let outcome = carry_out(&plane, &root, &table, wish, choice).await;
             trace.note(format_args!("{wish:?}: {outcome:?}"));
         });
+    }
+}
+
+/// Opens the control plane as soon as the coordinator answers.
+async fn wait_for_plane(
+    coordinator: Arc<dyn Coordinator>,
+    clock: Arc<NodeClock>,
+    random: Arc<dyn Random>,
+) -> Arc<ControlPlane> {
+    loop {
+        let options = ControlOptions {
+            table_ready_wait_ms: 0,
+            node_lost_after_seconds: LOST_AFTER_SECONDS,
+            ..ControlOptions::default()
+        };
+        let (key, clock) = (control_key(), Arc::clone(&clock) as _);
+        match ControlPlane::open(Arc::clone(&coordinator), &key, options, clock, Arc::clone(&random)).await {
+            Ok(plane) => return plane,
+            Err(_) => tokio::time::sleep(Duration::from_millis(500)).await,
+        }
     }
 }
 

@@ -75,7 +75,7 @@ pub const FORMAT_VERSION: u8 = 1;
 /// Bytes of a message before what its kind says.
 pub const HEAD_BYTES: usize = 2 + 3 * 16 + 8;
 
-/// A flag of a beacon: who sends it was sent one, and knows of no groups that the two share.
+/// A flag of a beacon: its sender was sent one, and knows of no groups that the two share.
 pub const BEACON_IS_ANSWER: u32 = 1;
 
 /// Kinds from here on are between nodes.
@@ -83,7 +83,6 @@ const KIND_NODE_FIRST: u8 = 128;
 const KIND_BEACON: u8 = 128;
 const KIND_RECALL: u8 = 129;
 const KIND_RECALLED: u8 = 130;
-/// Kinds that are answered.
 const QUESTIONS: &[u8] = &[1, 3, 5, 7, 9, 10, 11, 13, 24, 26];
 
 /// A message of one replica to another of its group.
