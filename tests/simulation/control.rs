@@ -103,7 +103,7 @@ impl Control {
     pub fn take(&self, parcel: Parcel) {
         match parcel.load {
             Load::Reply(reply, told) => drop(told.send(reply)),
-            Load::Changes(batch, sender) => drop(sender.try_send(batch)),
+            Load::Changes(batch, sender, _) => drop(sender.try_send(batch)),
             _ => {}
         }
     }

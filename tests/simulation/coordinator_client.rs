@@ -1,6 +1,7 @@
 //! A component's handle on the coordinator: each question and each answer is a parcel on the simulated network, and may be lost there.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -45,6 +46,8 @@ pub struct Watcher {
     pub next: Revision,
     /// Where what is told goes.
     pub sender: mpsc::Sender<Result<WatchBatch>>,
+    /// Whether something of it was lost: then it has ended.
+    pub broken: Arc<AtomicBool>,
 }
 
 impl CoordinatorClient {
@@ -142,7 +145,8 @@ impl Coordinator for CoordinatorClient {
         self.may_read(prefix)?;
         let (sender, receiver) = mpsc::channel(BATCHES_MAX);
         if let Way::Network(network, place) = &self.way {
-            let watcher = Watcher { place: *place, prefix: prefix.to_owned(), next: from_revision, sender };
+            let (prefix, broken) = (prefix.to_owned(), Arc::default());
+            let watcher = Watcher { place: *place, prefix, next: from_revision, sender, broken };
             network.send(*place, COORDINATOR, Load::Watch(watcher));
         } else {
             // Nothing changes but by the one who holds it; the watch stays silent.

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use dstore::coordination::{Result as CoordinatorResult, WatchBatch};
@@ -46,8 +47,8 @@ pub enum Load {
     Reply(CoordinatorResult<Reply>, oneshot::Sender<CoordinatorResult<Reply>>),
     /// Somebody wants to be told of changes.
     Watch(Watcher),
-    /// And is told.
-    Changes(CoordinatorResult<WatchBatch>, mpsc::Sender<CoordinatorResult<WatchBatch>>),
+    /// And is told. One that is lost breaks the connection that all of them come by, which the flag says.
+    Changes(CoordinatorResult<WatchBatch>, mpsc::Sender<CoordinatorResult<WatchBatch>>, Arc<AtomicBool>),
 }
 
 /// Something on its way.
@@ -163,7 +164,9 @@ impl Network {
         let later = state.on_the_way.split_off(&(self.now.get() + 1, 0));
         let mut arrived = Vec::new();
         for parcel in std::mem::replace(&mut state.on_the_way, later).into_values() {
-            match state.cut.contains(&(parcel.from, parcel.to)) {
+            let is_cut = state.cut.contains(&(parcel.from, parcel.to));
+            let is_broken = matches!(&parcel.load, Load::Changes(_, _, broken) if broken.load(Ordering::Relaxed));
+            match is_cut || is_broken {
                 true => state.lose(parcel.load),
                 false => arrived.push(parcel),
             }
@@ -190,6 +193,9 @@ impl State {
     }
 
     fn lose(&mut self, load: Load) {
+        if let Load::Changes(_, _, broken) = &load {
+            broken.store(true, Ordering::Relaxed);
+        }
         let is_told = matches!(load, Load::Changes(..) | Load::Watch(_)) || self.dice.chance(50);
         if !is_told {
             self.lost.push(load);

@@ -291,7 +291,7 @@ impl Node {
             }
             Load::Received(is_received, told) => drop(told.send(is_received)),
             Load::Reply(reply, told) => drop(told.send(reply)),
-            Load::Changes(batch, sender) => drop(sender.try_send(batch)),
+            Load::Changes(batch, sender, _) => drop(sender.try_send(batch)),
             Load::Answer(..) | Load::Ask(..) | Load::Watch(_) => {}
         }
     }

@@ -102,7 +102,7 @@ impl Proxy {
             }
             (Load::Answer(answer, told), _) => drop(told.send(answer)),
             (Load::Reply(reply, told), _) => drop(told.send(reply)),
-            (Load::Changes(batch, sender), _) => drop(sender.try_send(batch)),
+            (Load::Changes(batch, sender, _), _) => drop(sender.try_send(batch)),
             _ => {}
         }
     }

@@ -3,6 +3,8 @@
 //! runs for as long as the tick is.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dstore::coordination::{Error, EventKind};
 use tokio::runtime::Runtime;
@@ -65,7 +67,7 @@ impl World {
         let network = Network::new(dice.fork(), now.clone());
         let node = |place| Node::new(place, dice.fork(), network.clone(), trace.clone(), founded);
         let nodes = (0..nodes).map(node).collect();
-        let table = || std::sync::Arc::clone(&founded.table);
+        let table = || Arc::clone(&founded.table);
         let proxies = (0..PROXY_COUNT)
             .map(|number| Proxy::new(number, dice.fork(), network.clone(), now.clone(), table()))
             .collect();
@@ -254,13 +256,17 @@ impl Coordinator {
     fn tell(&mut self, network: &Network) {
         let (store, revision) = (&self.store, self.store.revision());
         self.watchers.retain_mut(|watcher| {
-            if watcher.next > revision || watcher.sender.is_closed() {
-                return !watcher.sender.is_closed();
+            if watcher.sender.is_closed() || watcher.broken.load(Ordering::Relaxed) {
+                return false;
+            }
+            if watcher.next > revision {
+                return true;
             }
             let batch = store.events(&watcher.prefix, watcher.next);
             let is_compacted = matches!(batch, Err(Error::Compacted { .. }));
             watcher.next = revision + 1;
-            network.send(COORDINATOR, watcher.place, Load::Changes(batch, watcher.sender.clone()));
+            let load = Load::Changes(batch, watcher.sender.clone(), Arc::clone(&watcher.broken));
+            network.send(COORDINATOR, watcher.place, load);
             !is_compacted
         });
     }
