@@ -51,7 +51,9 @@ impl Groups {
     /// `WrongNode` or `Unavailable` where the replica does not know how much that is.
     pub async fn eventually(&self, replica: &Replica) -> Result<(), Refusal> {
         let range = replica.name.range;
-        if let Some((_, node)) = self.slots.lock().asleep(range).and_then(|asleep| asleep.leader)
+        // One that was opened anew since its group fell asleep may have less than it had then.
+        let asleep = self.slots.lock().asleep(range).filter(|asleep| asleep.number == replica.number);
+        if let Some((_, node)) = asleep.and_then(|asleep| asleep.leader)
             && (node == self.parts.node || !self.presence.lock().is_silent(node, Instant::now()))
         {
             return shows_something(replica);

@@ -112,17 +112,22 @@ impl Groups {
     /// Wakes a group that is new here; ends one whose replica is gone, or was opened anew.
     async fn follow_replica(&self, range: RangeId) {
         let replica = self.parts.engine.group_replica(range);
-        let (awake, is_known) = {
+        let (awake, asleep, is_known) = {
             let slots = self.slots.lock();
-            (slots.awake(range), slots.knows(range))
+            (slots.awake(range), slots.asleep(range), slots.knows(range))
         };
         match (replica, awake) {
             (Some(replica), Some(group)) if Arc::ptr_eq(&group.replica, &replica) => {}
-            (Some(_), Some(group)) => drop(self.end_group(range, &group).await),
+            (Some(_), Some(group)) => {
+                self.end_group(range, &group).await;
+                self.again.lock().insert(range);
+            }
             (Some(replica), None) => {
                 // A child of a split has to be led once, so that it is published what became of its parent.
                 let is_new = replica.applied_index() == 0 || self.parts.engine.is_child(range);
-                if !is_known && (replica.needs_wake() || is_new) {
+                // What fell asleep was another object: this one has begun anew from the disk, and may have more to apply.
+                let is_other = asleep.is_some_and(|asleep| asleep.number != replica.number);
+                if (!is_known || is_other) && (replica.needs_wake() || is_new) {
                     self.wake_later(range, false);
                 }
             }
