@@ -110,6 +110,6 @@ step model run check tests/check.rs --test-threads 1
 step suite run suite tests/suite/main.rs
 step groups run groups tests/groups/main.rs
 step chaos run chaos tests/chaos/main.rs
-step simulation run simulation tests/simulation/main.rs
+step simulation run simulation tests/simulation/main.rs --test-threads 1
 step fuzz target/debug/dstore-fuzz all --seconds "$fuzz_seconds" --jobs "$fuzz_jobs"
 finish

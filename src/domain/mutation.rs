@@ -18,8 +18,6 @@ pub enum Mutation {
     ReadWithoutLease,
     /// A leader reads before it has applied all that its predecessors acknowledged.
     ReadBeforeCaughtUp,
-    /// A replica votes at once after a restart, though it may have promised not to.
-    ForgetPromises,
     /// A snapshot is without the requests that were answered.
     SnapshotWithoutRequests,
     /// A copy that was lost starts empty under its old id.
@@ -41,7 +39,6 @@ pub const ALL: &[Mutation] = &[
     Mutation::RecordBeforeDurable,
     Mutation::ReadWithoutLease,
     Mutation::ReadBeforeCaughtUp,
-    Mutation::ForgetPromises,
     Mutation::SnapshotWithoutRequests,
     Mutation::StartLostEmpty,
     Mutation::RepeatUnknown,

@@ -10,7 +10,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use openraft::Config;
 use parking_lot::Mutex;
@@ -27,7 +26,6 @@ use super::slots::{Asleep, Ending, Found, Slot, SlotCounts, Slots};
 use super::standing::Standing;
 use super::timing::{self, LEASE};
 use crate::domain::ids::{NodeId, RangeId};
-use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::{Random, Refusal};
 use crate::services::engine::Engine;
 use crate::services::engine::replica::Replica;
@@ -301,8 +299,7 @@ impl Groups {
             tracing::error!(%range, %error, "a group cannot be woken");
             Refusal::unavailable("the part of the table cannot be served at this node at present", 1)
         })?;
-        let promised = if is_on(Mutation::ForgetPromises) { Duration::ZERO } else { LEASE };
-        let promised_until = asleep.map_or(self.started, |asleep| asleep.since) + promised;
+        let promised_until = asleep.map_or(self.started, |asleep| asleep.since) + LEASE;
         let quiet_until = self.introduce(&parts.replica).map_or(promised_until, |until| until.max(promised_until));
         if Instant::now() < quiet_until {
             raft.runtime_config().elect(false);
