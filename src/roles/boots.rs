@@ -38,7 +38,11 @@ pub fn begin(folder: &Path, clock: &dyn Clock, random: &dyn Random) -> Result<Ar
         false => boots.start_over(0, now, dice),
     };
     let kept = path.clone();
-    let keep = Box::new(move |text: &str| private_files::replace(&kept, text.as_bytes()));
+    let keep = Box::new(move |text: &str| match private_files::replace(&kept, text.as_bytes()) {
+        // A node must start on a full disk, too: how else would anybody delete something from it?
+        Err(error) if error.kind() == ErrorKind::StorageFull => private_files::overwrite(&kept, text.as_bytes()),
+        kept => kept,
+    });
     OwnBoots::new(boots, keep).map_err(failed)
 }
 

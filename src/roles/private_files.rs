@@ -69,6 +69,15 @@ fn written_beside(path: &Path, content: &[u8], mode: u32) -> Result<PathBuf> {
     Ok(beside)
 }
 
+/// Writes over what is in a file that is there, synced, without taking another block of the disk as long as what is written is not
+/// much longer: for a disk that is full. A crash in the middle may leave parts of both.
+pub fn overwrite(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    file.write_all(content)?;
+    file.set_len(content.len() as u64)?;
+    file.sync_all()
+}
+
 fn sync_folder(path: &Path) -> Result<()> {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => File::open(folder)?.sync_all(),
@@ -96,6 +105,11 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"one");
         replace(&path, b"two").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"two");
+        for content in ["three", "4"] {
+            overwrite(&path, content.as_bytes()).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), content.as_bytes());
+        }
+        assert!(overwrite(&path.with_file_name("other"), b"").is_err());
         assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 }
