@@ -12,6 +12,7 @@ use dstore::domain::watermark::Watermark;
 use dstore::replication::operation::{Change, Operation};
 use dstore::services::engine::EngineOptions;
 use dstore::services::engine::admission::AdmissionLimits;
+use dstore::services::engine::flusher::FlushBudget;
 use dstore::services::ranges::{RangeAddress, RangeService};
 
 use crate::engine::{Node, create, open, put, read, small};
@@ -134,6 +135,45 @@ async fn a_notice_comes_first_then_writes_are_refused_and_deletes_are_not() {
     node.engine.look_after();
     write(&node, address, 21).await.expect("by itself, when there is space again");
     assert_all_there(&disk, node, address, 22, 3).await;
+}
+
+/// Bytes in the write-ahead logs of all files.
+fn beside_files(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let sizes = entries.map(|entry| match entry.path() {
+        path if path.is_dir() => beside_files(&path),
+        path if path.to_string_lossy().ends_with("-wal") => entry.metadata().map_or(0, |file| file.len()),
+        _ => 0,
+    });
+    sizes.sum()
+}
+
+async fn until_beside_files(disk: &SmallDisk, holds: impl Fn(u64) -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !holds(beside_files(disk.path())) {
+        assert!(Instant::now() < deadline, "{} bytes stand beside the files", beside_files(disk.path()));
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Each file may have much in its write-ahead log before that is brought back, and a node has many files.
+#[tokio::test]
+async fn what_stands_beside_the_files_is_brought_back_when_the_disk_runs_full() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let patient = FlushBudget { checkpoint_bytes: u64::MAX, ..small().flush };
+    let node = open(disk.path(), EngineOptions { flush: patient, ..options(4 << 20, 2 << 20) });
+    let address = create(&node, 1);
+    for number in 0..80 {
+        write(&node, address, number).await.unwrap();
+    }
+    until_beside_files(&disk, |bytes| bytes > 100_000).await;
+    node.engine.look_after();
+    assert!(beside_files(disk.path()) > 100_000, "there is space enough");
+    disk.leave(3 << 20);
+    node.engine.look_after();
+    until_beside_files(&disk, |bytes| bytes == 0).await;
+    disk.give_back();
+    assert_all_there(&disk, node, address, 80, 0).await;
 }
 
 /// The same without watermarks, which look once a second only: the disk is filled to the last byte.

@@ -112,6 +112,11 @@ impl Admission {
         self.disk_is_low.store(free < refuse, Ordering::Relaxed);
     }
 
+    /// Whether the disk was so full at the last look that people were told.
+    pub fn is_near_full(&self) -> bool {
+        self.low_disk_noticed.load(Ordering::Relaxed)
+    }
+
     /// Writes refused so far.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)

@@ -436,8 +436,10 @@ impl Engine {
             Err(error) => tracing::warn!(%error, "how much of the disk is free cannot be read"),
         }
         let stats = self.log().counters();
-        // What could not be written to a file, a full disk for one, is tried again even if nobody writes.
-        if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() {
+        // What could not be written to a file, a full disk for one, is tried again even if nobody writes. And each file may have
+        // megabytes in its write-ahead log, which a disk that runs full has no room for.
+        let is_near_full = self.admission.is_near_full();
+        if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() || is_near_full {
             self.flusher.ask_for_durability();
         }
     }
