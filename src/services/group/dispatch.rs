@@ -48,6 +48,9 @@ impl GroupMessages for Groups {
             }
             _ => {}
         }
+        if self.held_back.is_full(range) {
+            return self.parts.networks.answer(from, question.asked(), Message::Refused(Reason::Busy));
+        }
         let Some(mail) = self.held_back.behind(range, (from, question)) else { return };
         let awake = self.slots.lock().awake(range);
         let mail = match awake {

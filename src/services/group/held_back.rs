@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
+use super::host::MESSAGES_MAX;
 use super::wire::Envelope;
 use crate::domain::ids::{NodeId, RangeId};
 
@@ -20,6 +21,11 @@ pub(super) type Mail = (NodeId, Envelope);
 pub(super) struct HeldBack(Mutex<BTreeMap<RangeId, Vec<Mail>>>);
 
 impl HeldBack {
+    /// Whether as much is held back for a group as may be: who sends more is told to ask again.
+    pub(super) fn is_full(&self, range: RangeId) -> bool {
+        self.0.lock().get(&range).is_some_and(|held| held.len() >= MESSAGES_MAX)
+    }
+
     /// Holds a message back behind others of its group; gives it back where there are none.
     pub(super) fn behind(&self, range: RangeId, mail: Mail) -> Option<Mail> {
         match self.0.lock().get_mut(&range) {
@@ -85,5 +91,9 @@ mod tests {
         assert_eq!(numbers(held.take(range())), None);
         assert!(held.behind(range(), mail(4)).is_some(), "all was handed on");
         assert!(held.begin(range(), mail(4)));
+        (0..MESSAGES_MAX as u64 - 1).for_each(|number| {
+            assert!(!held.is_full(range()) && held.behind(range(), mail(number)).is_none());
+        });
+        assert!(held.is_full(range()));
     }
 }

@@ -33,7 +33,7 @@ use crate::services::engine::replica::Replica;
 /// Groups that are woken at once without anybody waiting for them.
 const WAKING_MAX: usize = 16;
 /// Messages of other nodes that wait for one group: far more than its members send before they are answered.
-const MESSAGES_MAX: usize = 256;
+pub(super) const MESSAGES_MAX: usize = 256;
 /// News of changes that a slow receiver may be behind.
 const CHANGES_KEPT: usize = 1024;
 /// Bytes of its log, at most, that a group keeps which sleeps although a member was away: what that one lacks is then seldom
