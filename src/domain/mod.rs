@@ -17,6 +17,7 @@ pub mod number;
 pub mod refusal;
 pub mod rid;
 pub mod table;
+pub mod usage;
 pub mod version;
 pub mod watermark;
 

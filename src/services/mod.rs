@@ -37,6 +37,7 @@ pub mod range_reports;
 pub mod ranges;
 pub mod reconfiguring;
 pub mod replicated;
+pub mod reporting;
 pub mod retirement;
 pub mod rolled_back;
 pub mod routing;
