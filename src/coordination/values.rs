@@ -88,6 +88,9 @@ pub struct AssignedRange {
     /// The node that is to lead where it can: a wish, obeyed when that copy is a voter and has caught up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<NodeId>,
+    /// Whether the range is new, so that its copies begin with this very record. One that is brought back, or was changed since, is not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_new: bool,
 }
 
 /// One copy of a range as control wants it, in an [`AssignedRange`].
@@ -316,6 +319,7 @@ mod tests {
             table_uuid: None,
             replicas: Vec::new(),
             leader: None,
+            is_new: false,
         };
         golden(least.clone(), r#"{"lowHash":0,"highHash":32767}"#);
         let all = AssignedRange {
@@ -327,9 +331,11 @@ mod tests {
                 replica: ReplicaId::from_bytes([0x22; 16]),
             }],
             leader: Some(NodeId::from_bytes([0x11; 16])),
+            is_new: true,
             ..least
         };
-        let copies = format!(r#""replicas":[{{"node":"{UUID_1}","replica":"{UUID_2}"}}],"leader":"{UUID_1}""#);
+        let copies =
+            format!(r#""replicas":[{{"node":"{UUID_1}","replica":"{UUID_2}"}}],"leader":"{UUID_1}","is_new":true"#);
         let ids = format!(r#""range":"{UUID_1}","replica":"{UUID_2}","table_uuid":"{UUID_3}""#);
         golden(all, &format!(r#"{{"lowHash":0,"highHash":32767,{ids},{copies}}}"#));
         golden(TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: None }, r#"{"status":"okay"}"#);

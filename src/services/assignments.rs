@@ -37,6 +37,7 @@ use crate::coordination::{
 use crate::domain::ids::{NodeId, RangeId, ReplicaId, TenantId};
 use crate::domain::table::TableDefinition;
 use crate::domain::{Random, Refusal, RefusalKind};
+use crate::replication::membership::Membership;
 use crate::replication::replacement::Reading;
 use crate::storage::node_database::{NodeDatabase, ReplicaRecord, ReplicaState};
 use crate::storage::store::{ReplicaName, StoreError};
@@ -236,7 +237,7 @@ impl Assignments {
         let held: HashMap<RangeId, Arc<Replica>> =
             self.engine.replicas().into_iter().map(|replica| (replica.name.range, replica)).collect();
         let mut complete = self.purge_rest().await;
-        let mut lost = Vec::new();
+        let (mut made, mut lost) = (Vec::new(), Vec::new());
         self.forget_lost();
         for (key, assigned) in &self.plan.wanted {
             let Some(range) = assigned.range else { continue };
@@ -256,17 +257,19 @@ impl Assignments {
                 Some(_) | None => {}
             }
             match self.make(key, assigned).await {
-                Ok(()) => {}
+                Ok(()) => made.extend(assigned.replica),
                 Err(refusal) if refusal.kind == RefusalKind::Damaged => {
                     lost.extend(assigned.replica.map(|replica| (range, replica)));
                     self.notices.write(refusal.message);
                 }
                 Err(refusal) => {
                     complete = false;
-                    tracing::warn!(%range, %refusal, "an assigned range cannot be made yet");
+                    // Ordinary while a table is being made: its definition comes last.
+                    tracing::info!(%range, %refusal, "an assigned range cannot be made yet");
                 }
             }
         }
+        made.into_iter().for_each(|copy| self.plan.note_made(copy));
         let is_nothing_lost = lost.is_empty();
         self.lost.extend(lost);
         self.publish_and_say().await && complete && is_nothing_lost && self.lost.is_empty()
@@ -447,14 +450,27 @@ impl Assignments {
                 "the route of range {} names several copies, and not all of them by their ids",
                 given.range
             ))),
-            // Its leader was faster than this node, which had to make room first.
+            // The others were faster than this node.
             Beginning::Lost
-                if !was_lost && self.plan.is_fresh(given.replica) && only_learns(route.as_ref(), given.replica) =>
+                if !was_lost && self.plan.is_fresh(given.replica, only_learns(route.as_ref(), given.replica)) =>
             {
-                Ok(Beginning::Joining)
+                Ok(self.begins_late(given))
             }
             Beginning::Lost => Err(lost(given)),
             begins => Ok(begins),
+        }
+    }
+
+    /// How a copy begins that the others were faster than: as the founder that it is, where the record of the range's founders is as it
+    /// was, so that it takes part from the first entry on; else it is filled.
+    fn begins_late(&self, given: &ServedRange) -> Beginning {
+        let assigned = self.plan.wanted.values().find(|assigned| assigned.replica == Some(given.replica));
+        match assigned {
+            Some(assigned) if assigned.is_new && assigned.replicas.len() > 1 => {
+                let founders = assigned.replicas.iter().map(|copy| (copy.replica, copy.node));
+                Beginning::Founding(Membership::founding(founders))
+            }
+            _ => Beginning::Joining,
         }
     }
 

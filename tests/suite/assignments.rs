@@ -81,6 +81,7 @@ impl Fixture {
             table_uuid: Some(table.id),
             replicas: Vec::new(),
             leader: None,
+            is_new: false,
         };
         let route = Route {
             node: NODE,

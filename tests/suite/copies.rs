@@ -89,6 +89,11 @@ impl Fixture {
 
     /// Control gives the node this copy of the range; these are wanted.
     async fn assign(&self, copy: u8, wanted: &[u8]) {
+        self.assign_of(copy, wanted, false).await;
+    }
+
+    /// The same, of a range that is new or not.
+    async fn assign_of(&self, copy: u8, wanted: &[u8], is_new: bool) {
         let record = record(1);
         let wanted = wanted.iter().map(|copy| AssignedReplica { node: of_copy(*copy), replica: replica(*copy) });
         let assigned = AssignedRange {
@@ -99,6 +104,7 @@ impl Fixture {
             table_uuid: Some(record.table.id),
             replicas: wanted.collect(),
             leader: None,
+            is_new,
         };
         self.control.put(&assignment_key(), to_json(&assigned), None).await.unwrap();
     }
@@ -321,6 +327,29 @@ async fn a_successor_that_its_leader_has_published_before_there_was_room_joins_a
         }
         fixture.follow().await;
         assert_eq!(fixture.held(), (!was_given_before).then_some(replica(11)));
+    }
+}
+
+/// Two of three founders are a majority: they may serve the range, and publish it, before the third has heard of it.
+#[tokio::test]
+async fn a_founder_that_was_slower_than_the_others_founds_all_the_same() {
+    for (was_given_before, is_new) in [(false, true), (true, true), (false, false)] {
+        let mut fixture = Fixture::new().await;
+        fixture.follow().await;
+        fixture.route(FIRST, &[2, 1, 3]).await;
+        fixture.assign_of(1, &[1, 2, 3], is_new).await;
+        if was_given_before {
+            fixture.forget();
+        }
+        fixture.follow().await;
+        let held = fixture.node.engine.replicas();
+        if was_given_before || !is_new {
+            assert!(held.is_empty(), "it may have been there before");
+            assert_eq!(fixture.said().await.unwrap().lost, [replica(1)]);
+            continue;
+        }
+        assert_eq!(held[0].machine_state().unwrap().unwrap().membership, founders(&[1, 2, 3]));
+        assert_eq!(fixture.said().await.unwrap().lost, []);
     }
 }
 

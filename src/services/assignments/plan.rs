@@ -31,8 +31,8 @@ pub(super) struct Plan {
     pub(super) distrust: Option<&'static str>,
     /// The copies that were given since the process began; none before the first reading.
     seen: Option<HashSet<ReplicaId>>,
-    /// Those of them that were not in the first reading.
-    fresh: HashSet<ReplicaId>,
+    /// Those of them that were not in the first reading, and whether they were given with a new range.
+    fresh: HashMap<ReplicaId, bool>,
 }
 
 /// How a given copy stands here.
@@ -65,16 +65,22 @@ impl Plan {
 
     /// Notes which copies were given while this process followed: of those it knows that they never began before.
     pub(super) fn note_seen(&mut self) {
-        let given: HashSet<ReplicaId> = self.wanted.values().filter_map(|assigned| assigned.replica).collect();
+        let given = self.wanted.values().filter_map(|assigned| Some((assigned.replica?, assigned.is_new)));
         match &mut self.seen {
-            None => self.seen = Some(given),
-            Some(seen) => self.fresh.extend(given.into_iter().filter(|copy| seen.insert(*copy))),
+            None => self.seen = Some(given.map(|(copy, _)| copy).collect()),
+            Some(seen) => self.fresh.extend(given.filter(|(copy, _)| seen.insert(*copy))),
         }
     }
 
-    /// Whether a copy was given for the first time while this process followed.
-    pub(super) fn is_fresh(&self, copy: ReplicaId) -> bool {
-        self.fresh.contains(&copy)
+    /// Whether a copy that is not here never was: it was given for the first time while this process followed, and either with a new
+    /// range, or without a vote.
+    pub(super) fn is_fresh(&self, copy: ReplicaId, only_learns: bool) -> bool {
+        self.fresh.get(&copy).is_some_and(|with_new_range| *with_new_range || only_learns)
+    }
+
+    /// The copy is here from now on.
+    pub(super) fn note_made(&mut self, copy: ReplicaId) {
+        self.fresh.remove(&copy);
     }
 
     /// Takes in changes. Those that a reading has brought already are passed over, for they would undo what came after

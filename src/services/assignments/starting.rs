@@ -11,8 +11,11 @@
 //! Founders all begin with the same membership, because all of them read it in the same route, which control writes
 //! once. The lists in the assignments are no such place: they are several keys, and change one after another.
 //!
-//! One exception: a copy that the route names as one that is being filled, and that was given while this process followed its
-//! plan, so that it surely never began. Its range's leader may have published it before this node had made room.
+//! One exception: a copy that surely never began, because it was given while this process followed its plan, and either together with a
+//! new range, or to be filled. The others may have been faster, and published the range before this node had made room: founders
+//! need only a majority. It has given no vote, so it may have one: it begins as the founder that it is, as long as the list of founders
+//! stands in its assignment, and takes part from the first entry on; else as a newcomer, and the leader fills it.
+//! (A range that is brought back with its table is not new: its copies have been here, and are known to be or are lost.)
 //!
 //! A copy that was reported lost never begins again, whatever the route says: while control and the range's leader
 //! have not heard of it yet, it would vote as if it had never promised anything.

@@ -221,6 +221,7 @@ impl RangeRow {
             table_uuid: Some(self.route.table_uuid),
             replicas: wanted.to_vec(),
             leader,
+            is_new: false,
         };
         let mut group = Group { compares: self.compares(), operations: Vec::new() };
         for copy in wanted {

@@ -166,6 +166,7 @@ fn take_over(child: &RangeRow, group: &mut Group) -> Option<()> {
             table_uuid: Some(route.table_uuid),
             replicas: copies.clone(),
             leader: child.stale_leader(),
+            is_new: false,
         };
         let at = layout::node_range(copy.node, &key.tenant, &key.table, key.low_hash);
         group.compares.push(match child.stale.get(&copy.node) {

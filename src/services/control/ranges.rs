@@ -137,18 +137,24 @@ pub(super) struct PlannedRange {
     pub(super) learners: Vec<ReplicaId>,
     /// The copies that are wanted, where these are others.
     pub(super) wanted: Vec<AssignedReplica>,
+    /// Whether it was never given to anybody.
+    pub(super) is_new: bool,
 }
 
 impl PlannedRange {
-    /// A range that nobody has served yet.
+    /// A range that nobody has served yet. Of the founders of a group the one with the lowest id stands first, so the first node gets
+    /// that: else two of three ranges would begin with a hand-over.
     pub(super) fn new(interval: HashRange, nodes: Vec<NodeId>, random: &dyn Random) -> Self {
+        let range = RangeId::random(random);
+        let ids: BTreeSet<ReplicaId> = nodes.iter().map(|_| ReplicaId::random(random)).collect();
         Self {
-            range: RangeId::random(random),
+            range,
             interval,
             epoch: 0,
-            replicas: nodes.into_iter().map(|node| (node, Some(ReplicaId::random(random)))).collect(),
+            replicas: nodes.into_iter().zip(ids.into_iter().map(Some)).collect(),
             learners: Vec::new(),
             wanted: Vec::new(),
+            is_new: true,
         }
     }
 }
@@ -383,6 +389,7 @@ pub(super) fn group_of(
             table_uuid: Some(id),
             replicas: wanted.clone(),
             leader,
+            is_new: planned.is_new,
         };
         Operation::put(layout::node_range(node, tenant, table, low), to_json(&value))
     });

@@ -97,6 +97,7 @@ impl ControlPlane {
             replicas: range.replicas.clone(),
             learners: range.learners.clone(),
             wanted: range.wanted.clone(),
+            is_new: false,
         });
         let groups: Vec<Group> =
             planned.map(|range| group_of(&definition.tenant, &definition.name, definition.id, &range, &rows)).collect();

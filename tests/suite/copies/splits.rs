@@ -92,6 +92,7 @@ impl Fixture {
                 table_uuid: Some(record.table.id),
                 replicas: copies.to_vec(),
                 leader: None,
+                is_new: false,
             };
             let key = layout::node_range(NODE, &record.table.tenant, &record.table.name, low);
             self.control.put(&key, to_json(&assigned), None).await.unwrap();

@@ -69,6 +69,7 @@ impl Fixture {
             table_uuid: Some(TableId::from_bytes([table; 16])),
             replicas: Vec::new(),
             leader: None,
+            is_new: false,
         };
         let key = layout::node_range(OWN, &tenant(), &name(table), low_hash);
         self.control.put(&key, to_json(&assigned), None).await.unwrap();

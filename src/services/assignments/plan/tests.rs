@@ -24,6 +24,7 @@ fn assigned(number: u8, copy: u8, wanted: &[u8]) -> (String, AssignedRange) {
         table_uuid: Some(TableId::from_bytes([7; 16])),
         replicas: wanted.collect(),
         leader: None,
+        is_new: false,
     };
     (layout::node_range(node(1), &tenant(), &table(), low_hash), assigned)
 }
@@ -118,4 +119,24 @@ fn what_is_said_of_a_table_follows_its_copies() {
     assert!(!plan.was_said_lost(node(1), &tenant(), &table(), replica(1)));
     let (status, lost, _) = word(&plan, [Ready, Ready]).unwrap();
     assert_eq!((status.as_str(), lost.len()), ("okay", 0), "another copy took its place");
+}
+
+#[test]
+fn a_copy_is_fresh_where_it_surely_never_was() {
+    let new = |number: u8, copy: u8, is_new: bool| {
+        let (key, assigned) = assigned(number, copy, &[1]);
+        (key, AssignedRange { is_new, ..assigned })
+    };
+    let mut plan = Plan::default();
+    plan.take_listing(&listing(1, &[new(1, 1, true)]));
+    plan.take_changes(changed(2, new(2, 2, true)));
+    plan.take_changes(changed(3, new(3, 3, false)));
+    let fresh = |plan: &Plan| [1, 2, 3].map(|copy| [false, true].map(|learns| plan.is_fresh(replica(copy), learns)));
+    let before_the_process = [false, false];
+    assert_eq!(fresh(&plan), [before_the_process, [true, true], [false, true]], "else only what has no vote");
+    // Control changed its wish meanwhile: what was given with a new range still was.
+    plan.take_changes(changed(4, new(2, 2, false)));
+    assert_eq!(fresh(&plan)[1], [true, true]);
+    plan.note_made(replica(2));
+    assert_eq!(fresh(&plan)[1], [false, false], "if it is gone now, it was here");
 }
