@@ -19,6 +19,7 @@ use crate::domain::key::PackedKey;
 use crate::replication::entry;
 use crate::replication::operation::Operation;
 use crate::services::engine::{Engine, receipt_hash};
+use crate::services::group::awake::Purpose;
 use crate::services::group::host::Groups;
 use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
 use crate::services::ranges::{RangeAddress, RangeService};
@@ -68,7 +69,7 @@ impl RangeService for ReplicatedRanges {
         }
         let hash = operation.key.hash();
         replica.check_split(hash)?;
-        let group = self.groups.leading(address.range).await?;
+        let group = self.groups.leading(address.range, Purpose::Request).await?;
         let _place = self.engine.admit_write(&operation).await?;
         let payload = entry::encode(self.engine.clock().now(), &operation);
         self.groups.write(group, hash, payload, operation.receipt, respond_async).await

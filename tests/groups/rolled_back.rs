@@ -9,6 +9,7 @@ use dstore::domain::ids::ReplicaId;
 use dstore::replication::operation::Outcome;
 use dstore::services::assignments::incarnation::Incarnation;
 use dstore::services::engine::MemberStart;
+use dstore::services::group::awake::Purpose;
 use dstore::services::group::ports::GroupOperations;
 use dstore::storage::node_database::ReplicaRecord;
 use dstore::storage::store::ReplicaName;
@@ -45,7 +46,10 @@ fn damage(cluster: &Cluster, number: u8) -> Option<String> {
 
 async fn eventually_found_out(cluster: &Cluster, number: u8) {
     eventually("the older folder is found out", || damage(cluster, number)).await;
-    assert!(cluster.nodes[&number].groups.wake(RANGE).await.is_err(), "it takes no part in its group");
+    assert!(
+        cluster.nodes[&number].groups.wake(RANGE, Purpose::Request).await.is_err(),
+        "it takes no part in its group"
+    );
     let notices = &cluster.nodes[&number].notices;
     let told = eventually("people are told", || {
         let told = notices.take();

@@ -454,6 +454,11 @@ impl Engine {
         &self.flusher
     }
 
+    /// Whether the disk was so full at the last look that people were told.
+    pub fn is_near_full(&self) -> bool {
+        self.admission.is_near_full()
+    }
+
     /// What is refused.
     pub(super) fn admission(&self) -> &Admission {
         &self.admission

@@ -88,7 +88,7 @@ pub struct Beginning {
 struct Usage {
     now: usize,
     last: Instant,
-    /// Somebody has, since it woke.
+    /// A request has, since it woke.
     ever: bool,
 }
 
@@ -267,10 +267,11 @@ impl Group {
         *self.sleepy_at.lock() = at;
     }
 
-    /// A user comes. Called where nobody puts the group to sleep at the same time.
-    pub(super) fn enter(self: &Arc<Self>) -> InUse {
+    /// Somebody comes for this purpose. Called where nobody puts the group to sleep at the same time.
+    pub(super) fn enter(self: &Arc<Self>, purpose: Purpose) -> InUse {
         let mut usage = self.usage.lock();
-        (usage.now, usage.ever) = (usage.now + 1, true);
+        usage.now += 1;
+        usage.ever |= purpose == Purpose::Request;
         drop(usage);
         InUse(Arc::clone(self))
     }
@@ -285,6 +286,15 @@ impl Group {
         let usage = self.usage.lock();
         (usage.now == 0).then_some(usage.last)
     }
+}
+
+/// What a group is woken for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client's request: others may follow, so it stays awake for a while.
+    Request,
+    /// Nothing that a client asked for: it is new, or the others have something to say.
+    Upkeep,
 }
 
 /// A group that somebody uses: it is not put to sleep meanwhile.

@@ -16,6 +16,7 @@ use crate::replication::machine_state::LogPlace;
 use crate::services::engine::DigestState;
 use crate::services::engine::replica::Replica;
 
+use super::awake::Purpose;
 use super::convert::place_of;
 use super::host::Groups;
 use super::questions::{Between, Unanswered};
@@ -44,7 +45,7 @@ impl Groups {
     /// # Errors
     /// As for a write.
     pub async fn propose_digest(&self, range: RangeId, now: Timestamp) -> Result<LogPlace, Refusal> {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Upkeep).await?;
         let proposed = group.raft.client_write(Proposed(Command::Digest(now).encode()));
         match tokio::time::timeout(OUTCOME_WAIT, proposed).await {
             Ok(Ok(written)) => Ok(place_of(&written.log_id)),

@@ -15,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::awake::Group;
+use super::awake::{Group, Purpose};
 use super::host::Groups;
 use super::incoming::GroupMessages;
 use super::intake::SnapshotIntake;
@@ -82,7 +82,7 @@ impl GroupMessages for Groups {
 impl Groups {
     /// Wakes a group for what is held back for it, and hands that on in its order.
     async fn wake_for_mail(&self, range: RangeId) {
-        let woken = self.wake(range).await;
+        let woken = self.wake(range, Purpose::Upkeep).await;
         while let Some(held) = self.held_back.take(range) {
             for (from, question) in held {
                 match &woken {

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
-use super::awake::{Beginning, Group, GroupRaft, InUse};
+use super::awake::{Beginning, Group, GroupRaft, InUse, Purpose};
 use super::held_back::HeldBack;
 use super::network::GroupNetworks;
 use super::partners::Partners;
@@ -70,6 +70,8 @@ pub struct Groups {
     pub(super) again: Mutex<BTreeSet<RangeId>>,
     /// Bounds what is woken in the background.
     pub(super) waking: Arc<Semaphore>,
+    /// When the next of many is woken that nobody waits for.
+    pub(super) next_wake: Mutex<Instant>,
     /// What has come for groups that are being woken.
     pub(super) held_back: HeldBack,
     pub(super) counters: Counters,
@@ -105,6 +107,8 @@ pub(super) struct Counters {
 pub struct GroupsStats {
     /// How many are in which state.
     pub slots: SlotCounts,
+    /// Groups that sleep and were led from this node when they fell asleep: they go on being so when they wake.
+    pub leading_asleep: usize,
     /// How often a replica of this node became leader.
     pub elections: u64,
     /// How often a group was woken.
@@ -145,6 +149,7 @@ impl Groups {
             followed: AtomicU64::new(0),
             again: Mutex::default(),
             waking: Arc::new(Semaphore::new(WAKING_MAX)),
+            next_wake: Mutex::new(Instant::now()),
             held_back: HeldBack::default(),
             counters: Counters::default(),
             boots: super::boots::BootNews::default(),
@@ -157,16 +162,22 @@ impl Groups {
 
     /// Starts what looks after all groups; it ends when they are stopped.
     pub fn start(&self) {
-        let me = Weak::clone(&self.me);
+        let (me, looking) = (Weak::clone(&self.me), Weak::clone(&self.me));
+        // Two tasks: however long a look at the groups takes, others have to hear that this node is there.
         drop(self.runtime.spawn(async move {
-            let mut tick = tokio::time::interval(timing::BEACON);
-            tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut beat = beat();
             loop {
-                tick.tick().await;
-                match me.upgrade().filter(|groups| !groups.is_stopped()) {
-                    Some(groups) => groups.look_after().await,
-                    None => return,
-                }
+                let due = beat.tick().await;
+                let Some(groups) = me.upgrade().filter(|groups| !groups.is_stopped()) else { return };
+                groups.keep_presence(due.elapsed());
+            }
+        }));
+        drop(self.runtime.spawn(async move {
+            let mut beat = beat();
+            loop {
+                beat.tick().await;
+                let Some(groups) = looking.upgrade().filter(|groups| !groups.is_stopped()) else { return };
+                groups.look_after().await;
             }
         }));
     }
@@ -198,8 +209,13 @@ impl Groups {
     /// How the groups are.
     pub fn stats(&self) -> GroupsStats {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (slots, leading_asleep) = {
+            let slots = self.slots.lock();
+            (slots.counts(), slots.led_from(self.parts.node).len())
+        };
         GroupsStats {
-            slots: self.slots.lock().counts(),
+            slots,
+            leading_asleep,
             elections: read(&self.counters.elections),
             woken: read(&self.counters.woken),
             fallen_asleep: read(&self.counters.fallen_asleep),
@@ -226,9 +242,9 @@ impl Groups {
     ///
     /// # Errors
     /// `Unavailable` where it cannot be woken or the node stops.
-    pub async fn wake(&self, range: RangeId) -> Result<InUse, Refusal> {
+    pub async fn wake(&self, range: RangeId, purpose: Purpose) -> Result<InUse, Refusal> {
         loop {
-            let mut end = match self.find_or_begin(range)? {
+            let mut end = match self.find_or_begin(range, purpose)? {
                 Ok(group) => return Ok(group),
                 Err(end) => end,
             };
@@ -240,12 +256,16 @@ impl Groups {
         }
     }
 
-    fn find_or_begin(&self, range: RangeId) -> Result<Result<InUse, watch::Receiver<Ending>>, Refusal> {
+    fn find_or_begin(
+        &self,
+        range: RangeId,
+        purpose: Purpose,
+    ) -> Result<Result<InUse, watch::Receiver<Ending>>, Refusal> {
         let mut slots = self.slots.lock();
         if self.is_stopped() {
             return Err(Refusal::unavailable("this node is stopping", 1));
         }
-        let asleep = match slots.find(range) {
+        let asleep = match slots.find(range, purpose) {
             Found::Awake(group) if !group.view().is_stopped => return Ok(Ok(group)),
             Found::Awake(group) => Some(asleep_now(&group, false)),
             Found::Busy(end) => return Ok(Err(end)),
@@ -365,7 +385,7 @@ impl Groups {
             away.iter().any(|node| !presence.is_silent(*node, now))
         };
         if is_back {
-            self.wake_later(range, true);
+            self.wake_in_turn(range, |_| true);
         }
         true
     }
@@ -376,6 +396,13 @@ impl Groups {
         let awake = self.slots.lock().all_awake();
         futures_util::future::join_all(awake.iter().map(|(range, group)| self.end_group(*range, group))).await;
     }
+}
+
+/// The rhythm of beacons.
+fn beat() -> tokio::time::Interval {
+    let mut beat = tokio::time::interval(timing::BEACON);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    beat
 }
 
 /// What is to be kept of a group that sleeps from now on.

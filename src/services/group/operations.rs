@@ -14,7 +14,7 @@ use openraft::raft::ClientWriteResponse;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse, Metrics};
+use super::awake::{Group, InUse, Metrics, Purpose};
 use super::convert::{membership_of, place_of};
 use super::host::Groups;
 use super::ports::{GroupOperations, GroupStatus};
@@ -68,7 +68,7 @@ impl GroupOperations for Groups {
     }
 
     async fn add_learner(&self, range: RangeId, replica: ReplicaId, node: NodeId) -> Result<(), Refusal> {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Upkeep).await?;
         if group.look(|metrics| metrics.membership_config.get_node(&replica).is_some()) {
             return Ok(());
         }
@@ -77,7 +77,7 @@ impl GroupOperations for Groups {
     }
 
     async fn change_voters(&self, range: RangeId, voters: BTreeSet<ReplicaId>) -> Result<(), Refusal> {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Upkeep).await?;
         check_whole(&group)?;
         if !voters.contains(&group.member()) {
             return Err(Refusal::conflict("the leader cannot leave its group: hand leadership over first"));
@@ -105,7 +105,7 @@ impl GroupOperations for Groups {
     }
 
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal> {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Upkeep).await?;
         hand_over(&group, to).await
     }
 }

@@ -14,6 +14,7 @@
 //! No clock is asked here: whoever calls says what time it is.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -93,6 +94,14 @@ impl Presence {
         self.peers.iter().filter(|(_, peer)| peer.is_shared).map(|(node, _)| *node).collect()
     }
 
+    /// This node was held up for so long before now: what was sent to it meanwhile it may have still to read. Nobody's silence counts for
+    /// that time, or a node that is short of processors would take all others for gone, wake their groups, and be shorter still.
+    pub fn did_not_listen(&mut self, held_up: Duration, now: Instant) {
+        for peer in self.peers.values_mut().filter(|peer| !peer.is_told) {
+            peer.heard = (peer.heard + held_up).min(now);
+        }
+    }
+
     /// To whom beacons go, and whether as an answer.
     pub fn listeners(&self, now: Instant) -> Vec<(NodeId, bool)> {
         let asks = |peer: &Peer| peer.asked.is_some_and(|asked| now <= asked + SILENCE);
@@ -143,7 +152,6 @@ impl Presence {
 mod tests {
     use super::*;
     use crate::services::group::timing::BEACON;
-    use std::time::Duration;
 
     fn node(number: u8) -> NodeId {
         NodeId::from_bytes([number; 16])
@@ -168,6 +176,19 @@ mod tests {
         presence.share_with(&BTreeSet::from([node(2)]), much_later);
         assert_eq!(presence.peers(), [node(2)]);
         assert!(presence.is_silent(node(1), much_later), "nothing is known of it");
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_held_up_takes_nobody_for_gone() {
+        let began = Instant::now();
+        let mut presence = Presence::default();
+        presence.share_with(&BTreeSet::from([node(1)]), began);
+        let now = began + SILENCE * 3;
+        presence.did_not_listen(SILENCE * 3 - BEACON, now);
+        assert!(presence.newly_silent(now).is_empty(), "what was sent meanwhile is still to be read");
+        assert_eq!(presence.newly_silent(now + SILENCE), [node(1)], "there was nothing");
+        presence.did_not_listen(SILENCE * 9, now + SILENCE);
+        assert!(presence.is_silent(node(1), now + SILENCE), "it stays so until it is heard");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use openraft::ReadPolicy;
 use openraft::errors::{LinearizableReadError, RaftError};
 use tokio::time::Instant;
 
-use super::awake::Group;
+use super::awake::{Group, Purpose};
 use super::host::Groups;
 use super::timing::{LEADER_WAIT, LEASE};
 use super::writes::{elsewhere, ended};
@@ -31,7 +31,7 @@ impl Groups {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Request).await?;
         if is_on(Mutation::ReadWithoutLease) {
             return read(Arc::clone(&group.replica)).await;
         }
@@ -58,7 +58,7 @@ impl Groups {
         {
             return shows_something(replica);
         }
-        let group = self.wake(range).await?;
+        let group = self.wake(range, Purpose::Request).await?;
         let deadline = Instant::now() + LEADER_WAIT;
         let knows = |group: &Group| {
             let now = Instant::now();

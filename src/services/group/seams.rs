@@ -17,7 +17,7 @@ impl GroupInstances for Groups {
     }
 
     fn wake(&self, range: RangeId) {
-        self.wake_later(range, false);
+        self.wake_later(range);
     }
 
     /// The engine has taken the replica out of service before, so it is not woken again.
@@ -43,13 +43,13 @@ impl Surroundings for Groups {
 
     async fn begin_group(&self, range: RangeId) -> Result<(), Refusal> {
         self.parts.engine.begin_group(range, self.parts.node).await?;
-        self.wake_later(range, false);
+        self.wake_later(range);
         self.tell_change(range);
         Ok(())
     }
 
     fn wake(&self, range: RangeId) {
-        self.wake_later(range, false);
+        self.wake_later(range);
     }
 
     fn is_heard(&self, node: NodeId) -> bool {

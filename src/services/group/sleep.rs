@@ -34,11 +34,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::awake::{Group, Metrics};
+use super::awake::{Group, Metrics, Purpose};
 use super::host::Groups;
 use super::presence::{Heard, LogProgress};
 use super::questions::Between;
-use super::timing::{HEARTBEAT, LEADER_WAIT, SLEEP_WAIT};
+use super::timing::{HEARTBEAT, LEADER_WAIT, SLEEP_WAIT, WAKE_PACE};
 use super::wire::{BEACON_IS_ANSWER, Message, Quiet};
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 
@@ -74,19 +74,32 @@ fn settled(group: &Group, metrics: &Metrics, is_silent: &dyn Fn(NodeId) -> bool)
 }
 
 impl Groups {
-    /// A look at everything, some times a second: beacons, nodes that have fallen silent, groups that are new, gone or idle. What it
-    /// costs depends on the groups that are awake and on what has changed, never on how many sleep.
-    pub(super) async fn look_after(&self) {
+    /// Tells other nodes that this one is there, and notices which of them have fallen silent. Called in the rhythm of beacons; where
+    /// this node itself was held up and is so much `late`, it has not listened meanwhile.
+    pub(super) fn keep_presence(&self, late: Duration) {
         let now = Instant::now();
-        self.follow_replicas().await;
         self.send_beacons(now);
-        let silent = self.presence.lock().newly_silent(now);
+        let silent = {
+            let mut presence = self.presence.lock();
+            presence.did_not_listen(late, now);
+            presence.newly_silent(now)
+        };
         for node in silent {
             let led = self.slots.lock().led_from(node);
             tracing::warn!(%node, groups = led.len(), "a node has fallen silent");
-            led.into_iter().for_each(|range| self.wake_later(range, true));
+            for range in led {
+                // One that is back leads on.
+                self.wake_in_turn(range, move |groups| groups.presence.lock().is_silent(node, Instant::now()));
+            }
             self.stand_for(node);
         }
+    }
+
+    /// A look at groups that are new, gone or idle, some times a second. What it costs depends on the groups that are awake and on
+    /// what has changed, never on how many sleep.
+    pub(super) async fn look_after(&self) {
+        let now = Instant::now();
+        self.follow_replicas().await;
         let awake = self.slots.lock().all_awake();
         self.counters.looked_at.fetch_add(awake.len() as u64, Ordering::Relaxed);
         for (range, group) in awake {
@@ -128,7 +141,7 @@ impl Groups {
                 // What fell asleep was another object: this one has begun anew from the disk, and may have more to apply.
                 let is_other = asleep.is_some_and(|asleep| asleep.number != replica.number);
                 if (!is_known || is_other) && (replica.needs_wake() || is_new) {
-                    self.wake_later(range, false);
+                    self.wake_later(range);
                 }
             }
             (None, awake) => {
@@ -164,21 +177,41 @@ impl Groups {
         }
     }
 
-    /// Wakes a group that nobody waits for, a few at a time and not all at the same moment.
-    pub(super) fn wake_later(&self, range: RangeId, spread: bool) {
+    /// Wakes a group that nobody waits for, a few at a time.
+    pub(super) fn wake_later(&self, range: RangeId) {
         let Some(me) = self.me() else { return };
+        self.spawn(async move { me.wake_when_there_is_room(range).await });
+    }
+
+    /// Wakes one of many groups that nobody waits for, if that is still to be done when it is its turn: a node that goes or comes may
+    /// concern thousands. Whom clients ask for is woken by their requests, at once; if the others came all together, these would have
+    /// to wait for them, and so would beacons, until nodes that are only busy were taken for gone, and still more were woken.
+    pub(super) fn wake_in_turn(&self, range: RangeId, is_to_be: impl Fn(&Groups) -> bool + Send + 'static) {
+        let Some(me) = self.me() else { return };
+        let before = self.slots.lock().asleep(range);
         let mut dice = [0; 2];
         self.parts.random.fill(&mut dice);
-        let pause = Duration::from_millis(u64::from(u16::from_be_bytes(dice)) % 300);
+        let turn = {
+            let mut next = self.next_wake.lock();
+            *next = (*next).max(Instant::now()) + WAKE_PACE;
+            // Not all nodes begin with the same group at the same moment.
+            *next + Duration::from_millis(u64::from(u16::from_be_bytes(dice)) % 300)
+        };
         self.spawn(async move {
-            if spread {
-                tokio::time::sleep(pause).await;
-            }
-            let Ok(_place) = me.waking.acquire().await else { return };
-            if let Ok(group) = me.wake(range).await {
-                group.led(Instant::now() + LEADER_WAIT).await;
+            tokio::time::sleep_until(turn).await;
+            // One that was awake meanwhile has done what there was to do: thousands are in line for several reasons each.
+            let still_sleeps = me.slots.lock().asleep(range) == before;
+            if still_sleeps && is_to_be(&me) && !me.is_stopped() {
+                me.wake_when_there_is_room(range).await;
             }
         });
+    }
+
+    async fn wake_when_there_is_room(&self, range: RangeId) {
+        let Ok(_place) = self.waking.acquire().await else { return };
+        if let Ok(group) = self.wake(range, Purpose::Upkeep).await {
+            group.led(Instant::now() + LEADER_WAIT).await;
+        }
     }
 
     fn sleep_if_idle(&self, range: RangeId, group: &Arc<Group>, now: Instant) {
@@ -259,7 +292,7 @@ impl Groups {
         };
         let led = asleep.is_some_and(|asleep| asleep.leader.is_some_and(|(_, node)| node == self.parts.node));
         if led || !is_known && self.parts.engine.group_replica(range).is_some() {
-            self.wake_later(range, false);
+            self.wake_later(range);
         }
     }
 
@@ -269,12 +302,12 @@ impl Groups {
         if news.is_restarted {
             let led = self.slots.lock().led_from(from);
             tracing::info!(node = %from, groups = led.len(), "a node has started anew");
-            led.into_iter().for_each(|range| self.wake_later(range, true));
+            led.into_iter().for_each(|range| self.wake_in_turn(range, |_| true));
         }
         if news.is_back || news.is_restarted {
             // Only the node of their leader knows these.
             let missed = self.slots.lock().slept_without(from);
-            missed.into_iter().for_each(|range| self.wake_later(range, true));
+            missed.into_iter().for_each(|range| self.wake_in_turn(range, |_| true));
         }
     }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse};
+use super::awake::{Group, InUse, Purpose};
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 
@@ -86,13 +86,13 @@ pub struct SlotCounts {
 }
 
 impl Slots {
-    /// Looks at a range's group.
-    pub fn find(&self, range: RangeId) -> Found {
+    /// Looks at a range's group, for this purpose.
+    pub fn find(&self, range: RangeId, purpose: Purpose) -> Found {
         match self.slots.get(&range) {
             None => Found::Asleep(None),
             Some(Slot::Asleep(asleep)) => Found::Asleep(Some(*asleep)),
             Some(Slot::Busy(end)) => Found::Busy(end.clone()),
-            Some(Slot::Awake(group)) => Found::Awake(group.enter()),
+            Some(Slot::Awake(group)) => Found::Awake(group.enter(purpose)),
         }
     }
 

@@ -20,7 +20,7 @@ use openraft::impls::ProgressResponder;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse};
+use super::awake::{Group, InUse, Purpose};
 use super::convert::membership_of;
 use super::host::Groups;
 use super::ports::SplitOperations;
@@ -41,7 +41,7 @@ const ASK_TIME: Duration = Duration::from_secs(30);
 #[async_trait]
 impl SplitOperations for Groups {
     async fn split(&self, range: RangeId, split: Split) -> Result<(), Refusal> {
-        let group = self.leading(range).await?;
+        let group = self.leading(range, Purpose::Upkeep).await?;
         self.split_led(group, split).await
     }
 }
@@ -55,6 +55,11 @@ impl Groups {
         }
         let membership = group.look(|metrics| membership_of(metrics.membership_config.membership()));
         check(&split, range, group.replica.hashes, &membership, None).map_err(refused)?;
+        if self.parts.engine.is_near_full() {
+            let message = "this node's disk is nearly full, and until a split is done its range takes its room a second time: \
+                           free space, or move the range first";
+            return Err(Refusal::unavailable(message, 60));
+        }
         let (responder, answer) = ProgressResponder::complete_only();
         {
             let _no_write_is_proposed = group.proposing.write().await;
@@ -76,7 +81,7 @@ impl Groups {
             let outcome = split_outcome(&group, answer).await;
             if outcome.is_ok() {
                 for child in [split.lower, split.upper] {
-                    me.wake_later(child, false);
+                    me.wake_later(child);
                     // One that is alone has no group that would tell.
                     me.tell_change(child);
                 }

@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::sync::RwLockReadGuard;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse, Metrics};
+use super::awake::{Group, InUse, Metrics, Purpose};
 use super::host::Groups;
 use super::timing::{HAND_OVER_WAIT, LEADER_WAIT, LEASE, OUTCOME_WAIT, SILENCE};
 use super::types::{Applied, Proposed, Types};
@@ -44,16 +44,16 @@ enum Ended {
 }
 
 impl Groups {
-    /// The range's group, awake and led from this node; waits a while where no leader is known.
+    /// The range's group, awake for this purpose and led from this node; waits a while where no leader is known.
     ///
     /// # Errors
     /// `WrongNode` with the leader's node where another leads; `Unavailable` where nobody does.
-    pub async fn leading(&self, range: RangeId) -> Result<InUse, Refusal> {
+    pub async fn leading(&self, range: RangeId, purpose: Purpose) -> Result<InUse, Refusal> {
         if let Some(node) = self.led_elsewhere(range) {
             return Err(elsewhere(Some(node)));
         }
         let deadline = Instant::now() + LEADER_WAIT;
-        let group = self.wake(range).await?;
+        let group = self.wake(range, purpose).await?;
         let mut view = group.led(deadline).await;
         if !view.leads && self.is_gone(&group, view.leader_node()) {
             // Its leader says nothing any more: another one is on the way.

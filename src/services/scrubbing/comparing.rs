@@ -27,6 +27,7 @@ use crate::replication::digest::{Comparison, Sum, compare, name_parts};
 use crate::replication::machine_state::LogPlace;
 use crate::services::engine::replica::Replica;
 use crate::services::engine::{DigestRun, DigestState, Engine};
+use crate::services::group::awake::Purpose;
 use crate::services::group::host::Groups;
 use crate::services::group::ports::GroupOperations;
 use crate::services::group::questions::Between;
@@ -85,7 +86,7 @@ impl Comparing {
     /// Compares a range, if this node leads it and it was not done lately.
     async fn look(&self, range: RangeId) -> Option<()> {
         let replica = self.engine.replica_of(range).filter(|replica| replica.is_grouped())?;
-        let group = self.groups.wake(range).await.ok()?;
+        let group = self.groups.wake(range, Purpose::Upkeep).await.ok()?;
         let leads = group.led(Instant::now() + LED_WAIT).await.leads;
         let digested_at = self.records.of(replica.name.replica, replica.group_file().unwrap_or(0)).digested_at;
         let now = self.engine.clock().now();
