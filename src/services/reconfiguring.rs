@@ -16,12 +16,13 @@
 //! - the number of copies that are being filled at the same time is bounded, since each costs this node's disk and
 //!   network what serving needs, too. A learner that a leader finds in its group counts, whoever took it in;
 //! - leadership is handed over once in a while at most, so that a wish that cannot be fulfilled does not stop a range
-//!   again and again.
+//!   again and again; and for a few ranges at a time, since a node that is back may be wished to lead thousands of them, which
+//!   sleep, and would all be woken.
 //!
 //! A range with one copy and no group gets a group of one first, when it is to have more or other copies.
 //!
 //! Ranges are looked at when their group or what is wanted of them changes, once a second while something is left to do,
-//! and now and then all of them. A look wakes no group that sleeps, but for one: where something is wanted of a range, and
+//! and now and then all of them. What waits for a node that is away is looked at when that is back: thousands of ranges may do so. A look wakes no group that sleeps, but for one: where something is wanted of a range, and
 //! nobody has led it since this node started. No request may ever come that would wake it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,6 +45,8 @@ use super::group::ports::{GroupOperations, GroupStatus};
 
 /// Copies that are filled from this node at the same time.
 const FILLS_MAX: usize = 2;
+/// Ranges whose leadership is handed over at the same time.
+const HAND_OVERS_MAX: usize = 16;
 /// Leadership of a range is handed over once in this time at most.
 const HAND_OVER_PAUSE: Duration = Duration::from_secs(30);
 /// The pause before what is left to do is looked at again.
@@ -85,6 +88,8 @@ enum Look {
     Settled,
     /// Something is, but not now.
     Later,
+    /// Something is, when this node is back.
+    Away(NodeId),
     /// A copy of it is being filled.
     Filling,
     /// This can be done.
@@ -102,9 +107,14 @@ pub struct Reconfiguring {
     pending: BTreeSet<RangeId>,
     /// To be looked at again after a pause.
     later: BTreeSet<RangeId>,
+    /// To be looked at when these nodes are heard again.
+    away: BTreeMap<NodeId, BTreeSet<RangeId>>,
     /// Ranges of which a copy is being filled from here, as far as the last look at them showed.
     filling: BTreeSet<RangeId>,
     handed_over: BTreeMap<RangeId, Instant>,
+    /// How many hand-overs are under way, and the ranges that wait for one of them to end.
+    handing_over: usize,
+    in_line: BTreeSet<RangeId>,
     under_way: BTreeSet<RangeId>,
     steps: JoinSet<(RangeId, Taken, Result<(), Refusal>)>,
 }
@@ -125,8 +135,11 @@ impl Reconfiguring {
             changes,
             pending: BTreeSet::new(),
             later: BTreeSet::new(),
+            away: BTreeMap::new(),
             filling: BTreeSet::new(),
             handed_over: BTreeMap::new(),
+            handing_over: 0,
+            in_line: BTreeSet::new(),
             under_way: BTreeSet::new(),
             steps: JoinSet::new(),
         }
@@ -145,10 +158,12 @@ impl Reconfiguring {
             if now >= retry_at {
                 retry_at = now + RETRY_PAUSE;
                 self.pending.append(&mut self.later);
+                self.welcome();
             }
             self.hear();
             self.look();
-            let until = if self.later.is_empty() { oversight_at } else { retry_at.min(oversight_at) };
+            let is_idle = self.later.is_empty() && self.away.is_empty();
+            let until = if is_idle { oversight_at } else { retry_at.min(oversight_at) };
             if !self.wait(until).await {
                 return;
             }
@@ -177,6 +192,19 @@ impl Reconfiguring {
 
     fn look_at_all(&mut self) {
         self.pending = self.known.keys().copied().collect();
+        self.away.clear();
+    }
+
+    /// What waited for nodes that are back is looked at.
+    fn welcome(&mut self) {
+        let (surroundings, pending) = (&self.surroundings, &mut self.pending);
+        self.away.retain(|node, ranges| {
+            let is_back = surroundings.is_heard(*node);
+            if is_back {
+                pending.append(ranges);
+            }
+            !is_back
+        });
     }
 
     /// Takes in what has changed meanwhile.
@@ -199,6 +227,9 @@ impl Reconfiguring {
     /// Looks at what is pending, and begins what can be done now.
     fn look(&mut self) {
         let now = Instant::now();
+        for _ in self.handing_over..HAND_OVERS_MAX {
+            self.pending.extend(self.in_line.pop_first());
+        }
         self.handed_over.retain(|_, at| now < *at + HAND_OVER_PAUSE);
         for range in std::mem::take(&mut self.pending) {
             if self.under_way.contains(&range) {
@@ -209,6 +240,7 @@ impl Reconfiguring {
             match self.look_at(range) {
                 Look::Settled => {}
                 Look::Later => drop(self.later.insert(range)),
+                Look::Away(node) => drop(self.away.entry(node).or_default().insert(range)),
                 Look::Filling => {
                     self.filling.insert(range);
                     self.later.insert(range);
@@ -218,6 +250,9 @@ impl Reconfiguring {
                 }
                 Look::Take(Taken::HandOver(_)) if self.handed_over.contains_key(&range) => {
                     self.later.insert(range);
+                }
+                Look::Take(Taken::HandOver(_)) if self.handing_over >= HAND_OVERS_MAX => {
+                    self.in_line.insert(range);
                 }
                 Look::Take(taken) => self.begin(range, taken),
             }
@@ -247,34 +282,36 @@ impl Reconfiguring {
                 Look::Settled
             }
             Step::WaitForCommit => Look::Later,
-            Step::WaitForCopy { replica, .. } => {
-                let node = status.membership.members.get(&replica);
-                match !status.membership.is_voter(replica) && node.is_some_and(|node| self.surroundings.is_heard(*node))
-                {
-                    true => Look::Filling,
-                    false => Look::Later,
-                }
-            }
+            Step::WaitForCopy { replica, .. } => match self.away(&status.membership, replica) {
+                Some(node) => Look::Away(node),
+                None if status.membership.is_voter(replica) => Look::Later,
+                None => Look::Filling,
+            },
             Step::AddLearner { replica, node } => Look::Take(Taken::AddLearner(replica, node)),
             Step::ChangeVoters(voters) => Look::Take(Taken::ChangeVoters(voters)),
             Step::RemoveLearners(_) => {
                 let voters = status.membership.voters.first().cloned().unwrap_or_default();
                 Look::Take(Taken::ChangeVoters(voters))
             }
-            Step::HandOver(to) => {
-                let node = status.membership.members.get(&to);
-                match node.is_some_and(|node| self.surroundings.is_heard(*node)) {
-                    true => Look::Take(Taken::HandOver(to)),
-                    false => Look::Later,
-                }
-            }
+            Step::HandOver(to) => match self.away(&status.membership, to) {
+                Some(node) => Look::Away(node),
+                None => Look::Take(Taken::HandOver(to)),
+            },
         }
+    }
+
+    /// The node of a member, where it has given no sign of life lately.
+    fn away(&self, membership: &Membership, member: ReplicaId) -> Option<NodeId> {
+        membership.members.get(&member).copied().filter(|node| !self.surroundings.is_heard(*node))
     }
 
     fn begin(&mut self, range: RangeId, taken: Taken) {
         match &taken {
             Taken::AddLearner(..) => drop(self.filling.insert(range)),
-            Taken::HandOver(_) => drop(self.handed_over.insert(range, Instant::now())),
+            Taken::HandOver(_) => {
+                self.handing_over += 1;
+                self.handed_over.insert(range, Instant::now());
+            }
             Taken::BeginGroup | Taken::ChangeVoters(_) => {}
         }
         self.under_way.insert(range);
@@ -292,6 +329,9 @@ impl Reconfiguring {
 
     fn ended(&mut self, range: RangeId, taken: &Taken, outcome: Result<(), Refusal>) {
         self.under_way.remove(&range);
+        if matches!(taken, Taken::HandOver(_)) {
+            self.handing_over -= 1;
+        }
         match outcome {
             Ok(()) => {
                 tracing::info!(%range, step = ?taken, "a change of a range's copies was made");

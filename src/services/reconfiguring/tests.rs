@@ -212,10 +212,18 @@ impl Fixture {
         self.leaders = Reconfiguring::new(self.cluster.clone(), self.cluster.clone(), self.plan.subscribe());
     }
 
+    /// Looks once, and does nothing of what it began.
+    fn look(&mut self) -> usize {
+        self.leaders.hear();
+        self.leaders.look();
+        self.leaders.under_way.len()
+    }
+
     /// Looks and does until nothing can be done now. What was put off is looked at again once.
     async fn settle(&mut self) {
         let later = std::mem::take(&mut self.leaders.later);
         self.leaders.pending.extend(later);
+        self.leaders.welcome();
         self.leaders.hear();
         loop {
             self.leaders.look();
@@ -394,4 +402,39 @@ async fn it_is_followed() {
     until(|| cluster.voters(1).len() == 3).await;
     drop(plan);
     tokio::time::timeout(Duration::from_secs(30), following).await.expect("it ends with the plan").unwrap();
+}
+
+#[tokio::test]
+async fn what_waits_for_a_node_that_is_away_is_not_looked_at_before_it_is_back() {
+    let mut fixture = Fixture::new();
+    fixture.cluster.silent.lock().insert(node(3));
+    for number in 1..=200 {
+        fixture.cluster.lead(number, &[1, 2, 3]);
+        fixture.want(number, wanted(&[1, 2, 3], Some(3)));
+    }
+    fixture.settle().await;
+    assert_eq!(fixture.leaders.away[&node(3)].len(), 200);
+    assert!(fixture.leaders.later.is_empty() && fixture.leaders.pending.is_empty());
+    // Somebody else has become leader of one of them meanwhile.
+    fixture.want(1, wanted(&[1, 2, 3], Some(1)));
+    fixture.settle().await;
+    assert!(fixture.cluster.made().is_empty());
+    fixture.cluster.silent.lock().clear();
+    fixture.settle().await;
+    assert_eq!(fixture.cluster.made().len(), 199, "all but the one whose wish has changed");
+    assert!(fixture.leaders.away.is_empty());
+}
+
+#[tokio::test]
+async fn leadership_of_many_ranges_is_handed_over_a_few_at_a_time() {
+    let mut fixture = Fixture::new();
+    for number in 1..=200 {
+        fixture.cluster.lead(number, &[1, 2, 3]);
+        fixture.want(number, wanted(&[1, 2, 3], Some(3)));
+    }
+    assert_eq!(fixture.look(), HAND_OVERS_MAX);
+    assert_eq!(fixture.look(), HAND_OVERS_MAX);
+    fixture.settle().await;
+    assert_eq!(fixture.cluster.made().len(), 200, "one after the other");
+    assert_eq!((fixture.leaders.handing_over, fixture.leaders.in_line.len()), (0, 0));
 }
