@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::memory;
 use super::node_parts::StartError;
 use crate::domain::Random;
 use crate::domain::ids::NodeId;
@@ -84,6 +85,7 @@ impl NodeGroups {
             network.attach(node, &(Arc::clone(&incoming) as Arc<dyn Inbox>));
         }
         groups.start();
+        drop(tokio::spawn(memory::give_back_after_sleep(Arc::downgrade(&groups))));
         let ranges = Arc::new(ReplicatedRanges::new(Arc::clone(engine), Arc::clone(&groups)));
         Ok(Self { groups, ranges, incoming, links })
     }

@@ -94,8 +94,9 @@ impl Watched {
         let help = "Groups that this node has a replica of and that were awake since it started.";
         metrics.gauge("dstore_node_groups", help, &[("state", "awake")], stats.slots.awake as f64);
         metrics.gauge("dstore_node_groups", help, &[("state", "asleep")], stats.slots.asleep as f64);
-        let help = "Groups that are awake and led from this node.";
-        metrics.gauge("dstore_node_groups_leading", help, &[], stats.slots.leading as f64);
+        let help = "Groups that are led from this node; of those that sleep, that were when they fell asleep.";
+        metrics.gauge("dstore_node_groups_leading", help, &[("state", "awake")], stats.slots.leading as f64);
+        metrics.gauge("dstore_node_groups_leading", help, &[("state", "asleep")], stats.leading_asleep as f64);
         let mut count = |name: &str, help: &str, value: u64| metrics.counter(name, help, &[], value as f64);
         count("dstore_node_elections_total", "Elections that a replica of this node won.", stats.elections);
         count("dstore_node_groups_woken_total", "Groups that woke up.", stats.woken);
