@@ -136,7 +136,15 @@ async fn idle(options: &Options, cluster: &Cluster) -> Result<(f64, f64), Failur
     let nodes: Vec<_> = cluster.nodes().iter().filter(|node| node.pid().is_ok()).collect();
     let used = || nodes.iter().map(|node| node.cpu_seconds()).sum::<Result<f64, Failure>>();
     let looked = async || cluster.sum("dstore_node_groups_looked_at_total").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // What was done before still has to reach the files: that is not the price of sleep.
+    let mut last = used()?;
+    wait("nodes have finished what they did", async || {
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        let (before, now) = (last, used()?);
+        last = now;
+        Ok(now - before < 0.05 * 5.0 * nodes.len() as f64)
+    })
+    .await?;
     let looked_before = looked().await?;
     let (before, began) = (used()?, Instant::now());
     tokio::time::sleep(Duration::from_secs(options.idle_seconds)).await;

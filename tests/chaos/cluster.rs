@@ -19,7 +19,7 @@ pub const NO_ITEM: &str = "there is no item with this key";
 /// Keys that are read to see whether every range answers, at most.
 const PROBES_MAX: usize = 2_000;
 const PASSPHRASE: &str = "correct horse battery staple";
-/// The disk of a node, in MiB.
+/// The disk of a node, in MiB, where the table has few ranges.
 const DISK_MIB: u32 = 160;
 
 /// A process and where it stands.
@@ -127,7 +127,7 @@ impl Cluster {
             let invitation = self.admin(&[noun, "invite", "--name", name]);
             private_file(&self.path(&format!("{name}.token")), invitation["token"].as_str().expect("a token"));
             if *role == Role::Node {
-                self.network.mount(name, DISK_MIB);
+                self.network.mount(name, DISK_MIB.max(self.shape.ranges as u32));
             }
             self.begin(name);
         }
@@ -138,11 +138,17 @@ impl Cluster {
     async fn make_table(&self) {
         let tenant = format!("{}/v1/tenant/acme", self.proxies[0].url());
         assert_eq!(self.send(Method::PUT, &tenant, None).await.0, 201);
+        self.make_table_at(TABLE).await;
+        self.until_every_range_answers().await;
+    }
+
+    /// Makes a table as the shape says.
+    pub async fn make_table_at(&self, path: &str) {
         let Shape { replication_factor, ranges, .. } = self.shape;
         let definition =
             json!({ "id_type": "String", "initial_ranges": ranges, "replication_factor": replication_factor });
         // A thousand ranges take longer to be made than one request waits; asked again for the same, nothing is made twice.
-        let (url, deadline) = (format!("{}{TABLE}", self.proxies[0].url()), Instant::now() + DEADLINE * 4);
+        let (url, deadline) = (format!("{}{path}", self.proxies[0].url()), Instant::now() + DEADLINE * 4);
         loop {
             let (status, body) = self.send(Method::PUT, &url, Some(&definition)).await;
             if matches!(status, 200 | 201) {
@@ -150,7 +156,6 @@ impl Cluster {
             }
             assert!(matches!(status, 0 | 503) && Instant::now() < deadline, "{status} {body}");
         }
-        self.until_every_range_answers().await;
     }
 
     /// A path in the cluster's folder.
@@ -324,8 +329,17 @@ impl Cluster {
         }
     }
 
+    /// A number that a member tells; lines of the same name are added up.
+    pub async fn metric(&self, member: &Member, name: &str) -> f64 {
+        let (_, body) = self.send(Method::GET, &format!("http://{}:9090/metrics", member.host.address), None).await;
+        let text = body.as_str().unwrap_or_default().to_owned();
+        let lines =
+            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
     /// Waits until a number that a member tells is as wished.
-    async fn until_metric(&self, member: &Member, name: &str, wished: impl Fn(f64) -> bool) {
+    pub async fn until_metric(&self, member: &Member, name: &str, wished: impl Fn(f64) -> bool) {
         let url = format!("http://{}:9090/metrics", member.host.address);
         let deadline = Instant::now() + DEADLINE;
         loop {
