@@ -127,7 +127,8 @@ impl Cluster {
             let invitation = self.admin(&[noun, "invite", "--name", name]);
             private_file(&self.path(&format!("{name}.token")), invitation["token"].as_str().expect("a token"));
             if *role == Role::Node {
-                self.network.mount(name, DISK_MIB.max(self.shape.ranges as u32));
+                // A file with what waits beside it may take some MiB, however little is in it.
+                self.network.mount(name, DISK_MIB.max(4 * self.shape.ranges as u32));
             }
             self.begin(name);
         }
@@ -327,15 +328,6 @@ impl Cluster {
         for member in self.nodes.iter().chain(&self.proxies) {
             self.until_metric(member, "dstore_routing_saved", |value| value == 1.0).await;
         }
-    }
-
-    /// A number that a member tells; lines of the same name are added up.
-    pub async fn metric(&self, member: &Member, name: &str) -> f64 {
-        let (_, body) = self.send(Method::GET, &format!("http://{}:9090/metrics", member.host.address), None).await;
-        let text = body.as_str().unwrap_or_default().to_owned();
-        let lines =
-            text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
     /// Waits until a number that a member tells is as wished.

@@ -32,6 +32,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use reqwest::Method;
 
 use cluster::{Cluster, Shape};
 use probes::Probes;
@@ -184,14 +185,23 @@ async fn until_it_leads(cluster: &Cluster) -> u64 {
     }
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let leads = cluster.metric(&cluster.nodes[0], "dstore_node_groups_leading").await as usize;
-        let awake = cluster.metric(&cluster.nodes[0], "dstore_node_groups{state=\"awake\"}").await as usize;
+        let leads = metric(cluster, "dstore_node_groups_leading").await as usize;
+        let awake = metric(cluster, "dstore_node_groups{state=\"awake\"}").await as usize;
         if leads >= cluster.shape.ranges && awake <= cluster.shape.ranges / 5 {
             return leads as u64;
         }
         assert!(Instant::now() < deadline, "{VICTIM} leads {leads} ranges, and {awake} are awake");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// A number that the node tells; lines of the same name are added up.
+async fn metric(cluster: &Cluster, name: &str) -> f64 {
+    let url = format!("http://{}:9090/metrics", cluster.nodes[0].host.address);
+    let (_, body) = cluster.send(Method::GET, &url, None).await;
+    let text = body.as_str().unwrap_or_default().to_owned();
+    let lines = text.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
 async fn come_back(cluster: &mut Cluster, probes: &Probes, name: &str) {
