@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 const RANGES_MAX: usize = 1000;
 /// First writes to sleeping ranges.
 const FIRST_WRITES: usize = 200;
+/// Nodes are quiet that use less than this part of a core in a window of this length; they are waited for, and measured then as they are.
+const QUIET: f64 = 0.01;
+const QUIET_WINDOW: Duration = Duration::from_secs(5);
+const QUIET_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What came out.
 pub struct Sleeping {
@@ -137,12 +141,14 @@ async fn idle(options: &Options, cluster: &Cluster) -> Result<(f64, f64), Failur
     let used = || nodes.iter().map(|node| node.cpu_seconds()).sum::<Result<f64, Failure>>();
     let looked = async || cluster.sum("dstore_node_groups_looked_at_total").await;
     // What was done before still has to reach the files: that is not the price of sleep.
-    let mut last = used()?;
+    let (mut last, deadline) = (used()?, Instant::now() + QUIET_PATIENCE);
     wait("nodes have finished what they did", async || {
-        tokio::time::sleep(Duration::from_secs(5)).await;
+        tokio::time::sleep(QUIET_WINDOW).await;
         let (before, now) = (last, used()?);
         last = now;
-        Ok(now - before < 0.05 * 5.0 * nodes.len() as f64)
+        let is_quiet = now - before < QUIET * QUIET_WINDOW.as_secs_f64() * nodes.len() as f64;
+        // What goes on for longer than that is part of the price.
+        Ok(is_quiet || Instant::now() > deadline)
     })
     .await?;
     let looked_before = looked().await?;

@@ -49,7 +49,6 @@ pub const ALL: &[Target] = &[
     target("snapshot-piece", "pieces of a replica's snapshot", dstore::services::group::pieces::fuzz_snapshot_piece),
     target("split", "splits of ranges", dstore::replication::split::fuzz_split),
     target("token", "bearer tokens", dstore::crypto::token::fuzz_token_open),
-    target("usage-batch", "batches of what was counted", dstore::domain::usage::fuzz_usage_batch),
     target("vfs-file-header", "header blocks of encrypted files", dstore::storage::vfs::fuzz::fuzz_file_header),
     target("vfs-page", "sealed pages", dstore::storage::vfs::fuzz::fuzz_open_page),
     target("vfs-pieces", "reads at any offset of an encrypted file", dstore::storage::vfs::fuzz::fuzz_pieces),

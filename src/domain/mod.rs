@@ -17,7 +17,6 @@ pub mod number;
 pub mod refusal;
 pub mod rid;
 pub mod table;
-pub mod usage;
 pub mod version;
 pub mod watermark;
 

@@ -37,7 +37,6 @@ pub mod range_reports;
 pub mod ranges;
 pub mod reconfiguring;
 pub mod replicated;
-pub mod reporting;
 pub mod retirement;
 pub mod rolled_back;
 pub mod routing;

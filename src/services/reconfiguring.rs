@@ -22,8 +22,9 @@
 //! A range with one copy and no group gets a group of one first, when it is to have more or other copies.
 //!
 //! Ranges are looked at when their group or what is wanted of them changes, once a second while something is left to do,
-//! and now and then all of them. What waits for a node that is away is looked at when that is back: thousands of ranges may do so. A look wakes no group that sleeps, but for one: where something is wanted of a range, and
-//! nobody has led it since this node started. No request may ever come that would wake it.
+//! and now and then all of them. What waits for a node that is away is looked at when that is back: thousands of ranges may do so.
+//! A look wakes no group that sleeps, but for one: where something is wanted of a range, and nobody has led it since this
+//! node started. No request may ever come that would wake it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -226,10 +227,17 @@ impl Reconfiguring {
 
     /// Looks at what is pending, and begins what can be done now.
     fn look(&mut self) {
-        let now = Instant::now();
-        for _ in self.handing_over..HAND_OVERS_MAX {
-            self.pending.extend(self.in_line.pop_first());
+        self.look_at_pending();
+        // Those that were next may have nothing left to do; then nothing ends that would bring the others in.
+        while self.handing_over < HAND_OVERS_MAX && !self.in_line.is_empty() {
+            let room = HAND_OVERS_MAX - self.handing_over;
+            self.pending.extend(std::iter::from_fn(|| self.in_line.pop_first()).take(room));
+            self.look_at_pending();
         }
+    }
+
+    fn look_at_pending(&mut self) {
+        let now = Instant::now();
         self.handed_over.retain(|_, at| now < *at + HAND_OVER_PAUSE);
         for range in std::mem::take(&mut self.pending) {
             if self.under_way.contains(&range) {

@@ -139,17 +139,11 @@ impl Cluster {
     async fn make_table(&self) {
         let tenant = format!("{}/v1/tenant/acme", self.proxies[0].url());
         assert_eq!(self.send(Method::PUT, &tenant, None).await.0, 201);
-        self.make_table_at(TABLE).await;
-        self.until_every_range_answers().await;
-    }
-
-    /// Makes a table as the shape says.
-    pub async fn make_table_at(&self, path: &str) {
         let Shape { replication_factor, ranges, .. } = self.shape;
         let definition =
             json!({ "id_type": "String", "initial_ranges": ranges, "replication_factor": replication_factor });
         // A thousand ranges take longer to be made than one request waits; asked again for the same, nothing is made twice.
-        let (url, deadline) = (format!("{}{path}", self.proxies[0].url()), Instant::now() + DEADLINE * 4);
+        let (url, deadline) = (format!("{}{TABLE}", self.proxies[0].url()), Instant::now() + DEADLINE * 4);
         loop {
             let (status, body) = self.send(Method::PUT, &url, Some(&definition)).await;
             if matches!(status, 200 | 201) {
@@ -157,6 +151,7 @@ impl Cluster {
             }
             assert!(matches!(status, 0 | 503) && Instant::now() < deadline, "{status} {body}");
         }
+        self.until_every_range_answers().await;
     }
 
     /// A path in the cluster's folder.

@@ -81,9 +81,9 @@ async fn main() {
     until_complete(&cluster).await;
 
     let idle = undisturbed(&probes).await;
-    let killed = kills(&mut cluster, &probes, options.kills).await;
+    let killed = measure(&mut cluster, &probes, Going::Killed, options.kills).await;
     let before = probes.unserved();
-    let stopped = stops(&mut cluster, &probes, options.stops).await;
+    let stopped = measure(&mut cluster, &probes, Going::Stopped, options.stops).await;
     let failed = probes.unserved() - before;
 
     let [least, median, most] = killed.led();
@@ -123,46 +123,42 @@ impl Measured {
     }
 }
 
-async fn kills(cluster: &mut Cluster, probes: &Probes, count: usize) -> Measured {
+/// How the node goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Going {
+    Killed,
+    Stopped,
+}
+
+/// Has the node go so often, and come back each time.
+async fn measure(cluster: &mut Cluster, probes: &Probes, going: Going, count: usize) -> Measured {
     let mut measured = Measured::default();
     for number in 0..count {
-        let (name, ranges) = (VICTIM, until_it_leads(cluster).await);
-        let url = cluster.member(name).url();
+        let ranges = until_it_leads(cluster).await;
+        let url = cluster.member(VICTIM).url();
         let led = probes.led_by(cluster, &url).await;
-        let killed = probes.now();
-        cluster.member(name).kill();
-        let found = probes.until_gaps_end(&led, killed).await;
-        eprintln!(
-            "kill {number}: {name} led {ranges} ranges and {} keys, worst gap {:?}",
-            led.len(),
-            found.iter().max()
-        );
+        let found = gaps(cluster, probes, going, &led).await;
+        let worst = found.iter().max();
+        eprintln!("{going:?} {number}: {VICTIM} led {ranges} ranges and {} keys, worst gap {worst:?}", led.len());
         measured.add(found, ranges);
-        come_back(cluster, probes, name).await;
+        come_back(cluster, probes).await;
     }
     measured
 }
 
-async fn stops(cluster: &mut Cluster, probes: &Probes, count: usize) -> Measured {
-    let mut measured = Measured::default();
-    for number in 0..count {
-        let (name, ranges) = (VICTIM, until_it_leads(cluster).await);
-        let url = cluster.member(name).url();
-        let led = probes.led_by(cluster, &url).await;
-        let asked = probes.now();
-        let code = cluster.member(name).running().wait_for_stop().await;
-        cluster.member(name).process = None;
-        probes.until_gaps_end(&led, probes.now()).await;
-        let found: Vec<_> = led.iter().map(|key| probes.longest_gap(*key, asked)).collect();
-        eprintln!(
-            "stop {number}: {name} led {ranges} ranges and {} keys and ended with {code:?}, worst gap {:?}",
-            led.len(),
-            found.iter().max()
-        );
-        measured.add(found, ranges);
-        come_back(cluster, probes, name).await;
+/// The gap of each key that the node led, while it goes.
+async fn gaps(cluster: &mut Cluster, probes: &Probes, going: Going, led: &[usize]) -> Vec<Duration> {
+    let from = probes.now();
+    if going == Going::Killed {
+        cluster.member(VICTIM).kill();
+        return probes.until_gaps_end(led, from).await;
     }
-    measured
+    // It hands over while it still answers, so a gap may begin and end at any time until it has ended.
+    let code = cluster.member(VICTIM).running().wait_for_stop().await;
+    assert_eq!(code, Some(0), "it ends as planned");
+    cluster.member(VICTIM).process = None;
+    probes.until_gaps_end(led, probes.now()).await;
+    led.iter().map(|key| probes.longest_gap(*key, from)).collect()
 }
 
 /// The longest gap of each key while nothing happens.
@@ -204,9 +200,9 @@ async fn metric(cluster: &Cluster, name: &str) -> f64 {
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
 }
 
-async fn come_back(cluster: &mut Cluster, probes: &Probes, name: &str) {
-    cluster.begin(name);
-    cluster.until_ready(&[name]).await;
+async fn come_back(cluster: &mut Cluster, probes: &Probes) {
+    cluster.begin(VICTIM);
+    cluster.until_ready(&[VICTIM]).await;
     until_complete(cluster).await;
     let keys: Vec<usize> = (0..probes.count()).collect();
     probes.until_gaps_end(&keys, probes.now()).await;

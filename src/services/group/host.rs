@@ -211,7 +211,7 @@ impl Groups {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let (slots, leading_asleep) = {
             let slots = self.slots.lock();
-            (slots.counts(), slots.led_from(self.parts.node).len())
+            (slots.counts(), slots.count_led_from(self.parts.node))
         };
         GroupsStats {
             slots,

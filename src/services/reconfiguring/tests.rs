@@ -438,3 +438,26 @@ async fn leadership_of_many_ranges_is_handed_over_a_few_at_a_time() {
     assert_eq!(fixture.cluster.made().len(), 200, "one after the other");
     assert_eq!((fixture.leaders.handing_over, fixture.leaders.in_line.len()), (0, 0));
 }
+
+#[tokio::test]
+async fn who_waits_for_a_hand_over_is_looked_at_though_those_before_need_none_any_more() {
+    let mut fixture = Fixture::new();
+    for number in 1..=200 {
+        fixture.cluster.lead(number, &[1, 2, 3]);
+        fixture.want(number, wanted(&[1, 2, 3], Some(3)));
+    }
+    fixture.look();
+    let waiting = fixture.leaders.in_line.clone();
+    assert_eq!(waiting.len(), 200 - HAND_OVERS_MAX);
+    // All of them but the last are led as they are wished meanwhile; no news of it has come yet.
+    let last = *waiting.last().unwrap();
+    let known = Arc::make_mut(&mut fixture.leaders.known);
+    waiting
+        .iter()
+        .filter(|range| **range != last)
+        .for_each(|range| known.get_mut(range).unwrap().leader = Some(node(1)));
+    fixture.plan.send_replace(Arc::clone(&fixture.leaders.known));
+    fixture.settle().await;
+    assert!(fixture.leaders.in_line.is_empty());
+    assert_eq!(fixture.cluster.made().len(), HAND_OVERS_MAX + 1);
+}
