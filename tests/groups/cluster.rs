@@ -88,12 +88,15 @@ pub struct Cluster {
     pub network: MemoryNetwork,
     pub nodes: BTreeMap<u8, Node>,
     disks: BTreeMap<u8, Disks>,
+    /// Free space on the disk, in bytes, under which nodes that start from now on take it for nearly full.
+    pub disk_notice: u64,
 }
 
 impl Cluster {
     /// Nodes 1 to `count`, without ranges.
     pub fn new(count: u8) -> Self {
-        let mut cluster = Self { network: MemoryNetwork::direct(), nodes: BTreeMap::new(), disks: BTreeMap::new() };
+        let (network, nodes, disks) = (MemoryNetwork::direct(), BTreeMap::new(), BTreeMap::new());
+        let mut cluster = Self { network, nodes, disks, disk_notice: 1 };
         (1..=count).for_each(|number| cluster.add(number));
         cluster
     }
@@ -184,7 +187,7 @@ impl Cluster {
             random: random.clone(),
             notices: notices.clone(),
         };
-        let engine = Engine::open(parts, options(&of_plane)).unwrap();
+        let engine = Engine::open(parts, options(&of_plane, self.disk_notice)).unwrap();
         let links =
             Arc::new(Links::new(self.network.carrier(node), tokio::runtime::Handle::current(), LinkOptions::default()));
         let networks = GroupNetworks::new(links.clone(), &*random, NetworkOptions::default());
@@ -341,7 +344,7 @@ fn single(byte: u8) -> PartVersions {
     PartVersions::single(1, Key256::new([byte; 32]))
 }
 
-fn options(folder: &std::path::Path) -> EngineOptions {
+fn options(folder: &std::path::Path, disk_notice: u64) -> EngineOptions {
     EngineOptions {
         log_folder: folder.join("log"),
         log: LogOptions {
@@ -352,7 +355,7 @@ fn options(folder: &std::path::Path) -> EngineOptions {
         },
         flush: FlushBudget { memory_bytes_soft: 1 << 20, memory_bytes_hard: 8 << 20, checkpoint_bytes: 1 << 20 },
         admission: AdmissionLimits {
-            disk_notice: Watermark::Bytes(1),
+            disk_notice: Watermark::Bytes(disk_notice),
             disk_refuse: Watermark::Bytes(1),
             ..AdmissionLimits::default()
         },

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use dstore::domain::ids::{RangeId, ReplicaId};
 use dstore::replication::membership::Membership;
 use dstore::services::engine::MemberStart;
+use dstore::services::group::awake::Purpose;
+use dstore::services::group::timing::{IDLE, IDLE_UNUSED};
 use dstore::storage::node_database::ReplicaRecord;
 use dstore::transport::links::Lane;
 use tokio::task::JoinSet;
 
-use crate::cluster::{Cluster, eventually, node_id, put, record};
+use crate::cluster::{Cluster, RANGE, eventually, node_id, put, record};
 
 /// Ranges beside the cluster's own.
 const RANGES: u8 = 40;
@@ -196,5 +198,18 @@ async fn writes_at_the_same_time_share_syncs_and_frames() {
     let frames = frames() - frames_before;
     assert!(frames <= writes, "{frames} frames for {writes} writes");
     let cluster = Arc::into_inner(cluster).unwrap();
+    cluster.stop().await;
+}
+
+/// Thousands of groups wake for upkeep where a node comes or goes: those are not to stay as long as what clients use.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_stays_awake_for_clients_longer_than_for_upkeep() {
+    let cluster = Cluster::with_range(1);
+    let groups = &cluster.nodes[&1].groups;
+    let for_upkeep = groups.wake(RANGE, Purpose::Upkeep).await.unwrap();
+    assert_eq!(for_upkeep.patience(), IDLE_UNUSED);
+    let for_a_client = groups.wake(RANGE, Purpose::Request).await.unwrap();
+    assert_eq!((for_a_client.patience(), for_upkeep.patience()), (IDLE, IDLE), "it is the same group");
+    drop((for_upkeep, for_a_client));
     cluster.stop().await;
 }

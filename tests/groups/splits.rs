@@ -359,3 +359,18 @@ async fn a_range_with_one_copy_is_split_too() {
     assert_eq!(read(&cluster, "k7").await.as_deref(), Some(r#"{"n":7}"#));
     cluster.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_split_is_refused_where_the_disk_is_nearly_full_and_the_range_serves_on() {
+    let mut cluster = Cluster::with_range(1);
+    write(&cluster, create("before", 1)).await;
+    cluster.kill(1).await;
+    cluster.disk_notice = u64::MAX;
+    cluster.start(1);
+    // Nobody wakes the group but who asks for it.
+    write(&cluster, create("again", 2)).await;
+    cluster.nodes[&1].engine.look_after();
+    let refusal = cluster.nodes[&1].groups.split(RANGE, split_of(1)).await.unwrap_err();
+    assert_eq!((refusal.kind, refusal.retry_after_seconds), (RefusalKind::Unavailable, Some(60)), "{refusal}");
+    write(&cluster, create("after", 3)).await;
+}

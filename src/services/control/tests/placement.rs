@@ -343,3 +343,14 @@ async fn a_table_dropped_in_the_middle_of_a_change_leaves_nothing_and_comes_back
     settle(&cluster.plane, &mut side).await;
     assert_eq!(copies(&cluster).await, [5].into());
 }
+
+/// Of the founders of a group the one with the lowest id stands for election first.
+#[tokio::test]
+async fn of_a_new_range_the_copy_on_the_node_that_is_to_lead_has_the_lowest_id() {
+    let (cluster, acme, _) = cluster(3).await;
+    cluster.plane.create_table(&cluster.root, &acme, &table("users"), specification(20, 3)).await.unwrap();
+    for route in routes(&cluster).await {
+        let first = route.replicas.iter().min_by_key(|copy| copy.replica).unwrap();
+        assert_eq!((first.node, route.replicas.len()), (route.node, 3));
+    }
+}
