@@ -93,13 +93,20 @@ pub enum Role {
     Reporting,
 }
 
-impl std::fmt::Display for Role {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(match self {
+impl Role {
+    /// The word for it.
+    pub fn word(self) -> &'static str {
+        match self {
             Role::Control => "control",
             Role::Node => "node",
             Role::Proxy => "proxy",
             Role::Reporting => "reporting",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Role {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.word())
     }
 }

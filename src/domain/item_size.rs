@@ -59,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn digits_are_those_of_the_number(text in "-?[1-9][0-9]{0,37}(e-?[1-8][0-9]?)?") {
+        fn digits_are_those_of_the_number(text in "-?[1-9][0-9]{0,36}(e-?[1-8][0-9]?)?") {
             let number: Number = text.parse().unwrap();
             prop_assert_eq!(number_bytes(number.to_string().as_bytes()), number.digits().div_ceil(2) + 1);
         }

@@ -3,6 +3,7 @@
 //! randomness come in through the traits in [`ambient`].
 
 pub mod ambient;
+pub mod byte_size;
 pub mod cell;
 pub mod document;
 pub mod hash;
@@ -11,12 +12,18 @@ pub mod item_size;
 pub mod json;
 pub mod key;
 pub mod limits;
+pub mod local_index;
 pub mod mutation;
 pub mod names;
 pub mod number;
+pub mod observed;
 pub mod refusal;
 pub mod rid;
 pub mod table;
+pub mod table_options;
+pub mod tenant_limits;
+pub mod throttle;
+pub mod usage;
 pub mod version;
 pub mod watermark;
 

@@ -33,6 +33,8 @@ pub enum RefusalKind {
     TooSlow,
     /// Too many requests; try again after `retry_after_seconds`.
     Throttled,
+    /// The tenant stores as much as it may: reads and deletes go on.
+    StorageFull,
     /// Cannot be served now; try again after `retry_after_seconds`.
     Unavailable,
     /// The write may or may not have happened; ask again under the same Idempotency-Key.

@@ -1,12 +1,17 @@
 //! What a table is: its names, its ids, and the types of its keys. Made by control, read by everyone.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::ambient::Timestamp;
 use super::ids::{TableId, TenantId};
 use super::key::KeyType;
+use super::local_index::LocalIndex;
 use super::names::{TableName, TenantName};
 use super::refusal::Refusal;
+use super::table_options::{OptionTimes, TableClass, Throughput, given};
+use super::tenant_limits::TenantLimits;
 
 /// What is asked for when a table is created: the body of `PUT …/table/{table}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +34,44 @@ pub struct TableSpecification {
     /// How many ranges the table starts with (1 to 1024); chosen by control where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial_ranges: Option<u16>,
+    /// Capacity that was asked for; none: it pays by the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Throughput>,
+    /// The class of its storage.
+    #[serde(default, skip_serializing_if = "TableClass::is_default")]
+    pub table_class: TableClass,
+    /// Whether it cannot be deleted until this is taken back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deletion_protection: bool,
+    /// The attribute that holds when an item expires, in seconds since 1970; none: items do not expire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_to_live: Option<String>,
+    /// Labels, for people and their tools.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Its local indexes, each of which goes by its position; settled when the table is created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub local_indexes: Vec<LocalIndex>,
+}
+
+impl TableSpecification {
+    /// A table whose IDs are of this type, and all else as where nothing is said.
+    pub fn new(id_type: KeyType) -> Self {
+        Self {
+            id_type,
+            id_name: default_id_name(),
+            sort_type: None,
+            sort_name: default_sort_name(),
+            replication_factor: None,
+            initial_ranges: None,
+            throughput: None,
+            table_class: TableClass::default(),
+            deletion_protection: false,
+            time_to_live: None,
+            tags: BTreeMap::new(),
+            local_indexes: Vec::new(),
+        }
+    }
 }
 
 fn default_id_name() -> String {
@@ -40,12 +83,27 @@ fn default_sort_name() -> String {
 }
 
 /// What of a table can be changed later: the body of `POST …/table/{table}`. What is not given stays.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableChange {
     /// How many replicas each range shall have from now on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<u8>,
+    /// Capacity that is asked for; null: it pays by the request.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub throughput: Option<Option<Throughput>>,
+    /// The class of its storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table_class: Option<TableClass>,
+    /// Whether it cannot be deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_protection: Option<bool>,
+    /// The attribute that holds when an item expires; null: items do not expire any more.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    pub time_to_live: Option<Option<String>>,
+    /// Labels to be set; null takes one away. Others stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, Option<String>>,
 }
 
 /// Whether ranges can have so many replicas. An even number bears the loss of no more nodes than the odd one below it.
@@ -81,6 +139,9 @@ pub struct TableDefinition {
     pub created_at: Timestamp,
     /// Grows with each change of the definition.
     pub version: u64,
+    /// When its options were last changed.
+    #[serde(default, skip_serializing_if = "OptionTimes::is_default")]
+    pub option_times: OptionTimes,
 }
 
 /// A tenant as it stands.
@@ -92,6 +153,9 @@ pub struct Tenant {
     pub name: TenantName,
     /// When it was created.
     pub created_at: Timestamp,
+    /// What it may use at most.
+    #[serde(default, skip_serializing_if = "TenantLimits::is_default")]
+    pub limits: TenantLimits,
 }
 
 #[cfg(test)]
@@ -109,7 +173,7 @@ mod tests {
     #[test]
     fn a_change_names_only_what_it_changes() {
         let change: TableChange = serde_json::from_str("{}").unwrap();
-        assert_eq!((change, serde_json::to_string(&change).unwrap().as_str()), (TableChange::default(), "{}"));
+        assert_eq!((&change, serde_json::to_string(&change).unwrap().as_str()), (&TableChange::default(), "{}"));
         assert!(serde_json::from_str::<TableChange>(r#"{"id_type":"String"}"#).is_err());
     }
 }

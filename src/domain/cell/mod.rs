@@ -37,6 +37,6 @@ mod types;
 
 pub use diff::{CellChange, diff_cells};
 pub use flatten::{cells_of, for_each_cell};
-pub use path::fuzz_path;
+pub use path::{attribute_path, fuzz_path};
 pub use rebuild::{Assembler, from_cells};
 pub use types::{Cell, CellData, CellType};

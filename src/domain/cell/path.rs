@@ -4,6 +4,13 @@ use std::borrow::Cow;
 
 use crate::domain::document::DocumentError;
 
+/// The path of the cell of an attribute of the item itself, where that is a leaf.
+pub fn attribute_path(name: &str) -> String {
+    let mut path = String::with_capacity(name.len());
+    push_name(&mut path, name);
+    path
+}
+
 /// Appends a name, escaped.
 pub(super) fn push_name(path: &mut String, name: &str) {
     if name.is_empty() {
@@ -128,9 +135,7 @@ mod tests {
             ("\\e", "\\\\e"),
             ("\0\n\u{7f}é", "\\x00\\x0a\\x7fé"),
         ] {
-            let mut written = String::new();
-            push_name(&mut written, name);
-            assert_eq!(written, path);
+            assert_eq!(attribute_path(name), path);
             assert_eq!(read_name(path).unwrap(), (name.into(), path.len()));
         }
     }

@@ -106,6 +106,11 @@ impl Builder {
         }
     }
 
+    /// The size by DynamoDB's formula of what was written so far.
+    pub fn item_size(&self) -> usize {
+        self.item_size
+    }
+
     /// An empty builder.
     pub fn new() -> Self {
         Self::with_capacity(64)

@@ -96,6 +96,11 @@ impl Document {
         &self.0
     }
 
+    /// The same in memory of its own, so that it can be kept without whatever it is a slice of.
+    pub fn apart(&self) -> Document {
+        Document(Bytes::copy_from_slice(&self.0))
+    }
+
     /// The bytes, sharing them.
     pub fn bytes(&self) -> &Bytes {
         &self.0

@@ -67,6 +67,22 @@ impl<'a> Node<'a> {
             Node::BinarySet(_) => "binary set",
         }
     }
+
+    /// What the DynamoDB protocol calls its type.
+    pub fn type_code(&self) -> &'static str {
+        match self {
+            Node::Null => "NULL",
+            Node::Boolean(_) => "BOOL",
+            Node::Number(_) => "N",
+            Node::String(_) => "S",
+            Node::Binary(_) => "B",
+            Node::Map(_) => "M",
+            Node::List(_) => "L",
+            Node::StringSet(_) => "SS",
+            Node::NumberSet(_) => "NS",
+            Node::BinarySet(_) => "BS",
+        }
+    }
 }
 
 /// Debug tells the kind only: values belong to the tenant.

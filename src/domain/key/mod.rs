@@ -18,11 +18,15 @@
 //! Intervals are given as a start that belongs to them and an end that does not; ends need not be
 //! keys of anything ([`PackedKey::successor`]).
 //!
+//! A table's local indexes keep an [`index_entry`] for each of their items, which begins as the item's key does.
+//!
 //! Rejected: a length before the ID (destroys the order), hashing at each comparison (the hash leads
 //! everything), escaping the sort key too (nothing follows it).
 
+mod index_entry;
 mod packed;
 mod value;
 
+pub use index_entry::{fuzz_index_entry, index_entry, index_prefix_interval, index_value_interval, read_index_entry};
 pub use packed::{KeyError, PackedKey, SortInterval, fuzz_packed_key};
 pub use value::{KeyType, KeyValue, fuzz_key_text};

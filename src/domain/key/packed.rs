@@ -13,7 +13,10 @@ const TAG_BYTES: u8 = 3;
 const ESCAPE: u8 = 0;
 const ESCAPED_ZERO: u8 = 0xff;
 const TERMINATOR: u8 = 1;
-const HASH_BYTES: usize = 4;
+/// What a key begins with.
+pub(super) const HASH_BYTES: usize = 4;
+/// What ends a String or Bytes that something follows.
+pub(super) const TERMINATOR_BYTES: usize = 2;
 
 /// Why bytes are no packed key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +38,7 @@ pub enum KeyError {
 /// A key as bytes, or the bound of an interval of keys. Ordered bytewise. Cheap to clone. Debug shows the
 /// hash and the length only: keys belong to the tenant.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PackedKey(Bytes);
+pub struct PackedKey(pub(super) Bytes);
 
 impl PackedKey {
     /// The key of the item with this ID and sort key.
@@ -88,7 +91,7 @@ impl PackedKey {
 
     /// The smallest bytes above all that begin with these. There are none above FF FF …; those are no
     /// beginning of a key with an ID, whose type is below FF.
-    fn prefix_end(&self) -> PackedKey {
+    pub(super) fn prefix_end(&self) -> PackedKey {
         let kept = self.0.iter().rposition(|byte| *byte != 0xff).map_or(0, |last| last + 1);
         let mut bytes = self.0[..kept].to_vec();
         if let Some(last) = bytes.last_mut() {
@@ -202,7 +205,7 @@ fn tag(key_type: KeyType) -> u8 {
 }
 
 /// Room for a part, unless it is full of zeros.
-fn encoded_bytes_max(value: &KeyValue) -> usize {
+pub(super) fn encoded_bytes_max(value: &KeyValue) -> usize {
     match value {
         KeyValue::String(text) => 3 + text.len(),
         KeyValue::Integer(_) => 23,
@@ -211,16 +214,42 @@ fn encoded_bytes_max(value: &KeyValue) -> usize {
 }
 
 /// Hash and ID, with room for `more` bytes.
-fn id_bytes(id: &KeyValue, more: usize) -> Vec<u8> {
+pub(super) fn id_bytes(id: &KeyValue, more: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HASH_BYTES + encoded_bytes_max(id) + more);
     bytes.extend_from_slice(&id.hash().to_be_bytes());
-    bytes.push(tag(id.key_type()));
-    match id {
-        KeyValue::Integer(number) => number.write_ordered(&mut bytes),
-        KeyValue::String(text) => escape(&mut bytes, text.as_bytes()),
-        KeyValue::Bytes(plain) => escape(&mut bytes, plain),
-    }
+    write_ended(&mut bytes, id);
     bytes
+}
+
+/// Appends a part that something may follow: its type, and its bytes, which end themselves.
+pub(super) fn write_ended(buffer: &mut Vec<u8>, value: &KeyValue) {
+    buffer.push(tag(value.key_type()));
+    match value {
+        KeyValue::Integer(number) => number.write_ordered(buffer),
+        KeyValue::String(text) => escape(buffer, text.as_bytes()),
+        KeyValue::Bytes(plain) => escape(buffer, plain),
+    }
+}
+
+/// How many bytes the part takes that these begin with, as [`write_ended`] writes it.
+pub(super) fn ended_length(bytes: &[u8]) -> Result<usize, KeyError> {
+    let (&tag, rest) = bytes.split_first().ok_or(KeyError::Short)?;
+    match tag {
+        TAG_INTEGER => Ok(1 + Number::read_ordered(rest).map_err(|_| KeyError::Encoding)?.1),
+        TAG_STRING | TAG_BYTES => Ok(1 + escaped_length(rest)? + TERMINATOR_BYTES),
+        tag => Err(KeyError::Type(tag)),
+    }
+}
+
+/// Reads a part as [`write_ended`] writes it, whose length [`ended_length`] has told.
+pub(super) fn read_ended(part: &[u8]) -> Result<KeyValue, KeyError> {
+    match part {
+        [TAG_INTEGER, number @ ..] => {
+            Ok(KeyValue::Integer(Number::read_ordered(number).map_err(|_| KeyError::Encoding)?.0))
+        }
+        [tag, escaped @ .., _, _] => read_plain(*tag, &unescape(escaped)),
+        _ => Err(KeyError::Short),
+    }
 }
 
 fn escape(buffer: &mut Vec<u8>, plain: &[u8]) {
@@ -280,7 +309,7 @@ fn split(bytes: &[u8]) -> Result<Parts<'_>, KeyError> {
         TAG_INTEGER => rest.split_at(Number::read_ordered(rest).map_err(|_| KeyError::Encoding)?.1),
         TAG_STRING | TAG_BYTES => {
             let length = escaped_length(rest)?;
-            (&rest[..length], &rest[length + 2..])
+            (&rest[..length], &rest[length + TERMINATOR_BYTES..])
         }
         tag => return Err(KeyError::Type(tag)),
     };

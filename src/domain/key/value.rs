@@ -24,6 +24,17 @@ pub enum KeyType {
     Bytes,
 }
 
+impl KeyType {
+    /// What the DynamoDB protocol calls it.
+    pub fn type_code(self) -> &'static str {
+        match self {
+            KeyType::String => "S",
+            KeyType::Integer => "N",
+            KeyType::Bytes => "B",
+        }
+    }
+}
+
 impl std::fmt::Display for KeyType {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(match self {
