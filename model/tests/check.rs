@@ -80,6 +80,10 @@ const REPLACING: Replacing = Replacing {
 const REPLACING_LED_TWICE: Replacing =
     Replacing { terms_max: 2, entries_max: 4, wishes_max: 1, wipes_max: 0, ..REPLACING };
 
+/// One leader, a write, and a fault: an answer that is lost, or a process that starts again.
+const REPLACING_WITH_A_FAULT: Replacing =
+    Replacing { entries_max: 4, wishes_max: 1, writes_max: 1, wipes_max: 0, faults_max: 1, ..REPLACING };
+
 const SPLITTING: Splitting =
     Splitting { writes: 1, moments_max: 1, entries_max: 2, restarts_max: 1, faults_max: 1, mistake: None };
 
@@ -98,6 +102,11 @@ fn copies_are_replaced() {
 #[test]
 fn copies_are_replaced_by_two_leaders() {
     explore(REPLACING_LED_TWICE, 162_854);
+}
+
+#[test]
+fn copies_are_replaced_over_a_write_and_a_fault() {
+    explore(REPLACING_WITH_A_FAULT, 99_061);
 }
 
 #[test]
@@ -211,8 +220,17 @@ fn a_lost_write_proposed_again_is_found_out() {
     );
 }
 
-/// For this long each of the larger worlds is searched, unless all of it has been tried before.
+/// For this long each of the larger worlds is searched, unless all of it has been tried before. `DSTORE_SEARCH_SECONDS` says
+/// another time.
 const SEARCH_SECONDS: u64 = 600;
+
+fn search_time() -> Duration {
+    let seconds: u64 = match std::env::var("DSTORE_SEARCH_SECONDS") {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("DSTORE_SEARCH_SECONDS is no number of seconds: {text}")),
+        Err(_) => SEARCH_SECONDS,
+    };
+    Duration::from_secs(seconds)
+}
 
 /// Searches a world that may be too large to be tried in full, depth first, which needs the least memory.
 fn searched<M>(name: &str, model: M)
@@ -222,7 +240,7 @@ where
     M::Action: Debug + Clone + PartialEq,
 {
     let began = Instant::now();
-    let limit = Duration::from_secs(SEARCH_SECONDS);
+    let limit = search_time();
     let checker =
         model.checker().threads(THREADS).timeout(limit).finish_when(HasDiscoveries::AnyFailures).spawn_dfs().join();
     let extent = if began.elapsed() < limit { "all" } else { "a part" };
@@ -240,6 +258,8 @@ fn larger_worlds_are_searched() {
     searched("replacement", Replacing { writes_max: 1, faults_max: 1, ..REPLACING });
     let led_twice = Replacing { entries_max: 5, wishes_max: 2, writes_max: 1, wipes_max: 1, ..REPLACING_LED_TWICE };
     searched("replacement, led twice", led_twice);
+    let with_a_fault = Replacing { writes_max: 1, faults_max: 1, ..REPLACING_LED_TWICE };
+    searched("replacement, led twice, with a fault", with_a_fault);
     searched("split", Splitting { writes: 2, moments_max: 2, entries_max: 3, ..SPLITTING });
     searched("receipts", Receipts { terms_max: 3, entries_max: 4, writes_max: 2, ..RECEIPTS });
 }

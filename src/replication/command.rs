@@ -3,8 +3,8 @@
 //!
 //! | bytes | what |
 //! |---|---|
-//! | 1 | format version, 1 |
-//! | 1 | 1 to 3: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership; 18: a split; 24: digest |
+//! | 1 | format version: 1, or 2 for operations that the first cannot say |
+//! | 1 | 1 to 5: an operation, see there; 16: nothing (a new leader's first entry); 17: a membership; 18: a split; 24: digest |
 //! | rest | membership: see [`super::membership`]; split: see [`super::split`]; digest: 8: leader's time, microseconds since 1970, big-endian |
 
 use bytes::{BufMut, Bytes, BytesMut};
@@ -70,7 +70,8 @@ impl Command {
     pub fn decode(payload: &Bytes) -> Result<Command, EntryError> {
         let head = payload.get(..2).ok_or(EntryError::Short)?;
         if head[0] != FORMAT_VERSION {
-            return Err(EntryError::Format(head[0]));
+            // Only operations have other formats.
+            return entry::decode(payload).map(Command::Operation);
         }
         match head[1] {
             BLANK if payload.len() == 2 => Ok(Command::Blank),

@@ -8,7 +8,8 @@
 //! - [`command`]: what an entry of a range's log may be besides an operation, as bytes.
 //! - [`membership`]: which replicas vote in a range's group, and where they are.
 //! - [`machine_state`]: how far a replica's file has applied its group's log.
-//! - [`apply`]: item + operation → outcome + effect.
+//! - [`apply`]: item + operation → outcome + effect, and what the indexes of a table refuse; of writes with conditions,
+//!   expressions and images in `conditional`.
 //! - [`outcome`]: how a write ended, as bytes.
 //! - [`requests`]: the window in which a request id is answered as before.
 //! - [`request_id`]: the same for the ids that proxies make, which carry their time.
@@ -23,6 +24,7 @@
 pub mod apply;
 pub mod boots;
 pub mod command;
+mod conditional;
 pub mod digest;
 pub mod entry;
 pub mod machine_state;

@@ -149,12 +149,13 @@ fn exchange(desired: &Desired, now: &GroupNow, behind_max: u64) -> Step {
         };
     }
     let own_node = now.membership.members.get(&now.own);
-    match next {
-        Some(next) if desired.leader.is_some() && own_node != desired.leader.as_ref() => {
-            let is_wished = now.membership.members.get(&next) == desired.leader.as_ref();
-            if is_wished { Step::HandOver(next) } else { Step::Done }
-        }
-        _ => Step::Done,
+    let elsewhere = desired.leader.as_ref().filter(|wished| own_node != Some(*wished));
+    let wished = elsewhere.and_then(|wished| desired.copies.iter().find(|(_, node)| *node == wished));
+    match wished.map(|(replica, _)| *replica) {
+        None => Step::Done,
+        Some(wished) if next == Some(wished) => Step::HandOver(wished),
+        // A node that has come back is behind where its ranges are written to, until it has caught up.
+        Some(wished) => Step::WaitForCopy { replica: wished, behind: now.behind(wished) },
     }
 }
 

@@ -32,7 +32,13 @@
 //! Memory is bounded by [`REQUESTS_MAX`]: past it the oldest id goes and the horizon moves up to it. A range that is written to very
 //! fast has a shorter window, never a wrong one.
 //!
-//! What the next author must keep: the horizon never goes back, in a split, a snapshot or a restart.
+//! An outcome may carry the item as it was or is (an image), or words, so that a repeat is told the same. These have a bound of
+//! their own, [`IMAGE_BYTES_MAX`]: past it the outcomes of the oldest ids that have some are forgotten. The ids stay: a repeat of
+//! one is still known as one, and told that how it ended is not known any more. An outcome without its image was rejected: it
+//! would be another answer. Nobody can so make a window larger than what carries it between nodes.
+//!
+//! What the next author must keep: the horizon never goes back, in a split, a snapshot or a restart; which images are
+//! forgotten depends on the entries alone.
 
 use std::collections::BTreeMap;
 
@@ -53,6 +59,8 @@ pub const WINDOW_SECONDS: u64 = 60;
 pub const AHEAD_SECONDS_MAX: u64 = 60;
 /// Ids that one range remembers, at most.
 pub const REQUESTS_MAX: usize = 100_000;
+/// Bytes of images and words that one range remembers, at most.
+pub const IMAGE_BYTES_MAX: usize = 1 << 20;
 
 /// An id for a write that a proxy is about to send.
 pub fn make(made: Timestamp, random: [u8; 8]) -> RequestId {
@@ -94,9 +102,43 @@ pub struct Window {
     latest: Timestamp,
     horizon: Timestamp,
     known: BTreeMap<RequestId, Remembered>,
+    images: ImageBytes,
+}
+
+/// How many bytes of images and words are remembered, and with which ids: what is known says it too, but would have to be walked.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+struct ImageBytes {
+    of: BTreeMap<RequestId, usize>,
+    total: usize,
+}
+
+impl ImageBytes {
+    fn put(&mut self, id: RequestId, bytes: usize) {
+        if bytes > 0 {
+            self.total += bytes;
+            self.total -= self.of.insert(id, bytes).unwrap_or(0);
+        }
+    }
+
+    fn remove(&mut self, id: &RequestId) {
+        self.total -= self.of.remove(id).unwrap_or(0);
+    }
+
+    /// The oldest id with images, where there are too many bytes.
+    fn surplus(&self, bound: usize) -> Option<RequestId> {
+        self.of.first_key_value().filter(|_| self.total > bound).map(|(id, _)| *id)
+    }
 }
 
 impl Window {
+    fn new(latest: Timestamp, horizon: Timestamp, known: BTreeMap<RequestId, Remembered>) -> Self {
+        let mut images = ImageBytes::default();
+        for (id, known) in &known {
+            images.put(*id, known.outcome.as_ref().map_or(0, Outcome::told_bytes));
+        }
+        Self { latest, horizon, known, images }
+    }
+
     /// Ids made at this time or before are refused.
     pub fn horizon(&self) -> Timestamp {
         self.horizon
@@ -138,7 +180,21 @@ impl Window {
 
     /// Remembers how a write ended that was judged fresh. `hash` is that of the item's ID.
     pub fn remember(&mut self, id: RequestId, hash: u32, outcome: Outcome) {
-        self.remember_bounded(id, hash, Some(outcome), REQUESTS_MAX);
+        self.remember_with_images(id, hash, outcome, IMAGE_BYTES_MAX);
+    }
+
+    fn remember_with_images(&mut self, id: RequestId, hash: u32, outcome: Outcome, bound: usize) {
+        let bytes = outcome.told_bytes();
+        // An image is a slice of something larger, which must not be kept for it.
+        let outcome = if bytes > bound { None } else { Some(outcome.apart()) };
+        self.images.put(id, if outcome.is_some() { bytes } else { 0 });
+        self.remember_bounded(id, hash, outcome, REQUESTS_MAX);
+        while let Some(oldest) = self.images.surplus(bound) {
+            self.images.remove(&oldest);
+            if let Some(known) = self.known.get_mut(&oldest) {
+                known.outcome = None;
+            }
+        }
     }
 
     /// After a start: an entry with this leader's time, and a write under `id` if it has one, that was applied before.
@@ -164,6 +220,7 @@ impl Window {
             if made_at(*oldest.key()) > self.horizon {
                 return;
             }
+            self.images.remove(oldest.key());
             oldest.remove();
         }
     }
@@ -171,15 +228,10 @@ impl Window {
     /// The windows of the two children of a split whose upper child begins with the hash `at`. Both have the parent's
     /// horizon.
     pub fn split(&self, at: u32) -> [Window; 2] {
-        let part = |is_upper: bool| Window {
-            latest: self.latest,
-            horizon: self.horizon,
-            known: self
-                .known
-                .iter()
-                .filter(|(_, known)| (known.hash >= at) == is_upper)
-                .map(|(id, known)| (*id, known.clone()))
-                .collect(),
+        let part = |is_upper: bool| {
+            let known = self.known.iter().filter(|(_, known)| (known.hash >= at) == is_upper);
+            let known = known.map(|(id, known)| (*id, known.clone())).collect();
+            Window::new(self.latest, self.horizon, known)
         };
         [part(false), part(true)]
     }
@@ -224,7 +276,7 @@ impl Window {
             let outcome = if outcome.is_empty() { None } else { Some(Outcome::decode(outcome)?) };
             known.insert(id, Remembered { hash, outcome });
         }
-        rest.is_empty().then_some(Self { latest, horizon, known })
+        rest.is_empty().then(|| Self::new(latest, horizon, known))
     }
 }
 

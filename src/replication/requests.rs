@@ -2,6 +2,10 @@
 //! within it is answered as before; the same id with another request is refused; an id older than
 //! the window is simply not known any more (clients are told the length of the window).
 //!
+//! An outcome may carry the item as it was or is (an image). A repeat is told the same image where it was small; of a
+//! larger one it is told that the write was done and how it ended is not known any more ([`kept`]): what is remembered lies in the
+//! range's file for ten minutes, and a small update of a large item must not fill it.
+//!
 //! The window is counted by the leader's time in the entries, not by a clock, so that every replica
 //! forgets the same ids at the same index.
 
@@ -21,6 +25,14 @@ pub struct Remembered {
     pub index: u64,
     /// The leader's time in that entry.
     pub at: Timestamp,
+}
+
+/// Bytes of images that are remembered with one outcome, at most.
+pub const IMAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// An outcome as it is remembered under a client's id.
+pub fn kept(outcome: &Outcome) -> Outcome {
+    if outcome.told_bytes() > IMAGE_BYTES_MAX { Outcome::RequestIdExpired } else { outcome.clone() }
 }
 
 /// What to do with a request that carries an id.
@@ -54,8 +66,10 @@ pub fn expired(at: Timestamp, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::document::Document;
     use crate::domain::ids::{PrincipalId, RequestId};
     use crate::domain::version::ItemVersion;
+    use crate::replication::operation::ConditionFailed;
 
     fn request(digest: u8) -> ClientRequest {
         ClientRequest {
@@ -72,6 +86,18 @@ mod tests {
         assert_eq!(judge(&request(7), None, at), Verdict::Fresh);
         assert_eq!(judge(&request(7), Some(&known), at), Verdict::Repeat(Outcome::Created(ItemVersion(5))));
         assert_eq!(judge(&request(8), Some(&known), at), Verdict::Repeat(Outcome::RequestIdReused));
+    }
+
+    #[test]
+    fn large_images_are_not_remembered_and_never_left_out_of_an_answer() {
+        let failed = |bytes: usize| {
+            let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes));
+            let before = Some(Document::from_json(text.as_bytes()).unwrap());
+            Outcome::ConditionFailed(Box::new(ConditionFailed { before, before_bytes: 9 }))
+        };
+        assert_eq!(kept(&Outcome::Deleted), Outcome::Deleted);
+        assert_eq!(kept(&failed(100)), failed(100));
+        assert_eq!(kept(&failed(IMAGE_BYTES_MAX)), Outcome::RequestIdExpired);
     }
 
     #[test]

@@ -141,8 +141,12 @@ fn the_wished_node_leads_where_it_can() {
     assert_eq!(step(&wish(3), &now), Step::HandOver(replica(3)));
     assert_eq!(step(&wish(1), &now), Step::Done);
     assert_eq!(step(&wish(7), &now), Step::Done);
+    // One that is behind is waited for, not forgotten.
     now.matched.insert(replica(3), 50);
-    assert_eq!(step(&wish(3), &now), Step::Done);
+    let behind = now.last_index - 50;
+    assert_eq!(step(&wish(3), &now), Step::WaitForCopy { replica: replica(3), behind });
+    now.matched.insert(replica(3), now.last_index);
+    assert_eq!(step(&wish(3), &now), Step::HandOver(replica(3)));
 }
 
 fn route(epoch: u64, names: &[u8]) -> RouteView {

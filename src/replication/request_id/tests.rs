@@ -1,7 +1,9 @@
 //! The window: what it remembers, what it refuses, and that it is a function of the log.
 
 use super::*;
+use crate::domain::document::Document;
 use crate::domain::version::ItemVersion;
+use crate::replication::operation::Changed;
 use proptest::prelude::*;
 
 const BOUND: usize = 5;
@@ -81,6 +83,43 @@ fn a_split_takes_the_ids_by_their_hash_and_the_horizon_twice() {
     assert_eq!((lower.horizon(), upper.horizon()), (window.horizon(), window.horizon()));
 }
 
+/// An update that is told with an item of so many bytes.
+fn told(index: u64, bytes: usize) -> Outcome {
+    let document = Document::from_json(format!(r#"{{"a":"{}"}}"#, "x".repeat(bytes)).as_bytes()).unwrap();
+    Outcome::Changed(Box::new(Changed {
+        version: Some(ItemVersion(index)),
+        existed: true,
+        before: None,
+        after: Some(document),
+        before_bytes: 7,
+        after_bytes: 8,
+    }))
+}
+
+#[test]
+fn past_their_bound_the_oldest_images_are_forgotten_and_no_id_is() {
+    let bound = 3 * told(0, 100).told_bytes();
+    let mut window = Window::default();
+    window.advance(at(1000));
+    window.remember_with_images(id(1000, 0), 1, done(7), bound);
+    for number in 1..=5 {
+        window.remember_with_images(id(1000, number), 1, told(u64::from(number), 100), bound);
+    }
+    window.remember_with_images(id(1000, 6), 1, told(6, 1000), bound);
+    assert_eq!(window.len(), 7);
+    assert_eq!(window.judge(id(1000, 0)), Verdict::Repeat(Some(done(7))), "what has no image is not forgotten for it");
+    for forgotten in [1, 2, 6] {
+        assert_eq!(window.judge(id(1000, forgotten)), Verdict::Repeat(None), "{forgotten}");
+    }
+    for number in 3..=5 {
+        assert_eq!(window.judge(id(1000, number)), Verdict::Repeat(Some(told(u64::from(number), 100))));
+    }
+    assert_eq!(window.horizon(), at(1000 - WINDOW_SECONDS));
+    window.advance(at(1000 + WINDOW_SECONDS));
+    assert!(window.is_empty());
+    assert_eq!(window.images, ImageBytes::default(), "what is forgotten costs nothing");
+}
+
 /// One entry: the leader's time, when the id was made, its random part and the hash of the key.
 type Write = (u64, u64, u8, u32);
 
@@ -134,6 +173,37 @@ proptest! {
             }
         }
         prop_assert!(from_snapshot.is_none_or(|window| window == all));
+    }
+
+    /// So are the images that it remembers, whoever starts where.
+    #[test]
+    fn its_images_are_a_function_of_the_log(
+        writes in writes(),
+        sizes in proptest::collection::vec(0usize..80, 60),
+        cut in 0usize..60,
+        split_at in 0u32..5,
+    ) {
+        let bound = 200;
+        let (mut all, mut again) = (Window::default(), None);
+        for (index, ((time, made, random, hash), bytes)) in writes.into_iter().zip(sizes).enumerate() {
+            if index == cut {
+                all = all.split(split_at)[0].clone();
+                again = Window::decode(&all.encode());
+            }
+            for window in std::iter::once(&mut all).chain(again.as_mut()) {
+                window.advance(at(time));
+                if window.judge(id(made, random)) == Verdict::Fresh {
+                    let outcome = if bytes < 20 { done(index as u64) } else { told(index as u64, bytes) };
+                    window.remember_with_images(id(made, random), hash, outcome, bound);
+                }
+                let bytes: usize =
+                    window.known.values().filter_map(|known| Some(known.outcome.as_ref()?.told_bytes())).sum();
+                prop_assert_eq!(window.images.total, bytes);
+                prop_assert!(bytes <= bound);
+            }
+            prop_assert!(again.as_ref().is_none_or(|again| *again == all));
+        }
+        fuzz_window(&all.encode());
     }
 
     /// A window that was shown the log again knows the same ids, and not how they ended.
