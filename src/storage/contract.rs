@@ -10,7 +10,7 @@ use super::memory::MemoryKeeper;
 use super::sqlite::keeper::{KeeperOptions, SqliteKeeper};
 use super::sqlite::range_store::FileOptions;
 use super::store::{
-    Batch, BatchChanges, Chunk, ItemWrite, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState,
+    Batch, Chunk, ItemWrite, KeyInterval, RangeStore, ReplicaName, StoreError, StoreKeeper, StoreState, item_bytes,
 };
 use crate::crypto::Key256;
 use crate::crypto::cipher::tests::SystemRandom;
@@ -30,7 +30,7 @@ struct Fixture {
     _folder: Option<tempfile::TempDir>,
 }
 
-struct OneKey;
+pub(super) struct OneKey;
 
 impl FileKeys for OneKey {
     fn newest(&self, _owner: KeyOwner) -> Result<VersionedKey, KeyUnavailable> {
@@ -55,7 +55,7 @@ fn sqlite() -> Fixture {
     Fixture { keeper: Arc::new(keeper), _folder: Some(folder) }
 }
 
-fn name(number: u8) -> ReplicaName {
+pub(super) fn name(number: u8) -> ReplicaName {
     ReplicaName {
         tenant: TenantId::from_bytes([1; 16]),
         table: TableId::from_bytes([2; 16]),
@@ -72,7 +72,7 @@ fn document(text: &str) -> Document {
     Document::from_json(text.as_bytes()).unwrap()
 }
 
-fn batch(index: u64, items: &[(&str, Option<&str>)]) -> Batch {
+pub(super) fn batch(index: u64, items: &[(&str, Option<&str>)]) -> Batch {
     let write = |(id, text): &(&str, Option<&str>)| ItemWrite {
         key: key(id),
         version: ItemVersion(index),
@@ -92,7 +92,7 @@ fn ids(chunk: &Chunk) -> Vec<PackedKey> {
 }
 
 fn what_is_written_is_read(fixture: &Fixture) {
-    let store = fixture.keeper.create(name(1)).unwrap();
+    let store = fixture.keeper.create(name(1), &[]).unwrap();
     assert_eq!(store.state().unwrap(), StoreState::default());
     assert!(store.get(&key("a")).unwrap().is_none() && store.version(&key("a")).unwrap().is_none());
     store.write(&batch(3, &[("a", Some(r#"{"x":1}"#)), ("b", Some(r#"{"y":[1,{}]}"#))])).unwrap();
@@ -102,7 +102,13 @@ fn what_is_written_is_read(fixture: &Fixture) {
     assert!(store.get(&key("b")).unwrap().is_none() && store.version(&key("b")).unwrap().is_none());
     assert_eq!(
         store.state().unwrap(),
-        StoreState { applied_index: 5, item_count: 5, time: Timestamp(5_000_000), machine: None }
+        StoreState {
+            applied_index: 5,
+            item_count: 5,
+            stored_bytes: item_bytes(&key("a"), &document(r#"{"x":2,"z":null}"#)) as u64,
+            time: Timestamp(5_000_000),
+            machine: None
+        }
     );
     assert_eq!(store.make_durable().unwrap(), 5);
     store.checkpoint().unwrap();
@@ -114,19 +120,23 @@ fn what_is_written_is_read(fixture: &Fixture) {
 }
 
 fn a_changed_leaf_is_one_row_and_the_items_own(fixture: &Fixture) {
-    let store = fixture.keeper.create(name(1)).unwrap();
-    let rows = |written, removed| BatchChanges { cells_written: written, cells_removed: removed };
-    let write = |index, text| store.write(&batch(index, &[("a", text)])).unwrap();
-    assert_eq!(write(1, Some(r#"{"a":1,"b":{"c":[1,2,3],"d":"x"}}"#)), rows(6, 0));
-    assert_eq!(write(2, Some(r#"{"a":1,"b":{"c":[1,9,3],"d":"x"}}"#)), rows(2, 0));
-    assert_eq!(write(3, Some(r#"{"a":1,"b":{"c":[1,9],"d":"x"}}"#)), rows(1, 1));
-    assert_eq!(write(4, Some(r#"{"a":1,"b":{}}"#)), rows(2, 3));
-    assert_eq!(write(5, None), rows(0, 3));
-    assert_eq!(write(6, None), rows(0, 0));
+    let store = fixture.keeper.create(name(1), &[]).unwrap();
+    let write = |index, text: Option<&str>| {
+        let changes = store.write(&batch(index, &[("a", text)])).unwrap();
+        let bytes = text.map_or(0, |text| item_bytes(&key("a"), &document(text)));
+        assert_eq!(store.state().unwrap().stored_bytes, bytes as u64);
+        (changes.cells_written, changes.cells_removed)
+    };
+    assert_eq!(write(1, Some(r#"{"a":1,"b":{"c":[1,2,3],"d":"x"}}"#)), (6, 0));
+    assert_eq!(write(2, Some(r#"{"a":1,"b":{"c":[1,9,3],"d":"x"}}"#)), (2, 0));
+    assert_eq!(write(3, Some(r#"{"a":1,"b":{"c":[1,9],"d":"x"}}"#)), (1, 1));
+    assert_eq!(write(4, Some(r#"{"a":1,"b":{}}"#)), (2, 3));
+    assert_eq!(write(5, None), (0, 3));
+    assert_eq!(write(6, None), (0, 0));
 }
 
 fn scans_keep_order_and_bounds(fixture: &Fixture) {
-    let store = fixture.keeper.create(name(1)).unwrap();
+    let store = fixture.keeper.create(name(1), &[]).unwrap();
     let names: Vec<String> = (0..40).map(|number| format!("k{number}")).collect();
     let text = format!(r#"{{"pad":"{}"}}"#, "x".repeat(100));
     let items: Vec<_> = names.iter().map(|id| (id.as_str(), Some(text.as_str()))).collect();
@@ -151,7 +161,7 @@ fn scans_keep_order_and_bounds(fixture: &Fixture) {
 }
 
 fn requests_and_receipts_are_kept_for_their_time(fixture: &Fixture) {
-    let store = fixture.keeper.create(name(1)).unwrap();
+    let store = fixture.keeper.create(name(1), &[]).unwrap();
     let (principal, request, receipt) =
         (PrincipalId::from_bytes([1; 16]), RequestId::from_bytes([2; 16]), ReceiptId::from_bytes([3; 16]));
     let at = |seconds: u64| Timestamp(seconds * 1_000_000);
@@ -178,7 +188,7 @@ fn requests_and_receipts_are_kept_for_their_time(fixture: &Fixture) {
 
 /// A snapshot shows one moment, whatever is written and brought back into the file meanwhile.
 fn a_snapshot_stays_as_it_was(fixture: &Fixture) {
-    let store = fixture.keeper.create(name(1)).unwrap();
+    let store = fixture.keeper.create(name(1), &[]).unwrap();
     let machine = MachineState { applied: LogPlace { term: 2, index: 3 }, ..MachineState::default() };
     let (principal, at) = (PrincipalId::from_bytes([1; 16]), Timestamp(3_000_000));
     let known = Remembered { digest: [4; 32], outcome: Outcome::Deleted, index: 1, at };
@@ -192,7 +202,9 @@ fn a_snapshot_stays_as_it_was(fixture: &Fixture) {
             ..batch(3, &[("a", Some("{}")), ("b", Some(r#"{"x":[1]}"#))])
         })
         .unwrap();
-    let before = StoreState { applied_index: 3, item_count: 3, time: at, machine: Some(machine) };
+    let stored_bytes =
+        (item_bytes(&key("a"), &document("{}")) + item_bytes(&key("b"), &document(r#"{"x":[1]}"#))) as u64;
+    let before = StoreState { applied_index: 3, item_count: 3, stored_bytes, time: at, machine: Some(machine) };
     assert_eq!(store.state().unwrap(), before);
     let mut snapshot = store.snapshot().unwrap();
     store.write(&Batch { requests: vec![request(3)], ..batch(4, &[("a", None), ("c", Some("{}"))]) }).unwrap();
@@ -216,19 +228,19 @@ fn a_snapshot_stays_as_it_was(fixture: &Fixture) {
 
 fn names_are_taken_and_freed(fixture: &Fixture) {
     let keeper = &fixture.keeper;
-    let store = keeper.create(name(1)).unwrap();
+    let store = keeper.create(name(1), &[]).unwrap();
     store.write(&batch(1, &[("a", Some("{}"))])).unwrap();
-    assert!(keeper.create(name(1)).is_err(), "taken");
-    let other = keeper.create(name(2)).unwrap();
+    assert!(keeper.create(name(1), &[]).is_err(), "taken");
+    let other = keeper.create(name(2), &[]).unwrap();
     assert_eq!(other.state().unwrap().applied_index, 0, "stores do not see each other");
     assert!(keeper.open(name(3)).unwrap().state().is_err(), "what is not there says so when it is used");
     keeper.set_aside(name(1)).unwrap();
-    let fresh = keeper.create(name(1)).unwrap();
+    let fresh = keeper.create(name(1), &[]).unwrap();
     assert_eq!(fresh.get(&key("a")).unwrap(), None);
     keeper.remove(name(1)).unwrap();
     keeper.remove(name(1)).unwrap();
     assert!(matches!(keeper.open(name(1)).unwrap().state(), Err(StoreError::Failed(_))));
-    keeper.create(name(1)).unwrap();
+    keeper.create(name(1), &[]).unwrap();
 }
 
 macro_rules! contract {
@@ -251,11 +263,13 @@ contract! {
     names_are_taken_and_freed
 }
 
+mod index_tests;
+
 /// What is made durable outlives a power cut in memory, too, and nothing else does.
 #[test]
 fn memory_forgets_what_a_power_cut_takes() {
     let keeper = MemoryKeeper::default();
-    let store = keeper.create(name(1)).unwrap();
+    let store = keeper.create(name(1), &[]).unwrap();
     store.write(&batch(1, &[("a", Some("{}"))])).unwrap();
     assert_eq!(store.make_durable().unwrap(), 1);
     store.write(&batch(2, &[("b", Some("{}"))])).unwrap();
@@ -292,7 +306,7 @@ proptest! {
     #[test]
     fn both_give_the_same_answers(work in any_work()) {
         let (memory, sqlite) = (memory(), sqlite());
-        let (one, other) = (memory.keeper.create(name(1)).unwrap(), sqlite.keeper.create(name(1)).unwrap());
+        let (one, other) = (memory.keeper.create(name(1), &[]).unwrap(), sqlite.keeper.create(name(1), &[]).unwrap());
         for (number, writes) in work.iter().enumerate() {
             // Each key once, in order: the last write of a key stands.
             let last: std::collections::BTreeMap<_, _> = writes.iter().map(|(id, text)| (id, text)).collect();

@@ -11,23 +11,50 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::store::{
-    Batch, BatchChanges, Chunk, KeptReceipt, KeyInterval, RangeStore, RememberedRequest, ReplicaName, RewrapStep,
-    StoreError, StoreKeeper, StoreSnapshot, StoreState,
+    Batch, BatchChanges, Chunk, IndexChunk, IndexedItem, KeptReceipt, KeyInterval, RangeStore, RememberedRequest,
+    ReplicaName, RewrapStep, StoreError, StoreKeeper, StoreSnapshot, StoreState, StoredSize, item_bytes, no_index,
+    no_indexed_item,
 };
 use crate::domain::Timestamp;
 use crate::domain::cell::{CellChange, diff_cells};
 use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, ReceiptId, ReplicaId, RequestId, TenantId};
-use crate::domain::key::PackedKey;
+use crate::domain::key::{PackedKey, read_index_entry};
 use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
+use crate::domain::local_index::LocalIndex;
 use crate::domain::version::ItemVersion;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
+
+/// A local index: its entries, and the bytes of what it shows of each item.
+#[derive(Debug, Clone)]
+struct Index {
+    definition: LocalIndex,
+    entries: BTreeMap<PackedKey, u64>,
+}
+
+impl Index {
+    fn change(&mut self, key: &PackedKey, before: Option<&Document>, after: Option<&Document>) {
+        if let Some(entry) = before.and_then(|document| self.definition.entry(key, document)) {
+            self.entries.remove(&entry);
+        }
+        if let Some(document) = after
+            && let Some(entry) = self.definition.entry(key, document)
+        {
+            self.entries.insert(entry, self.definition.projected_bytes(key, document));
+        }
+    }
+}
+
+fn is_in(interval: &KeyInterval, key: &PackedKey) -> bool {
+    *key >= interval.start && interval.end.as_ref().is_none_or(|end| key < end)
+}
 
 /// What one store holds.
 #[derive(Debug, Clone, Default)]
 struct Content {
     items: BTreeMap<PackedKey, (Document, ItemVersion)>,
+    indexes: Vec<Index>,
     requests: BTreeMap<(PrincipalId, RequestId), Remembered>,
     receipts: BTreeMap<ReceiptId, (Outcome, Timestamp)>,
     state: StoreState,
@@ -36,8 +63,7 @@ struct Content {
 impl Content {
     fn scan(&self, interval: &KeyInterval, descending: bool, items_max: usize, bytes_max: usize) -> Chunk {
         let mut chunk = Chunk { applied_index: self.state.applied_index, ..Chunk::default() };
-        let is_in = |key: &PackedKey| *key >= interval.start && interval.end.as_ref().is_none_or(|end| key < end);
-        let mut found: Vec<_> = self.items.iter().filter(|(key, _)| is_in(key)).collect();
+        let mut found: Vec<_> = self.items.iter().filter(|(key, _)| is_in(interval, key)).collect();
         if descending {
             found.reverse();
         }
@@ -51,6 +77,52 @@ impl Content {
         }
         chunk.complete = chunk.items.len() == found.len() && found.len() < items_max;
         chunk
+    }
+
+    fn index(&self, position: u8) -> Result<&Index, StoreError> {
+        self.indexes.get(usize::from(position)).ok_or_else(|| no_index(position))
+    }
+
+    fn scan_index(
+        &self,
+        position: u8,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<IndexChunk, StoreError> {
+        let mut chunk = IndexChunk { applied_index: self.state.applied_index, ..IndexChunk::default() };
+        let entries = self.index(position)?.entries.keys();
+        let mut found: Vec<_> = entries.filter(|entry| is_in(interval, entry)).collect();
+        if descending {
+            found.reverse();
+        }
+        let mut bytes = 0;
+        for entry in &found {
+            if chunk.items.len() == items_max || (bytes >= bytes_max && !chunk.items.is_empty()) {
+                break;
+            }
+            let (key, _) = read_index_entry(entry).map_err(|_| no_indexed_item())?;
+            let (document, version) = self.items.get(&key).cloned().ok_or_else(no_indexed_item)?;
+            bytes += key.len() + document.as_bytes().len();
+            chunk.items.push(IndexedItem { entry: (*entry).clone(), key, document, version });
+        }
+        chunk.complete = chunk.items.len() == found.len() && found.len() < items_max;
+        Ok(chunk)
+    }
+
+    fn index_size(&self, position: u8) -> Result<StoredSize, StoreError> {
+        let entries = &self.index(position)?.entries;
+        Ok(StoredSize { items: entries.len() as u64, bytes: entries.values().sum() })
+    }
+
+    fn interval_size(&self, interval: &KeyInterval) -> StoredSize {
+        let mut size = StoredSize::default();
+        for (key, (document, _)) in self.items.iter().filter(|(key, _)| is_in(interval, key)) {
+            size.items += 1;
+            size.bytes += item_bytes(key, document) as u64;
+        }
+        size
     }
 }
 
@@ -85,6 +157,15 @@ pub struct MemoryStore {
     durable: Mutex<Content>,
 }
 
+impl MemoryStore {
+    /// An empty store, which is durable as it is.
+    fn new(indexes: &[LocalIndex]) -> Self {
+        let empty = |index: &LocalIndex| Index { definition: index.clone(), entries: BTreeMap::new() };
+        let content = Content { indexes: indexes.iter().map(empty).collect(), ..Content::default() };
+        Self { now: Mutex::new(content.clone()), durable: Mutex::new(content) }
+    }
+}
+
 /// Keeps stores in memory.
 #[derive(Debug, Default)]
 pub struct MemoryKeeper {
@@ -112,12 +193,12 @@ impl MemoryKeeper {
 }
 
 impl StoreKeeper for MemoryKeeper {
-    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+    fn create(&self, name: ReplicaName, indexes: &[LocalIndex]) -> Result<Arc<dyn RangeStore>, StoreError> {
         let mut stores = self.stores.lock();
         if stores.contains_key(&name.replica) {
             return Err(StoreError::Failed(format!("there is a store of replica {} already", name.replica)));
         }
-        let store = Arc::new(MemoryStore::default());
+        let store = Arc::new(MemoryStore::new(indexes));
         stores.insert(name.replica, Arc::clone(&store));
         Ok(store)
     }
@@ -173,6 +254,25 @@ impl RangeStore for MemoryStore {
         Ok(self.now.lock().scan(interval, descending, items_max, bytes_max))
     }
 
+    fn scan_index(
+        &self,
+        position: u8,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<IndexChunk, StoreError> {
+        self.now.lock().scan_index(position, interval, descending, items_max, bytes_max)
+    }
+
+    fn index_size(&self, position: u8) -> Result<StoredSize, StoreError> {
+        self.now.lock().index_size(position)
+    }
+
+    fn interval_size(&self, interval: &KeyInterval) -> Result<StoredSize, StoreError> {
+        Ok(self.now.lock().interval_size(interval))
+    }
+
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
         Ok(self.now.lock().requests.get(&(principal, id)).cloned())
     }
@@ -187,10 +287,17 @@ impl RangeStore for MemoryStore {
 
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
         let mut now = self.now.lock();
-        let mut changes = BatchChanges::default();
+        let mut changes = BatchChanges { stored_bytes: now.state.stored_bytes, ..BatchChanges::default() };
         for item in &batch.items {
             let before = now.items.remove(&item.key);
             count(&mut changes, before.as_ref(), item.document.as_ref(), item.version);
+            let bytes =
+                |document: Option<&Document>| document.map_or(0, |document| item_bytes(&item.key, document) as u64);
+            changes.stored_bytes += bytes(item.document.as_ref());
+            changes.stored_bytes -= bytes(before.as_ref().map(|(document, _)| document));
+            for index in &mut now.indexes {
+                index.change(&item.key, before.as_ref().map(|(document, _)| document), item.document.as_ref());
+            }
             if let Some(document) = &item.document {
                 now.items.insert(item.key.clone(), (document.clone(), item.version));
             }
@@ -207,6 +314,7 @@ impl RangeStore for MemoryStore {
         now.state = StoreState {
             applied_index: batch.applied_index,
             item_count: batch.item_count,
+            stored_bytes: changes.stored_bytes,
             time: now.state.time.max(batch.now),
             machine: batch.machine.clone().or(now.state.machine.take()),
         };
@@ -288,6 +396,15 @@ impl RangeStore for Missing {
         self.error()
     }
     fn scan(&self, _: &KeyInterval, _: bool, _: usize, _: usize) -> Result<Chunk, StoreError> {
+        self.error()
+    }
+    fn scan_index(&self, _: u8, _: &KeyInterval, _: bool, _: usize, _: usize) -> Result<IndexChunk, StoreError> {
+        self.error()
+    }
+    fn index_size(&self, _position: u8) -> Result<StoredSize, StoreError> {
+        self.error()
+    }
+    fn interval_size(&self, _interval: &KeyInterval) -> Result<StoredSize, StoreError> {
         self.error()
     }
     fn request(&self, _principal: PrincipalId, _id: RequestId) -> Result<Option<Remembered>, StoreError> {

@@ -8,6 +8,7 @@ pub mod keys;
 pub mod log;
 pub mod memory;
 pub mod node_database;
+pub mod reporting;
 pub mod sqlite;
 pub mod store;
 pub mod vfs;

@@ -4,6 +4,9 @@
 //!
 //! A store is written by one caller at a time (the flusher) and read by many. All calls block:
 //! callers keep them off async workers.
+//!
+//! A store is made with the local indexes of its table and remembers them: whoever writes items later, on whatever way
+//! they came, keeps the indexes by that, in the same transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,6 +15,7 @@ use crate::domain::Timestamp;
 use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
 use crate::domain::key::PackedKey;
+use crate::domain::local_index::LocalIndex;
 use crate::domain::version::ItemVersion;
 use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
@@ -101,6 +105,13 @@ pub struct BatchChanges {
     pub cells_written: u64,
     /// Cells removed.
     pub cells_removed: u64,
+    /// [`StoreState::stored_bytes`] afterwards.
+    pub stored_bytes: u64,
+}
+
+/// How many bytes an item takes, as its size is defined for limits.
+pub fn item_bytes(key: &PackedKey, document: &Document) -> usize {
+    key.len() + document.item_size()
 }
 
 /// What a store knows of itself.
@@ -110,6 +121,8 @@ pub struct StoreState {
     pub applied_index: u64,
     /// Items in the range.
     pub item_count: u64,
+    /// Bytes of the items in the file, keys included, as their size is defined for limits.
+    pub stored_bytes: u64,
     /// The leader's time in the last entry.
     pub time: Timestamp,
     /// Where the replica stands in its group's log; none where nothing of a group was ever written.
@@ -150,6 +163,49 @@ pub struct Chunk {
     pub applied_index: u64,
 }
 
+/// An item as an index leads to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IndexedItem {
+    /// The entry that stands for it in the index.
+    pub entry: PackedKey,
+    /// The item's key.
+    pub key: PackedKey,
+    /// The item.
+    pub document: Document,
+    /// The item's version.
+    pub version: ItemVersion,
+}
+
+/// A piece of a scan of an index.
+#[derive(Debug, Default)]
+pub struct IndexChunk {
+    /// The items in the order asked for.
+    pub items: Vec<IndexedItem>,
+    /// Whether the interval is exhausted.
+    pub complete: bool,
+    /// The applied index of the transaction that read them: newer entries are in memory only.
+    pub applied_index: u64,
+}
+
+/// How much of something a store has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredSize {
+    /// How many items.
+    pub items: u64,
+    /// Their bytes, keys included, as their size is defined for limits.
+    pub bytes: u64,
+}
+
+/// The error where a store is asked for an index that its table has not.
+pub(crate) fn no_index(position: u8) -> StoreError {
+    StoreError::Failed(format!("there is no local index {position}"))
+}
+
+/// The error where an index leads to an item that is not there.
+pub(crate) fn no_indexed_item() -> StoreError {
+    StoreError::Damaged("an entry of a local index stands for no item".to_owned())
+}
+
 /// An interval of packed keys, from `start` (inclusive) to `end` (exclusive; none: open).
 #[derive(Debug, Clone)]
 pub struct KeyInterval {
@@ -175,6 +231,20 @@ pub trait RangeStore: Send + Sync + 'static {
         items_max: usize,
         bytes_max: usize,
     ) -> Result<Chunk, StoreError>;
+    /// Items in the order of an index, which goes by its position. `interval` is one of entries; the rest as for
+    /// [`RangeStore::scan`].
+    fn scan_index(
+        &self,
+        position: u8,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<IndexChunk, StoreError>;
+    /// Entries of an index and the bytes of what it shows, as of the last flush.
+    fn index_size(&self, position: u8) -> Result<StoredSize, StoreError>;
+    /// Items of an interval of packed keys and their bytes, as of the last flush. Costs a walk over all of them.
+    fn interval_size(&self, interval: &KeyInterval) -> Result<StoredSize, StoreError>;
     /// A remembered request.
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError>;
     /// A kept receipt.
@@ -229,8 +299,8 @@ pub enum RewrapStep {
 
 /// The place that keeps stores.
 pub trait StoreKeeper: Send + Sync + 'static {
-    /// A new, empty store. An error where there is one of this name.
-    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError>;
+    /// A new, empty store, which keeps these indexes from now on. An error where there is one of this name.
+    fn create(&self, name: ReplicaName, indexes: &[LocalIndex]) -> Result<Arc<dyn RangeStore>, StoreError>;
     /// The store of this name; opened when first used.
     fn open(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError>;
     /// Removes a store for good.

@@ -106,6 +106,8 @@ pub struct LogStats {
     pub writes: u64,
     /// Calls of fdatasync on segments.
     pub syncs: u64,
+    /// How long they took together, with the writes before them, in microseconds.
+    pub sync_us: u64,
     /// Bytes written.
     pub bytes_written: u64,
     /// Marks written.
@@ -129,6 +131,8 @@ pub struct LogStats {
     pub opened_at: u64,
     /// Bytes that wait to be written.
     pub bytes_pending: u64,
+    /// How long the oldest record has waited that is not synced, in microseconds.
+    pub queue_age_us: u64,
     /// Whether a sync or write failed.
     pub failed: bool,
     /// Whether ordinary records are refused because the disk is full.
@@ -236,6 +240,7 @@ impl<C: Send + 'static> CommitLog<C> {
         let mut stats = *self.shared.stats.lock();
         stats.bytes_live = 0;
         stats.bytes_pending = self.shared.bytes_pending();
+        stats.queue_age_us = self.shared.oldest_age().as_micros() as u64;
         stats.disk_full = self.shared.disk_full.load(Ordering::Relaxed);
         stats
     }

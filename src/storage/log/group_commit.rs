@@ -273,7 +273,9 @@ impl<C: Send + 'static> Writer<C> {
         let room = self.head.length - place.offset - self.batch.bytes_with(0) as u64;
         let (bytes, batch_bytes) = self.batch.finish(header, (room as usize).min(BATCH_HEADER_BYTES));
         let sync = || if is_on(Mutation::AcknowledgeBeforeSync) { Ok(()) } else { self.head.file.sync_data() };
+        let began = Instant::now();
         let written = self.head.file.write_at(bytes, place.offset).and_then(|()| sync());
+        let took = began.elapsed();
         let bytes_written = bytes.len() as u64;
         if let Err(source) = written {
             let path = self.folder.segment_path(place.segment);
@@ -287,6 +289,7 @@ impl<C: Send + 'static> Writer<C> {
         let mut stats = self.shared.stats.lock();
         stats.writes += 1;
         stats.syncs += 1;
+        stats.sync_us += took.as_micros() as u64;
         stats.bytes_written += bytes_written;
         stats.synced = self.head.next.number();
         stats.marks += u64::from(is_mark);

@@ -50,6 +50,10 @@ struct Queue<C> {
     appends: Vec<Append<C>>,
     commands: Vec<Command>,
     bytes: usize,
+    /// When the first of `appends` was queued.
+    waiting_since: Option<Instant>,
+    /// The same of those that are being written.
+    taken_since: Option<Instant>,
     sleeps: bool,
     is_closed: bool,
 }
@@ -89,6 +93,8 @@ impl<C> Shared<C> {
                 appends: Vec::new(),
                 commands: Vec::new(),
                 bytes: 0,
+                waiting_since: None,
+                taken_since: None,
                 sleeps: false,
                 is_closed: false,
             }),
@@ -116,7 +122,8 @@ impl<C> Shared<C> {
         }
         queue.bytes += bytes;
         if queue.appends.is_empty() {
-            queue.appends = appends
+            queue.appends = appends;
+            queue.waiting_since = Some(Instant::now());
         } else {
             queue.appends.append(&mut appends)
         }
@@ -171,6 +178,7 @@ impl<C> Shared<C> {
         let mut queue = self.queue.lock();
         loop {
             if !queue.appends.is_empty() {
+                queue.taken_since = queue.waiting_since.take();
                 return Work::Records(std::mem::take(&mut queue.appends));
             }
             if !queue.commands.is_empty() {
@@ -202,6 +210,7 @@ impl<C> Shared<C> {
     pub(crate) fn release(&self, bytes: usize) {
         let mut queue = self.queue.lock();
         queue.bytes = queue.bytes.saturating_sub(bytes);
+        queue.taken_since = None;
         drop(queue);
         self.room.notify_waiters();
     }
@@ -237,6 +246,12 @@ impl<C> Shared<C> {
     /// Bytes that wait.
     pub(crate) fn bytes_pending(&self) -> u64 {
         self.queue.lock().bytes as u64
+    }
+
+    /// How long the oldest record waits that is queued or being written.
+    pub(crate) fn oldest_age(&self) -> Duration {
+        let queue = self.queue.lock();
+        queue.taken_since.or(queue.waiting_since).map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// A deadline so many milliseconds from now.

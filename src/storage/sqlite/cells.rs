@@ -3,7 +3,10 @@
 //! An item is one row with the empty path, which holds its version, and one row for each leaf. A
 //! replaced item is compared with the rows that are there, path by path: rows that are the same are
 //! left alone, so that a changed leaf costs its own row and the item's own, and nothing else. Long
-//! values lie in `large_values`; their rows hold the id, and a type number with 64 added.
+//! values lie in `large_values`; their rows hold the id, and a type number with 64 added. An item's own row has no type:
+//! in its place stands how large the item is, so that what is replaced need not be read whole to know how much a range
+//! stores. Where that is 0, the row was written by a version that did not count. Entries of local indexes are written
+//! along (`index_entries`).
 
 use rusqlite::types::ValueRef;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
@@ -12,16 +15,18 @@ use crate::domain::cell::{Assembler, Cell, CellData, CellType, cells_of};
 use crate::domain::document::Document;
 use crate::domain::key::PackedKey;
 use crate::domain::version::ItemVersion;
-use crate::storage::store::{BatchChanges, ItemWrite, KeyInterval, StoreError};
+use crate::storage::store::{BatchChanges, ItemWrite, KeyInterval, StoreError, StoredSize, item_bytes};
 use crate::storage::vfs::VfsError;
 
-/// The type number of an item's own row.
-const ITEM_ROW: i64 = 0;
+use super::index_entries::{EntryWriter, KnownIndex};
+
 /// Added to the type number of a value that lies in `large_values`.
-const LARGE: i64 = 64;
+pub(super) const LARGE: i64 = 64;
 /// Values longer than this, in bytes, lie in `large_values`: a row of more than about a quarter of a
 /// page would spill over, and every read of its neighbours would be dearer.
 const INLINE_BYTES_MAX: usize = 700;
+/// No key and no entry is as high as this: it stands for "to the end".
+pub(super) const OPEN_END: [u8; 5] = [0xff; 5];
 
 /// Items of a scan, and whether the interval is exhausted.
 type Scanned = (Vec<(PackedKey, Document, ItemVersion)>, bool);
@@ -41,14 +46,14 @@ pub(crate) fn vfs_failure(error: &VfsError) -> StoreError {
 }
 
 /// A row as it is stored.
-struct Row {
-    path: String,
-    number: i64,
-    data: Stored,
+pub(super) struct Row {
+    pub(super) path: String,
+    pub(super) number: i64,
+    pub(super) data: Stored,
 }
 
 #[derive(PartialEq)]
-enum Stored {
+pub(super) enum Stored {
     None,
     Integer(i64),
     Text(String),
@@ -71,28 +76,45 @@ pub struct CellWriter<'a> {
     insert: CachedStatement<'a>,
     update: CachedStatement<'a>,
     delete: CachedStatement<'a>,
+    entries: Option<EntryWriter<'a>>,
     changes: BatchChanges,
+    bytes_added: i64,
 }
 
 impl<'a> CellWriter<'a> {
-    /// A writer on this connection.
+    /// A writer on this connection, which keeps these indexes.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn new(connection: &'a Connection) -> rusqlite::Result<Self> {
+    pub fn new(connection: &'a Connection, indexes: &'a [KnownIndex]) -> rusqlite::Result<Self> {
         Ok(Self {
             connection,
             read: connection.prepare_cached("SELECT path, type, data FROM cells WHERE key = ?1 ORDER BY path")?,
             insert: connection.prepare_cached("INSERT INTO cells (key, path, type, data) VALUES (?1, ?2, ?3, ?4)")?,
             update: connection.prepare_cached("UPDATE cells SET type = ?3, data = ?4 WHERE key = ?1 AND path = ?2")?,
             delete: connection.prepare_cached("DELETE FROM cells WHERE key = ?1 AND path = ?2")?,
+            entries: EntryWriter::new(connection, indexes)?,
             changes: BatchChanges::default(),
+            bytes_added: 0,
         })
     }
 
     /// What was changed so far.
     pub fn changes(&self) -> BatchChanges {
         self.changes
+    }
+
+    /// By how many bytes all items together have grown.
+    pub fn bytes_added(&self) -> i64 {
+        self.bytes_added
+    }
+
+    /// Ends the work on indexes.
+    ///
+    /// # Errors
+    /// What SQLite says outside, entries that are not those of the items inside.
+    pub fn finish_indexes(&self) -> rusqlite::Result<Result<(), StoreError>> {
+        self.entries.as_ref().map_or(Ok(Ok(())), EntryWriter::finish)
     }
 
     /// Brings one item to its new state.
@@ -102,6 +124,9 @@ impl<'a> CellWriter<'a> {
     pub fn write(&mut self, item: &ItemWrite) -> rusqlite::Result<()> {
         let key = item.key.as_bytes();
         let present = self.rows(key)?;
+        if let Some(entries) = &mut self.entries {
+            entries.write(item, &present)?;
+        }
         let Some(document) = &item.document else {
             return present.iter().try_for_each(|row| self.remove(key, row));
         };
@@ -109,7 +134,7 @@ impl<'a> CellWriter<'a> {
         let mut old = present.iter().peekable();
         // The item's own row comes first: the empty path is the lowest.
         let own = old.next_if(|row| row.path.is_empty());
-        self.write_own_row(key, own, item.version)?;
+        self.write_own_row(key, own, item.version, item_bytes(&item.key, document) as i64)?;
         for (path, cell) in &cells {
             while let Some(gone) = old.next_if(|row| row.path.as_bytes() < path.as_bytes()) {
                 self.remove(key, gone)?;
@@ -131,14 +156,21 @@ impl<'a> CellWriter<'a> {
         Ok(read)
     }
 
-    fn write_own_row(&mut self, key: &[u8], known: Option<&Row>, version: ItemVersion) -> rusqlite::Result<()> {
+    fn write_own_row(
+        &mut self,
+        key: &[u8],
+        known: Option<&Row>,
+        version: ItemVersion,
+        bytes: i64,
+    ) -> rusqlite::Result<()> {
         let version = version.0 as i64;
         match known {
             Some(row) if row.data == Stored::Integer(version) => return Ok(()),
-            Some(_) => self.update.execute(params![key, "", ITEM_ROW, version])?,
-            None => self.insert.execute(params![key, "", ITEM_ROW, version])?,
+            Some(_) => self.update.execute(params![key, "", bytes, version])?,
+            None => self.insert.execute(params![key, "", bytes, version])?,
         };
         self.changes.cells_written += 1;
+        self.bytes_added += bytes - known.map_or(0, |row| row.number);
         Ok(())
     }
 
@@ -178,17 +210,17 @@ impl<'a> CellWriter<'a> {
         let number = cell.cell_type as i64;
         if known.number == number + LARGE {
             let Stored::Integer(id) = known.data else { return Ok(false) };
-            let stored = self
-                .connection
-                .prepare_cached("SELECT data FROM large_values WHERE id = ?1")?
-                .query_row([id], |row| Ok(stored(row.get_ref(0)?)))?;
-            return Ok(holds(&stored, &cell.data));
+            return Ok(holds(&large_value(self.connection, id)?, &cell.data));
         }
         Ok(known.number == number && holds(&known.data, &cell.data))
     }
 
     fn remove(&mut self, key: &[u8], row: &Row) -> rusqlite::Result<()> {
-        self.drop_large(row)?;
+        if row.path.is_empty() {
+            self.bytes_added -= row.number;
+        } else {
+            self.drop_large(row)?;
+        }
         self.changes.cells_removed += 1;
         self.delete.execute(params![key, row.path]).map(|_| ())
     }
@@ -220,6 +252,12 @@ impl<'a> CellWriter<'a> {
         }
         .map(Some)
     }
+}
+
+/// A value that lies in `large_values`.
+pub(super) fn large_value(connection: &Connection, id: i64) -> rusqlite::Result<Stored> {
+    let mut statement = connection.prepare_cached("SELECT data FROM large_values WHERE id = ?1")?;
+    statement.query_row([id], |row| Ok(stored(row.get_ref(0)?)))
 }
 
 fn holds(stored: &Stored, data: &CellData<'_>) -> bool {
@@ -355,6 +393,21 @@ pub fn scan(
     Ok(Ok((items, complete)))
 }
 
+/// How many items are in an interval, and their bytes. Walks over all of their rows.
+///
+/// # Errors
+/// What SQLite says.
+pub fn interval_size(connection: &Connection, interval: &KeyInterval) -> rusqlite::Result<StoredSize> {
+    let mut statement = connection.prepare_cached(
+        "SELECT count(*), coalesce(sum(type), 0) FROM cells WHERE key >= ?1 AND key < ?2 AND path = ''",
+    )?;
+    let end = interval.end.as_ref().map_or(&OPEN_END[..], PackedKey::as_bytes);
+    statement.query_row(params![interval.start.as_bytes(), end], |row| {
+        let (items, bytes): (i64, i64) = (row.get(0)?, row.get(1)?);
+        Ok(StoredSize { items: items.max(0) as u64, bytes: bytes.max(0) as u64 })
+    })
+}
+
 /// The keys of the items in an interval, found by skipping from one item to the next: a step costs
 /// one look-up, however many cells an item has.
 fn keys_of(
@@ -368,10 +421,8 @@ fn keys_of(
     } else {
         "SELECT key FROM cells WHERE key >= ?1 AND key < ?2 ORDER BY key LIMIT 1"
     })?;
-    // No key is as long as this: it stands for "to the end".
-    let open_end = [0xff; 5];
     let mut start = interval.start.as_bytes().to_vec();
-    let mut end = interval.end.as_ref().map_or_else(|| open_end.to_vec(), |end| end.as_bytes().to_vec());
+    let mut end = interval.end.as_ref().map_or(&OPEN_END[..], PackedKey::as_bytes).to_vec();
     let mut keys = Vec::new();
     while keys.len() < items_max {
         let Some(key) = statement.query_row(params![start, end], |row| row.get::<_, Vec<u8>>(0)).optional()? else {

@@ -1,33 +1,31 @@
 //! Which replica files a node has, and which of them are open.
 //!
 //! Every replica has a [`SqliteRangeStore`]; opening one costs nothing until it is used. The keeper
-//! hands each out wrapped in a [`Tracked`] store, which notes every use in a list ordered by time;
-//! past `open_files_max` the one not used for the longest time is closed. A closed one opens again
-//! by itself. So ten thousand replicas need the memory of their records and the descriptors of the
-//! few that are busy.
+//! hands each out wrapped in a [`Tracked`] store, which notes every use; past `open_files_max` one of those
+//! not used for long is closed ([`super::open_files`]). A closed one opens again by itself. So ten thousand
+//! replicas need the memory of their records and the descriptors of the few that are busy.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use crate::domain::Random;
 use crate::domain::document::Document;
-use crate::domain::ids::{FileId, NodeId, PlaneId, PrincipalId, ReceiptId, ReplicaId, RequestId, TenantId};
+use crate::domain::ids::{FileId, NodeId, PlaneId, PrincipalId, ReceiptId, RequestId, TenantId};
 use crate::domain::key::PackedKey;
+use crate::domain::local_index::LocalIndex;
 use crate::domain::version::ItemVersion;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, Scrubbed, StoreError, StoreKeeper,
-    StoreSnapshot, StoreState,
+    Batch, BatchChanges, Chunk, IndexChunk, KeyInterval, RangeStore, ReplicaName, RewrapStep, Scrubbed, StoreError,
+    StoreKeeper, StoreSnapshot, StoreState, StoredSize,
 };
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
+use super::open_files::{OpenFiles, OpenPlace};
 use super::range_store::{FileOptions, KeySource, SpareConnections, SqliteRangeStore};
 use super::rewrap::{files_of_tenant, is_set_aside, rewrap_file, versions_of};
 
@@ -52,49 +50,6 @@ pub struct SqliteKeeper {
     spare: SpareConnections,
 }
 
-/// The stores that are open, with the time of their last use.
-struct OpenFiles {
-    max: usize,
-    ticks: AtomicU64,
-    stores: Mutex<HashMap<ReplicaId, (Arc<SqliteRangeStore>, Arc<AtomicU64>)>>,
-}
-
-impl OpenFiles {
-    /// Notes a use, and returns a store that is to be closed for it.
-    fn note(
-        &self,
-        replica: ReplicaId,
-        store: &Arc<SqliteRangeStore>,
-        used: &Arc<AtomicU64>,
-    ) -> Option<Arc<SqliteRangeStore>> {
-        let tick = self.ticks.fetch_add(1, Ordering::Relaxed) + 1;
-        let before = used.swap(tick, Ordering::Relaxed);
-        if before != 0 {
-            return None;
-        }
-        let mut stores = self.stores.lock();
-        stores.insert(replica, (Arc::clone(store), Arc::clone(used)));
-        if stores.len() <= self.max {
-            return None;
-        }
-        let oldest = stores
-            .iter()
-            .filter(|(id, _)| **id != replica)
-            .min_by_key(|(_, (_, used))| used.load(Ordering::Relaxed))
-            .map(|(id, _)| *id)?;
-        let (store, used) = stores.remove(&oldest)?;
-        used.store(0, Ordering::Relaxed);
-        Some(store)
-    }
-
-    fn forget(&self, replica: ReplicaId) {
-        if let Some((store, used)) = self.stores.lock().remove(&replica) {
-            used.store(0, Ordering::Relaxed);
-            store.release();
-        }
-    }
-}
-
 impl SqliteKeeper {
     /// A keeper of the files of one node at one control plane, under `folder`.
     pub fn new(
@@ -105,11 +60,7 @@ impl SqliteKeeper {
         random: Arc<dyn Random>,
         options: KeeperOptions,
     ) -> Self {
-        let open = Arc::new(OpenFiles {
-            max: options.open_files_max.max(1),
-            ticks: AtomicU64::new(0),
-            stores: Mutex::default(),
-        });
+        let open = Arc::new(OpenFiles::new(options.open_files_max));
         let spare = SpareConnections::new(options.open_files_max);
         Self { folder, plane, node, keys, random, options, open, spare }
     }
@@ -123,7 +74,13 @@ impl SqliteKeeper {
 
     /// How many stores are open.
     pub fn open_count(&self) -> usize {
-        self.open.stores.lock().len()
+        self.open.count()
+    }
+
+    /// Which are open, in order.
+    #[cfg(test)]
+    pub(super) fn open_files(&self) -> Vec<crate::domain::ids::ReplicaId> {
+        self.open.all()
     }
 
     fn identity(&self, name: ReplicaName) -> vfs::FileIdentity {
@@ -136,7 +93,7 @@ impl SqliteKeeper {
         }
     }
 
-    fn tracked(&self, name: ReplicaName) -> Arc<dyn RangeStore> {
+    fn tracked(&self, name: ReplicaName) -> Arc<Tracked> {
         let path = self.path(name);
         let keys = Arc::clone(&self.keys);
         let source: KeySource = {
@@ -144,7 +101,7 @@ impl SqliteKeeper {
             Arc::new(move || unlock(&path, FileId(name.replica.0), KeyOwner::Tenant(name.tenant), &*keys))
         };
         let store = Arc::new(SqliteRangeStore::new(path, source, self.options.file, self.spare.clone()));
-        Arc::new(Tracked { replica: name.replica, store, used: Arc::default(), open: Arc::clone(&self.open) })
+        Arc::new(Tracked { place: OpenPlace::new(name.replica, store), open: Arc::clone(&self.open) })
     }
 }
 
@@ -169,7 +126,7 @@ pub(super) fn unlock(
 }
 
 impl StoreKeeper for SqliteKeeper {
-    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+    fn create(&self, name: ReplicaName, indexes: &[LocalIndex]) -> Result<Arc<dyn RangeStore>, StoreError> {
         let path = self.path(name);
         if let Some(folder) = path.parent() {
             super::make_folders(&self.folder, folder)?;
@@ -179,6 +136,7 @@ impl StoreKeeper for SqliteKeeper {
         vfs::create_file(&path, &self.identity(name), newest.version, &newest.key, &*self.random)
             .map_err(|error| vfs_failure(&error))?;
         let store = self.tracked(name);
+        store.used().define_indexes(indexes)?;
         store.state()?;
         Ok(store)
     }
@@ -264,18 +222,18 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 
 /// A store that notes its uses.
 struct Tracked {
-    replica: ReplicaId,
-    store: Arc<SqliteRangeStore>,
-    used: Arc<AtomicU64>,
+    place: OpenPlace,
     open: Arc<OpenFiles>,
 }
 
 impl Tracked {
     fn used(&self) -> &SqliteRangeStore {
-        if let Some(closed) = self.open.note(self.replica, &self.store, &self.used) {
-            closed.release();
-        }
-        &self.store
+        self.open.note(&self.place);
+        &self.place.store
+    }
+
+    fn unnoted(&self) -> &SqliteRangeStore {
+        &self.place.store
     }
 }
 
@@ -298,6 +256,22 @@ impl RangeStore for Tracked {
     ) -> Result<Chunk, StoreError> {
         self.used().scan(interval, descending, items_max, bytes_max)
     }
+    fn scan_index(
+        &self,
+        position: u8,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<IndexChunk, StoreError> {
+        self.used().scan_index(position, interval, descending, items_max, bytes_max)
+    }
+    fn index_size(&self, position: u8) -> Result<StoredSize, StoreError> {
+        self.used().index_size(position)
+    }
+    fn interval_size(&self, interval: &KeyInterval) -> Result<StoredSize, StoreError> {
+        self.used().interval_size(interval)
+    }
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
         self.used().request(principal, id)
     }
@@ -317,31 +291,31 @@ impl RangeStore for Tracked {
         self.used().checkpoint()
     }
     fn checkpoint_backlog_bytes(&self) -> u64 {
-        self.store.checkpoint_backlog_bytes()
+        self.unnoted().checkpoint_backlog_bytes()
     }
     fn expect_at_least(&self, index: u64) {
-        self.store.expect_at_least(index);
+        self.unnoted().expect_at_least(index);
     }
     fn take_cut(&self) -> Option<String> {
-        self.store.take_cut()
+        self.unnoted().take_cut()
     }
     fn discard_unsynced(&self) -> Result<(), StoreError> {
-        self.open.forget(self.replica);
-        self.store.discard_unsynced()
+        self.open.forget(self.place.replica);
+        self.unnoted().discard_unsynced()
     }
     fn release(&self) {
-        self.open.forget(self.replica);
-        self.store.release();
+        self.open.forget(self.place.replica);
+        self.unnoted().release();
     }
     fn verify(&self) -> Result<(), StoreError> {
         self.used().verify()
     }
     fn scrub(&self, first: u64, pages_max: u64) -> Result<Scrubbed, StoreError> {
         // No use that counts: files that others read stay open.
-        self.store.scrub(first, pages_max)
+        self.unnoted().scrub(first, pages_max)
     }
     fn file_bytes(&self) -> u64 {
-        self.store.file_bytes()
+        self.unnoted().file_bytes()
     }
     fn damaged_pages(&self, suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
         self.used().damaged_pages(suspects)

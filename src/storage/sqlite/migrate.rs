@@ -9,7 +9,10 @@ use crate::storage::store::StoreError;
 use super::failure;
 
 /// The migrations of a replica's file, in order.
-pub const RANGE: &[&str] = &[include_str!("../../../migrations/range/0001_cells.sql")];
+pub const RANGE: &[&str] = &[
+    include_str!("../../../migrations/range/0001_cells.sql"),
+    include_str!("../../../migrations/range/0002_local_indexes.sql"),
+];
 /// The migrations of a node's own database, in order.
 pub const NODE: &[&str] = &[
     include_str!("../../../migrations/node/0001_node.sql"),
@@ -18,6 +21,8 @@ pub const NODE: &[&str] = &[
     include_str!("../../../migrations/node/0004_splits.sql"),
     include_str!("../../../migrations/node/0005_scrubs.sql"),
 ];
+/// The migrations of a reporter's store, in order.
+pub const REPORTING: &[&str] = &[include_str!("../../../migrations/reporting/0001_reporting.sql")];
 
 /// Brings the schema of an open file up to date.
 ///

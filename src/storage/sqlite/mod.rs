@@ -1,8 +1,9 @@
-//! Ranges in encrypted SQLite files, one file a replica, and the node's own database in another.
+//! Ranges in encrypted SQLite files, one file a replica, and the node's own database in another; and a reporter's store.
 //!
 //! ```text
 //! <folder>/<plane>/node.db                                       the node's own database
 //! <folder>/<plane>/<tenant>/<table>/<replica>.db                 one replica
+//! <folder>/<plane>/reporting.db                                  a reporter's store
 //! ```
 //!
 //! Names of tenants and tables appear in no path. Files are opened when first used and closed again
@@ -11,16 +12,21 @@
 //! - [`keeper`]: which files are there, which are open.
 //! - [`range_store`]: one replica's file.
 //! - [`cells`]: items as rows and back.
+//! - `index_entries`: the items in the order of local indexes.
 //! - [`node_database`]: the node's own database.
+//! - [`reporting`]: a reporter's store.
 //! - [`migrate`]: numbered schema changes.
 //! - [`rewrap`]: a file's key, wrapped anew.
 //! - `snapshot`: one replica's file as it was at one moment.
 
 pub mod cells;
+mod index_entries;
 pub mod keeper;
 pub mod migrate;
 pub mod node_database;
+mod open_files;
 pub mod range_store;
+pub mod reporting;
 pub mod rewrap;
 mod snapshot;
 

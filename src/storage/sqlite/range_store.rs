@@ -18,21 +18,24 @@ use crate::domain::Timestamp;
 use crate::domain::document::Document;
 use crate::domain::ids::{FileId, PrincipalId, ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
-use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
 use crate::domain::version::ItemVersion;
 use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 use crate::storage::store::{
-    Batch, BatchChanges, Chunk, KeyInterval, RangeStore, Scrubbed, StoreError, StoreSnapshot, StoreState,
+    Batch, BatchChanges, Chunk, IndexChunk, KeyInterval, RangeStore, Scrubbed, StoreError, StoreSnapshot, StoreState,
+    StoredSize,
 };
 use crate::storage::vfs;
 
-use super::cells::{self, CellWriter};
+use super::cells;
+use super::index_entries::{self, KnownIndex};
 use super::migrate::{RANGE, migrate};
 use super::snapshot::{OpenSnapshots, SqliteSnapshot};
 
+mod defining;
 mod scrub;
+mod writing;
 
 /// How a file is opened; shared by all files of a node.
 #[derive(Debug, Clone, Copy)]
@@ -69,18 +72,26 @@ impl SpareConnections {
 /// Tells the key of a file when it is opened.
 pub type KeySource = Arc<dyn Fn() -> Result<(FileId, Key256), StoreError> + Send + Sync>;
 
+/// The connection that writes, and the local indexes that it keeps.
+struct Writer {
+    connection: Connection,
+    indexes: Vec<KnownIndex>,
+}
+
 /// See the module's essay.
 pub struct SqliteRangeStore {
     path: PathBuf,
     key: KeySource,
     options: FileOptions,
-    writer: Mutex<Option<Connection>>,
+    writer: Mutex<Option<Writer>>,
     readers: Mutex<Vec<Connection>>,
     spare: SpareConnections,
     /// Held shared by whoever uses a connection, alone by `release`.
     in_use: RwLock<()>,
     /// The file is known to hold everything up to this index.
     applied_at_least: AtomicU64,
+    /// How large the write-ahead log was when it was last written, copied or opened.
+    log_bytes: AtomicU64,
     /// A sync of the write-ahead log failed: what the kernel shows of it may not be on the disk.
     is_distrusted: AtomicBool,
     cut: Mutex<Option<String>>,
@@ -92,8 +103,39 @@ impl SqliteRangeStore {
     pub fn new(path: PathBuf, key: KeySource, options: FileOptions, spare: SpareConnections) -> Self {
         let (writer, readers) = (Mutex::default(), Mutex::default());
         let (in_use, cut, snapshots) = (RwLock::default(), Mutex::default(), OpenSnapshots::default());
-        let (applied_at_least, is_distrusted) = (AtomicU64::new(0), AtomicBool::new(false));
-        Self { path, key, options, writer, readers, spare, in_use, applied_at_least, is_distrusted, cut, snapshots }
+        let (applied_at_least, log_bytes, is_distrusted) =
+            (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
+        Self {
+            path,
+            key,
+            options,
+            writer,
+            readers,
+            spare,
+            in_use,
+            applied_at_least,
+            log_bytes,
+            is_distrusted,
+            cut,
+            snapshots,
+        }
+    }
+
+    /// How large its write-ahead log is, as far as is known without asking the disk; in bytes.
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.log_bytes.load(Ordering::Relaxed)
+    }
+
+    fn note_log(&self) {
+        self.log_bytes.store(self.checkpoint_backlog_bytes(), Ordering::Relaxed);
+    }
+
+    /// Closes it, unless it is in use at this moment. Whether it is closed.
+    pub(super) fn release_if_idle(&self) -> bool {
+        let Some(_alone) = self.in_use.try_write() else { return false };
+        self.drop_readers();
+        *self.writer.lock() = None;
+        true
     }
 
     fn connect(&self) -> Result<Connection, StoreError> {
@@ -118,6 +160,7 @@ impl SqliteRangeStore {
             }
         };
         let result = work(&connection);
+        vfs::count_cache(&connection);
         self.keep_reader(connection);
         result.map_err(|error| self.explain(error))?
     }
@@ -145,11 +188,11 @@ impl SqliteRangeStore {
         readers.clear();
     }
 
-    fn write_with<T>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn write_with<T>(&self, work: impl FnOnce(&mut Writer) -> rusqlite::Result<T>) -> Result<T, StoreError> {
         let _in_use = self.in_use.read();
         let mut writer = self.writer.lock();
-        let connection = self.writer_in(&mut writer)?;
-        work(connection).map_err(|error| self.explain(error))
+        let writer = self.writer_in(&mut writer)?;
+        work(writer).map_err(|error| self.explain(error))
     }
 
     /// Makes sure that the schema is there before a reader looks.
@@ -157,12 +200,15 @@ impl SqliteRangeStore {
         self.writer_in(&mut self.writer.lock()).map(|_| ())
     }
 
-    fn writer_in<'a>(&self, writer: &'a mut Option<Connection>) -> Result<&'a mut Connection, StoreError> {
+    fn writer_in<'a>(&self, writer: &'a mut Option<Writer>) -> Result<&'a mut Writer, StoreError> {
         if writer.is_none() {
             let mut connection = self.connect()?;
             migrate(&mut connection, RANGE).map_err(|error| self.explain_store(error))?;
             self.check_opened(&connection)?;
-            *writer = Some(connection);
+            let indexes = index_entries::known_indexes(&connection).map_err(|error| self.explain(error))?;
+            let indexes = indexes.map_err(|error| self.explain_store(error))?;
+            self.note_log();
+            *writer = Some(Writer { connection, indexes });
         }
         writer.as_mut().ok_or_else(|| StoreError::Failed("no connection".to_owned()))
     }
@@ -243,6 +289,30 @@ impl RangeStore for SqliteRangeStore {
         })
     }
 
+    fn scan_index(
+        &self,
+        position: u8,
+        interval: &KeyInterval,
+        descending: bool,
+        items_max: usize,
+        bytes_max: usize,
+    ) -> Result<IndexChunk, StoreError> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let applied_index = meta(&transaction, "applied_index")?;
+            index_entries::scan(&transaction, position, interval, descending, items_max, bytes_max)
+                .map(|result| result.map(|(items, complete)| IndexChunk { items, complete, applied_index }))
+        })
+    }
+
+    fn index_size(&self, position: u8) -> Result<StoredSize, StoreError> {
+        self.read(|connection| index_entries::size(connection, position))
+    }
+
+    fn interval_size(&self, interval: &KeyInterval) -> Result<StoredSize, StoreError> {
+        self.read(|connection| cells::interval_size(connection, interval).map(Ok))
+    }
+
     fn request(&self, principal: PrincipalId, id: RequestId) -> Result<Option<Remembered>, StoreError> {
         self.read(|connection| {
             let mut statement = connection.prepare_cached(
@@ -274,12 +344,16 @@ impl RangeStore for SqliteRangeStore {
     }
 
     fn write(&self, batch: &Batch) -> Result<BatchChanges, StoreError> {
-        self.write_with(|connection| {
-            let transaction = connection.transaction()?;
-            let changes = write_batch(&transaction, batch)?;
-            transaction.commit()?;
+        let changes = self.write_with(|writer| {
+            let transaction = writer.connection.transaction()?;
+            let changes = writing::write_batch(&transaction, &writer.indexes, batch)?;
+            if changes.is_ok() {
+                transaction.commit()?;
+            }
             Ok(changes)
-        })
+        })?;
+        self.note_log();
+        changes.map_err(|error| self.explain_store(error))
     }
 
     fn make_durable(&self) -> Result<u64, StoreError> {
@@ -323,8 +397,9 @@ impl RangeStore for SqliteRangeStore {
     fn checkpoint(&self) -> Result<(), StoreError> {
         let _in_use = self.in_use.read();
         let mut writer = self.writer.lock();
-        let connection = self.writer_in(&mut writer)?;
-        match vfs::checkpoint(connection) {
+        let copied = vfs::checkpoint(&self.writer_in(&mut writer)?.connection);
+        self.note_log();
+        match copied {
             Ok(_) => Ok(()),
             Err(error) if is_failed_sync(&error) => Err(self.distrust(&self.explain(error))),
             Err(error) => Err(self.explain(error)),
@@ -382,6 +457,7 @@ pub(super) fn read_state(connection: &Connection) -> rusqlite::Result<Result<Sto
         match row.get_ref(0)?.as_str()? {
             "applied_index" => state.applied_index = row.get::<_, i64>(1)? as u64,
             "item_count" => state.item_count = row.get::<_, i64>(1)? as u64,
+            "stored_bytes" => state.stored_bytes = row.get::<_, i64>(1)?.max(0) as u64,
             "time" => state.time = Timestamp(row.get::<_, i64>(1)? as u64),
             "machine" => match MachineState::decode(row.get_ref(1)?.as_blob()?) {
                 Some(machine) => state.machine = Some(machine),
@@ -402,62 +478,4 @@ pub(super) fn remembered(digest: [u8; 32], outcome: &[u8], index: i64, at: i64) 
 /// How a write ended, as it is kept.
 pub(super) fn kept_outcome(outcome: &[u8]) -> Result<Outcome, StoreError> {
     Outcome::decode(outcome).ok_or_else(|| StoreError::Damaged("a kept outcome makes no sense".to_owned()))
-}
-
-fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<BatchChanges> {
-    let mut writer = CellWriter::new(connection)?;
-    for item in &batch.items {
-        writer.write(item)?;
-    }
-    let changes = writer.changes();
-    drop(writer);
-    write_remembered(connection, batch)?;
-    let mut statement = connection.prepare_cached(
-        "INSERT INTO meta (name, value) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-    )?;
-    statement.execute(params!["applied_index", batch.applied_index as i64])?;
-    statement.execute(params!["item_count", batch.item_count as i64])?;
-    if let Some(machine) = &batch.machine {
-        statement.execute(params!["machine", &machine.encode()[..]])?;
-    }
-    let later = "INSERT INTO meta (name, value) VALUES ('time', ?1) ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)";
-    connection.prepare_cached(later)?.execute([batch.now.0 as i64])?;
-    Ok(changes)
-}
-
-fn write_remembered(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
-    if !batch.requests.is_empty() {
-        let mut statement = connection.prepare_cached(
-            "INSERT INTO requests (principal, request_id, digest, outcome, entry_index, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-             ON CONFLICT (principal, request_id) DO UPDATE
-             SET digest = excluded.digest, outcome = excluded.outcome, entry_index = excluded.entry_index, at = excluded.at",
-        )?;
-        for (principal, id, known) in &batch.requests {
-            let outcome = known.outcome.encode();
-            statement.execute(params![
-                principal.as_bytes(),
-                id.as_bytes(),
-                known.digest,
-                outcome,
-                known.index as i64,
-                known.at.0 as i64
-            ])?;
-        }
-        forget(connection, "DELETE FROM requests WHERE at <= ?1", batch.now, REQUEST_WINDOW_SECONDS)?;
-    }
-    if !batch.receipts.is_empty() {
-        let mut statement =
-            connection.prepare_cached("INSERT OR REPLACE INTO receipts (id, outcome, at) VALUES (?1, ?2, ?3)")?;
-        for (id, outcome, at) in &batch.receipts {
-            statement.execute(params![id.as_bytes(), outcome.encode(), at.0 as i64])?;
-        }
-        forget(connection, "DELETE FROM receipts WHERE at <= ?1", batch.now, RECEIPT_SECONDS)?;
-    }
-    Ok(())
-}
-
-/// Only what has expired for good, to the second: a replica that flushes late must not know what another has forgotten.
-fn forget(connection: &Connection, statement: &str, now: Timestamp, seconds: u64) -> rusqlite::Result<()> {
-    let Some(last) = now.0.checked_sub((seconds + 1) * 1_000_000) else { return Ok(()) };
-    connection.prepare_cached(statement)?.execute([last as i64]).map(|_| ())
 }

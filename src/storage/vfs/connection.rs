@@ -188,6 +188,21 @@ pub fn fail_next_sync(path: &Path) {
     }
 }
 
+/// Adds to the counters of the process how often this connection found pages in its cache since the last call.
+pub fn count_cache(connection: &Connection) {
+    let totals = REGISTRY.cells();
+    for (what, counter) in
+        [(ffi::SQLITE_DBSTATUS_CACHE_HIT, &totals.cache_hits), (ffi::SQLITE_DBSTATUS_CACHE_MISS, &totals.cache_misses)]
+    {
+        let (mut now, mut highest) = (0, 0);
+        // SAFETY: the handle is open, both numbers have a place to go, and the count begins anew.
+        let code = unsafe { ffi::sqlite3_db_status(connection.handle(), what, &mut now, &mut highest, 1) };
+        if code == ffi::SQLITE_OK {
+            counter.fetch_add(now.max(0) as u64, Ordering::Relaxed);
+        }
+    }
+}
+
 /// What was done to an open file since it was opened; `None` if it is not open.
 pub fn counters(path: &Path) -> Option<Counters> {
     REGISTRY.find(&canonical(path).ok()?).map(|state| state.counters.read())

@@ -60,8 +60,8 @@ mod shim;
 mod tests;
 
 pub use connection::{
-    CheckpointResult, OpenOptions, checkpoint, counters, counters_total, explain, fail_next_sync, open, register,
-    sync_wal, take_damage,
+    CheckpointResult, OpenOptions, checkpoint, count_cache, counters, counters_total, explain, fail_next_sync, open,
+    register, sync_wal, take_damage,
 };
 pub use error::{Damage, DamageKind, VfsError};
 pub use header::FileIdentity;

@@ -50,6 +50,10 @@ pub struct Counters {
     pub database_syncs: u64,
     /// Times the log was synced.
     pub log_syncs: u64,
+    /// Pages that connections found in their caches; told of the process only.
+    pub cache_hits: u64,
+    /// Pages that were not there.
+    pub cache_misses: u64,
 }
 
 #[derive(Default)]
@@ -58,6 +62,8 @@ pub(super) struct CounterCells {
     pub(super) pages_opened: AtomicU64,
     pub(super) database_syncs: AtomicU64,
     pub(super) log_syncs: AtomicU64,
+    pub(super) cache_hits: AtomicU64,
+    pub(super) cache_misses: AtomicU64,
 }
 
 impl CounterCells {
@@ -67,6 +73,8 @@ impl CounterCells {
             pages_opened: self.pages_opened.load(Ordering::Relaxed),
             database_syncs: self.database_syncs.load(Ordering::Relaxed),
             log_syncs: self.log_syncs.load(Ordering::Relaxed),
+            cache_hits: self.cache_hits.load(Ordering::Relaxed),
+            cache_misses: self.cache_misses.load(Ordering::Relaxed),
         }
     }
 }
@@ -208,6 +216,11 @@ impl Registry {
 
     pub(super) fn totals(&self) -> Counters {
         self.totals.read()
+    }
+
+    /// The counters of the process.
+    pub(super) fn cells(&self) -> &CounterCells {
+        &self.totals
     }
 
     /// A share in a file that is open already.

@@ -18,7 +18,7 @@ impl SqliteRangeStore {
     pub(super) fn judge_pages(&self, suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
         let _in_use = self.in_use.read();
         let mut writer = self.writer.lock();
-        let connection = self.writer_in(&mut writer)?;
+        let connection = &self.writer_in(&mut writer)?.connection;
         let copied = match vfs::checkpoint(connection) {
             Ok(copied) => copied,
             Err(error) if is_failed_sync(&error) => return Err(self.distrust(&self.explain(error))),
