@@ -381,6 +381,17 @@ async fn everyone_keeps_to_their_keys(cluster: Cluster) {
     assert!(matches!(node.transact(vec![], mixed).await, Err(Error::Denied(_))));
     assert_eq!(value(&control, &own).await.as_deref(), Some("{}"), "nothing of a denied transaction happens");
     assert!(matches!(proxy.put("tenant/acme/users/1", "{}".into(), None).await, Err(Error::Denied(_))));
+    let (own_proxy, foreign_proxy) = (uuid::Uuid::from_u128(3), uuid::Uuid::from_u128(1));
+    for (allowed, denied) in [
+        (format!("proxy/{own_proxy}/alive"), format!("proxy/{foreign_proxy}/alive")),
+        (format!("notice/{own_proxy}/x"), format!("notice/{foreign_proxy}/x")),
+    ] {
+        proxy.put(&allowed, "{}".into(), None).await.unwrap();
+        assert!(proxy.get(&allowed).await.unwrap().is_some());
+        assert!(matches!(proxy.put(&denied, "{}".into(), None).await, Err(Error::Denied(_))), "{denied}");
+        assert!(matches!(node.put(&allowed, "{}".into(), None).await, Err(Error::Denied(_))), "{allowed}");
+        proxy.delete(&allowed).await.unwrap();
+    }
     let reporting = cluster.handle(REPORTING);
     assert_eq!(reporting.list("notice/").await.unwrap().entries.len(), 1);
     assert!(matches!(proxy.list("notice/").await, Err(Error::Denied(_))));

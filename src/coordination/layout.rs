@@ -10,8 +10,10 @@
 //! | `node/{uuid}/alive` | `{}`, under a lease | node |
 //! | `node/{uuid}/id/{tenant}/{table}/hash/{lowHash}` | [`AssignedRange`](super::values::AssignedRange) | control |
 //! | `node/{uuid}/id/{tenant}/{table}/details` | [`TableAtNode`](super::values::TableAtNode) | node |
+//! | `proxy/{uuid}/alive` | [`ProxyAlive`](super::values::ProxyAlive), under a lease | proxy |
 //! | `tenant/{tenant}/{table}/{lowHash}` | [`Route`](super::values::Route) | control creates; the range's leader |
-//! | `notice/{uuid}/{timestamp}` | [`Notice`](super::values::Notice) | node |
+//! | `notice/{uuid}/{timestamp}` | [`Notice`](super::values::Notice) | node, proxy |
+//! | `stored/{uuid}` | [`StoredBytes`](super::values::StoredBytes), under a lease | node |
 //! | `control/range/{uuid}` | [`RangeWish`](super::values::RangeWish) | control |
 //! | `control/…` | what control needs | control |
 //!
@@ -31,8 +33,12 @@ use crate::domain::{TableName, TenantName, Timestamp};
 pub const ROUTES: &str = "tenant/";
 /// All nodes' own keys.
 pub const NODES: &str = "node/";
+/// All proxies' own keys.
+pub const PROXIES: &str = "proxy/";
 /// All notices.
 pub const NOTICES: &str = "notice/";
+/// What nodes store of tenants that have a limit of it.
+pub const STORED: &str = "stored/";
 /// All tenants' definitions.
 pub const CONTROL_TENANTS: &str = "control/tenant/";
 /// All tables' definitions.
@@ -57,6 +63,8 @@ pub const CONTROL_REPORTERS: &str = "control/reporter/";
 pub const CONTROL_JOIN_TOKENS: &str = "control/join-token/";
 /// Sealed keys.
 pub const CONTROL_KEYS: &str = "control/key/";
+/// What admins did, by time.
+pub const CONTROL_EVENTS: &str = "control/event/";
 /// Long-running jobs.
 pub const CONTROL_JOBS: &str = "control/job/";
 /// Versions of resources.
@@ -67,6 +75,8 @@ pub const CONTROL_RANGES: &str = "control/range/";
 pub const CONTROL_ELECTION: &str = "control/election";
 /// The cluster's own record.
 pub const CONTROL_CLUSTER: &str = "control/cluster";
+/// The log level that is wished for.
+pub const CONTROL_LOG_LEVEL: &str = "control/log-level";
 
 /// `{lowHash}`: ten decimals.
 pub fn low_hash_text(low_hash: u32) -> String {
@@ -120,6 +130,16 @@ pub fn node_range(node: NodeId, tenant: &TenantName, table: &TableName, low_hash
     format!("node/{node}/id/{tenant}/{table}/hash/{low_hash:010}")
 }
 
+/// Everything of one proxy.
+pub fn proxy(proxy: ProxyId) -> String {
+    format!("{PROXIES}{proxy}/")
+}
+
+/// Where a proxy is reached; there while it renews its lease.
+pub fn proxy_alive(proxy: ProxyId) -> String {
+    format!("{PROXIES}{proxy}/alive")
+}
+
 /// All routes of a tenant.
 pub fn tenant_routes(tenant: &TenantName) -> String {
     format!("tenant/{tenant}/")
@@ -135,7 +155,7 @@ pub fn route(tenant: &TenantName, table: &TableName, low_hash: u32) -> String {
     format!("tenant/{tenant}/{table}/{low_hash:010}")
 }
 
-/// All notices of a node.
+/// All notices of a node, or of another component under its UUID.
 pub fn node_notices(node: NodeId) -> String {
     format!("notice/{node}/")
 }
@@ -143,6 +163,11 @@ pub fn node_notices(node: NodeId) -> String {
 /// One notice of a node.
 pub fn notice(node: NodeId, at: Timestamp, counter: u32) -> String {
     format!("notice/{node}/{}", timestamp_text(at, counter))
+}
+
+/// What a node stores of tenants that have a limit of it; there while the node renews its lease.
+pub fn stored(node: NodeId) -> String {
+    format!("{STORED}{node}")
 }
 
 /// A tenant's definition.
@@ -219,6 +244,11 @@ pub fn control_job(job: uuid::Uuid) -> String {
 /// One version of a resource, named by its key under `control/` (`table/acme/users`); ten decimals.
 pub fn control_history(resource: &str, number: u32) -> String {
     format!("{CONTROL_HISTORY}{resource}/{number:010}")
+}
+
+/// Something that an admin did; the counter tells apart what was done at the same time.
+pub fn control_event(at: Timestamp, counter: u32) -> String {
+    format!("{CONTROL_EVENTS}{}", timestamp_text(at, counter))
 }
 
 /// All versions of a resource.
@@ -316,6 +346,18 @@ pub fn parse_control_range(key: &str) -> Option<crate::domain::ids::RangeId> {
     key.strip_prefix(CONTROL_RANGES)?.parse().ok()
 }
 
+/// The proxy of `proxy/{uuid}/alive`.
+pub fn parse_proxy_alive(key: &str) -> Option<ProxyId> {
+    key.strip_prefix(PROXIES)?.strip_suffix("/alive")?.parse().ok()
+}
+
+/// The time in a `{timestamp}`.
+pub fn parse_timestamp(text: &str) -> Option<Timestamp> {
+    let (at, _) = text.rsplit_once('-')?;
+    let at: jiff::Timestamp = at.parse().ok()?;
+    u64::try_from(at.as_microsecond()).ok().map(Timestamp)
+}
+
 /// The parts of `control/table/{tenant}/{table}`.
 pub fn parse_control_table(key: &str) -> Option<(TenantName, TableName)> {
     let (tenant, table) = key.strip_prefix(CONTROL_TABLES)?.split_once('/')?;
@@ -327,6 +369,11 @@ pub fn parse_control_tenant(key: &str) -> Option<TenantName> {
     TenantName::new(key.strip_prefix(CONTROL_TENANTS)?).ok()
 }
 
+/// The node of `stored/{uuid}`.
+pub fn parse_stored(key: &str) -> Option<NodeId> {
+    key.strip_prefix(STORED)?.parse().ok()
+}
+
 /// The node and the `{timestamp}` of `notice/{uuid}/{timestamp}`.
 pub fn parse_notice(key: &str) -> Option<(NodeId, &str)> {
     let (node, timestamp) = key.strip_prefix(NOTICES)?.split_once('/')?;
@@ -334,121 +381,4 @@ pub fn parse_notice(key: &str) -> Option<(NodeId, &str)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn names() -> (TenantName, TableName) {
-        (TenantName::new("acme").unwrap(), TableName::new("Users.v2").unwrap())
-    }
-
-    /// Every key and every prefix that this module can spell.
-    #[test]
-    fn the_spelling_is_pinned() {
-        let (tenant, table) = names();
-        const UUID: &str = "11111111-1111-1111-1111-111111111111";
-        let bytes = [0x11; 16];
-        let id = NodeId::from_bytes(bytes);
-        let at = Timestamp(1_767_225_600_000_042);
-        for (spelled, expected) in [
-            (node(id), "node/UUID/"),
-            (node_details(id), "node/UUID/details"),
-            (node_alive(id), "node/UUID/alive"),
-            (node_tables(id), "node/UUID/id/"),
-            (node_table_details(id, &tenant, &table), "node/UUID/id/acme/Users.v2/details"),
-            (node_table_ranges(id, &tenant, &table), "node/UUID/id/acme/Users.v2/hash/"),
-            (node_range(id, &tenant, &table, 0), "node/UUID/id/acme/Users.v2/hash/0000000000"),
-            (tenant_routes(&tenant), "tenant/acme/"),
-            (table_routes(&tenant, &table), "tenant/acme/Users.v2/"),
-            (route(&tenant, &table, 32768), "tenant/acme/Users.v2/0000032768"),
-            (route(&tenant, &table, u32::MAX), "tenant/acme/Users.v2/4294967295"),
-            (node_notices(id), "notice/UUID/"),
-            (notice(id, at, 7), "notice/UUID/2026-01-01T00:00:00.000042Z-000007"),
-            (control_tenant(&tenant), "control/tenant/acme"),
-            (control_tenant_tables(&tenant), "control/table/acme/"),
-            (control_table(&tenant, &table), "control/table/acme/Users.v2"),
-            (control_table_deleted(TableId::from_bytes(bytes)), "control/table-deleted/UUID"),
-            (control_principal(PrincipalId::from_bytes(bytes)), "control/principal/UUID"),
-            (control_access_key("AKIA/1"), "control/access-key/AKIA%2F1"),
-            (control_session(SessionId::from_bytes(bytes)), "control/session/UUID"),
-            (control_role("read only"), "control/role/read%20only"),
-            (control_node(id), "control/node/UUID"),
-            (control_proxy(ProxyId::from_bytes(bytes)), "control/proxy/UUID"),
-            (control_reporter(ReporterId::from_bytes(bytes)), "control/reporter/UUID"),
-            (control_join_token("00ff"), "control/join-token/00ff"),
-            (control_key(&["token"]), "control/key/token"),
-            (control_key(&["tenant", "a/b"]), "control/key/tenant/a%2Fb"),
-            (control_job(uuid::Uuid::from_bytes(bytes)), "control/job/UUID"),
-            (control_history("table/acme/users", 3), "control/history/table/acme/users/0000000003"),
-            (control_history_of("table/acme/users"), "control/history/table/acme/users/"),
-            (control_range(crate::domain::ids::RangeId::from_bytes(bytes)), "control/range/UUID"),
-            (control_election_value(ControlId::from_bytes(bytes)), "UUID"),
-        ] {
-            assert_eq!(spelled, expected.replace("UUID", UUID));
-        }
-        let constants = [
-            (ROUTES, "tenant/"),
-            (NODES, "node/"),
-            (NOTICES, "notice/"),
-            (CONTROL_ELECTION, "control/election"),
-            (CONTROL_CLUSTER, "control/cluster"),
-        ];
-        assert!(constants.iter().all(|(spelled, expected)| spelled == expected), "{constants:?}");
-        assert_eq!(timestamp_text(Timestamp(u64::MAX), 0), "9999-12-30T22:00:00.999999Z-000000");
-    }
-
-    #[test]
-    fn a_table_does_not_list_its_longer_sibling() {
-        let tenant = TenantName::new("acme").unwrap();
-        let sibling = route(&tenant, &TableName::new("users2").unwrap(), 0);
-        assert!(!sibling.starts_with(&table_routes(&tenant, &TableName::new("users").unwrap())));
-    }
-
-    #[test]
-    fn foreign_keys_are_not_parsed() {
-        for key in [
-            "tenant/acme/users/7",
-            "tenant/acme/users/0000000007/x",
-            "tenant/acme/users",
-            "tenant/A/users/0000000007",
-            "tenant/acme/users/9999999999",
-            "tenant/acme/users/+000000007",
-            "control/tenant/acme",
-        ] {
-            assert_eq!(RouteKey::parse(key), None, "{key}");
-        }
-        assert_eq!(NodeKey::parse("node/nobody/details"), None);
-        assert_eq!(parse_control_table("control/table/acme"), None);
-    }
-
-    proptest! {
-        #[test]
-        fn routes_and_node_keys_come_back(tenant in "[a-z0-9-]{1,63}", table in "[A-Za-z0-9_.-]{3,255}", low_hash: u32, id: [u8; 16]) {
-            let (tenant, table) = (TenantName::new(&tenant).unwrap(), TableName::new(&table).unwrap());
-            let node = NodeId::from_bytes(id);
-            let parts = RouteKey { tenant: tenant.clone(), table: table.clone(), low_hash };
-            prop_assert_eq!(RouteKey::parse(&route(&tenant, &table, low_hash)), Some(parts.clone()));
-            prop_assert_eq!(NodeKey::parse(&node_range(node, &tenant, &table, low_hash)), Some(NodeKey::Range(node, parts)));
-            prop_assert_eq!(NodeKey::parse(&node_details(node)), Some(NodeKey::Details(node)));
-            prop_assert_eq!(NodeKey::parse(&node_alive(node)), Some(NodeKey::Alive(node)));
-            prop_assert_eq!(
-                NodeKey::parse(&node_table_details(node, &tenant, &table)),
-                Some(NodeKey::Table(node, tenant.clone(), table.clone()))
-            );
-            prop_assert_eq!(parse_control_table(&control_table(&tenant, &table)), Some((tenant, table)));
-        }
-
-        #[test]
-        fn the_order_of_keys_is_the_order_of_hashes_and_times(a: u32, b: u32, s in 0u64..4_000_000_000_000_000, t in 0u64..4_000_000_000_000_000) {
-            prop_assert_eq!(low_hash_text(a).cmp(&low_hash_text(b)), a.cmp(&b));
-            prop_assert_eq!(timestamp_text(Timestamp(s), 0).cmp(&timestamp_text(Timestamp(t), 0)), s.cmp(&t));
-        }
-
-        #[test]
-        fn escaped_parts_are_single_and_distinct(a in ".{0,12}", b in ".{0,12}") {
-            prop_assert!(!escape(&a).contains('/'));
-            prop_assert_eq!(escape(&a) == escape(&b), a == b);
-        }
-    }
-}
+mod tests;

@@ -2,11 +2,13 @@
 //! know, so that a newer component may add some; a name is never given a second meaning. What only
 //! control reads (`control/…`) is defined by the services that own it.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::{TableName, TenantName};
 use crate::replication::split::{ChildReplicas, Split, SplitFrom};
 
@@ -61,6 +63,16 @@ pub enum NodeStatus {
 /// `node/{uuid}/alive`: nothing; being there is what it says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
 pub struct NodeAlive {}
+
+/// `proxy/{uuid}/alive`: a proxy is there, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProxyAlive {
+    /// Where other components reach it by mutual TLS.
+    pub inside_uri: String,
+    /// The program's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+}
 
 /// `node/{uuid}/id/{tenant}/{table}/hash/{lowHash}`: a range given to the node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +234,13 @@ pub enum ReplicaState {
     Unknown,
 }
 
+/// `stored/{uuid}`: what a node stores of tenants that have a limit of it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct StoredBytes {
+    /// Bytes of items in the ranges that the node leads, by tenant.
+    pub tenants: BTreeMap<TenantId, u64>,
+}
+
 /// `notice/{uuid}/{timestamp}`: something a person should know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notice {
@@ -311,6 +330,10 @@ mod tests {
         golden(all, text);
         golden(NodeStatus::Down, r#""down""#);
         golden(NodeAlive {}, "{}");
+        let proxy = ProxyAlive { inside_uri: "https://p:8081/".into(), version: None };
+        golden(proxy.clone(), r#"{"inside_uri":"https://p:8081/"}"#);
+        let text = r#"{"inside_uri":"https://p:8081/","version":"0.1.0"}"#;
+        golden(ProxyAlive { version: Some("0.1.0".into()), ..proxy }, text);
         let least = AssignedRange {
             low_hash: 0,
             high_hash: 32767,
@@ -342,6 +365,12 @@ mod tests {
         let all =
             TableAtNode { status: "okay".into(), lost: Vec::new(), table_uuid: Some(TableId::from_bytes([0x33; 16])) };
         golden(all, &format!(r#"{{"status":"okay","table_uuid":"{UUID_3}"}}"#));
+    }
+
+    #[test]
+    fn the_json_of_stored_bytes_is_pinned() {
+        let tenants = BTreeMap::from([(TenantId::from_bytes([0x22; 16]), 7)]);
+        golden(StoredBytes { tenants }, &format!(r#"{{"tenants":{{"{UUID_2}":7}}}}"#));
     }
 
     #[test]

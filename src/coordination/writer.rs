@@ -5,9 +5,9 @@
 //! | writer | may write | may read |
 //! |---|---|---|
 //! | control | everything | everything |
-//! | node | `node/{own}/`, `notice/{own}/`, `tenant/` | those, `node/`, and the public part of control |
-//! | proxy | nothing | `tenant/`, `node/`, and the public part of control |
-//! | reporting | nothing | `tenant/`, `node/`, `notice/`, and the public part of control |
+//! | node | `node/{own}/`, `notice/{own}/`, `stored/{own}`, `tenant/` | those, `node/`, `stored/`, and the public part of control |
+//! | proxy | `proxy/{own}/`, `notice/{own}/` | those, `tenant/`, `node/`, `stored/`, and the public part of control |
+//! | reporting | nothing | `tenant/`, `node/`, `stored/`, `notice/`, and the public part of control |
 //!
 //! The public part of control is what a component needs to serve: tenants, tables (dropped ones too), the cluster's
 //! record, and what is asked of a range's leader. Principals, sessions, access keys and sealed keys
@@ -31,9 +31,10 @@ pub enum Writer {
     Reporting(ReporterId),
 }
 
-const PUBLIC: [&str; 7] = [
+const PUBLIC: [&str; 8] = [
     layout::ROUTES,
     layout::NODES,
+    layout::STORED,
     layout::CONTROL_TENANTS,
     layout::CONTROL_TABLES,
     // A node deletes files of a table only when the table is in neither of the two.
@@ -47,8 +48,12 @@ impl Writer {
     pub fn writable_prefixes(&self) -> Vec<String> {
         match self {
             Writer::Control => vec![String::new()],
-            Writer::Node(node) => vec![layout::node(*node), layout::node_notices(*node), layout::ROUTES.to_owned()],
-            Writer::Proxy(_) | Writer::Reporting(_) => Vec::new(),
+            Writer::Node(node) => {
+                let own = [layout::node(*node), layout::node_notices(*node), layout::stored(*node)];
+                own.into_iter().chain([layout::ROUTES.to_owned()]).collect()
+            }
+            Writer::Proxy(proxy) => vec![layout::proxy(*proxy), layout::node_notices(NodeId(proxy.0))],
+            Writer::Reporting(_) => Vec::new(),
         }
     }
 
@@ -58,7 +63,7 @@ impl Writer {
         match self {
             Writer::Control => vec![String::new()],
             Writer::Node(node) => public.chain([layout::node_notices(*node)]).collect(),
-            Writer::Proxy(_) => public.collect(),
+            Writer::Proxy(_) => public.chain(self.writable_prefixes()).collect(),
             Writer::Reporting(_) => public.chain([layout::NOTICES.to_owned()]).collect(),
         }
     }
@@ -113,6 +118,16 @@ mod tests {
             assert!(Writer::Control.may_write(&key));
             assert!(!proxy.may_write(&key) && !reporting.may_write(&key));
         }
+        assert!(node.may_write(&layout::stored(own)) && !node.may_write(&layout::stored(other)));
+        assert!(proxy.may_read("stored/") && !proxy.may_write(&layout::stored(own)));
+        let own_proxy = ProxyId::from_bytes([3; 16]);
+        assert!(
+            proxy.may_write(&layout::proxy_alive(own_proxy)) && !proxy.may_write(&layout::proxy_alive(ProxyId(own.0)))
+        );
+        assert!(
+            proxy.may_write(&layout::node_notices(NodeId(own_proxy.0)))
+                && !node.may_write(&layout::proxy_alive(own_proxy))
+        );
         assert!(node.may_read("node/") && node.may_read("control/table/acme/users"));
         assert!(!node.may_read("control/key/x") && !node.may_read("") && !node.may_read(&layout::node_notices(other)));
         assert!(!proxy.may_read("control/") && !proxy.may_read("notice/") && proxy.may_read("tenant/"));
@@ -121,7 +136,8 @@ mod tests {
 
     #[test]
     fn whoever_writes_reads_what_it_wrote() {
-        let writer = Writer::Node(NodeId::from_bytes([1; 16]));
-        assert!(writer.writable_prefixes().iter().all(|prefix| writer.may_read(prefix)));
+        for writer in [Writer::Node(NodeId::from_bytes([1; 16])), Writer::Proxy(ProxyId::from_bytes([3; 16]))] {
+            assert!(writer.writable_prefixes().iter().all(|prefix| writer.may_read(prefix)));
+        }
     }
 }

@@ -22,6 +22,22 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const PROBLEM_TYPE: &str = "urn:dstore:problem:";
 
+/// A client of `http://` for other protocols than JSON: bounded in time, through no proxy, following nobody elsewhere.
+///
+/// # Errors
+/// `BadInput` where it cannot be made.
+pub fn plain_client(timeout: Duration) -> Result<Client, Refusal> {
+    Client::builder()
+        .timeout(timeout)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        // It is not used, but a client without any would look for one that the process has as its default.
+        .tls_backend_preconfigured(trusting_nobody()?)
+        .build()
+        .map_err(|problem| Refusal::bad_input(format!("no client can be made: {problem}")))
+}
+
 /// See the module's text.
 #[derive(Clone)]
 pub struct JsonClient {
