@@ -42,6 +42,7 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+use super::access_keys::{AccessKey, AccessKeyBook, is_id};
 use super::ports::{Authenticator, Caller, Capability};
 use crate::crypto::{Key256, cursor, token};
 use crate::domain::ids::{PrincipalId, SessionId, TenantId};
@@ -159,9 +160,11 @@ impl TokenKeys {
     }
 }
 
-/// What ended before its time: sessions revoked, and which principals are still there.
+/// What ended before its time: sessions revoked, and which principals are still there; and the access keys that are good.
 #[derive(Default)]
 pub struct AccessLists {
+    /// The access keys, for whoever checks signatures.
+    pub access_keys: AccessKeyBook,
     revoked_sessions: ArcSwap<HashSet<SessionId>>,
     principals: ArcSwap<HashSet<PrincipalId>>,
     generation: AtomicU64,
@@ -203,6 +206,16 @@ impl AccessLists {
         }
         // Where nobody tells anything, the lists stay as they are, and so does the answer.
         let _ = tokio::time::timeout(NEWS_WAIT, told).await;
+    }
+
+    /// The access key of this id. One that is not known may have been made a moment ago, so news of it is asked for first.
+    pub async fn access_key(&self, id: &str, now: Timestamp) -> Option<Arc<AccessKey>> {
+        let known = self.access_keys.find(id);
+        if known.is_some() || !is_id(id) {
+            return known;
+        }
+        self.news(now.0 / 1_000_000).await;
+        self.access_keys.find(id)
     }
 
     /// Takes the whole list of principals. A token of any other is refused.

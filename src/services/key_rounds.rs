@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::Refusal;
+use crate::storage::store::StoreError;
 
 use super::assignments::{HandedPart, HandedParts, KeyParts, blocking};
 use super::engine::Engine;
@@ -20,12 +21,21 @@ pub struct KeyRounds {
     engine: Arc<Engine>,
     rotation: Arc<KeyRotation>,
     parts: Arc<dyn KeyParts>,
+    also: Option<WrapAlso>,
 }
+
+/// Has the newest version of the node's key wrap something that neither engine nor database knows of. Costs nothing where it does.
+pub type WrapAlso = Arc<dyn Fn() -> Result<(), StoreError> + Send + Sync>;
 
 impl KeyRounds {
     /// What a node follows its key parts with.
     pub fn new(keys: Arc<NodeKeys>, engine: Arc<Engine>, rotation: Arc<KeyRotation>, parts: Arc<dyn KeyParts>) -> Self {
-        Self { keys, engine, rotation, parts }
+        Self { keys, engine, rotation, parts, also: None }
+    }
+
+    /// The same, with something else that is wrapped anew before any old version is destroyed.
+    pub fn with(self, also: WrapAlso) -> Self {
+        Self { also: Some(also), ..self }
     }
 
     /// Makes a round now and then until dropped.
@@ -51,7 +61,9 @@ impl KeyRounds {
             self.take_in(handed);
         }
         let (rotation, engine) = (Arc::clone(&self.rotation), Arc::clone(&self.engine));
-        let in_use = blocking(move || rotation.settle(&engine, &|_| Ok(()))).await?;
+        let also = self.also.clone();
+        let wrap_also = move || also.as_ref().map_or(Ok(()), |wrap| wrap());
+        let in_use = blocking(move || rotation.settle(&engine, &|_| wrap_also())).await?;
         let handed = handed?;
         if self.report(&handed, &in_use).await? {
             self.forget(&self.parts.all().await?, &in_use);

@@ -10,6 +10,7 @@ use crate::domain::document::Document;
 use crate::domain::ids::{PrincipalId, ReceiptId, TenantId};
 use crate::domain::key::PackedKey;
 use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
+use crate::domain::usage::Cost;
 use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::replication::operation::{Operation, Outcome};
@@ -33,9 +34,13 @@ pub struct StoredItem {
     pub version: ItemVersion,
 }
 
-/// A part of a table in the order of packed keys, asked for a page at a time.
+/// A part of a table in the order of packed keys, or of the entries of one of its local indexes, asked for a page at a
+/// time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListRequest {
+    /// The position of the local index whose order is meant; none: that of the keys. With an index, `start`, `end` and
+    /// [`Page::last`] are entries of it, or bounds between entries.
+    pub index: Option<u8>,
     /// The first key that may appear (inclusive).
     pub start: PackedKey,
     /// The first key that may no longer appear (exclusive); none: to the end of the table.
@@ -46,10 +51,13 @@ pub struct ListRequest {
     pub descending: bool,
     /// How fresh.
     pub consistency: Consistency,
+    /// Where a page ends early: with the item by which the sizes of its items, keys included, reach so many bytes. None: a page is
+    /// bounded by what it takes on its way alone.
+    pub bytes_max: Option<u32>,
 }
 
 impl ListRequest {
-    /// The hash in which it begins.
+    /// The hash in which it begins: entries of an index begin with the hash of their item, as keys do.
     pub fn first_hash(&self) -> u32 {
         match (&self.end, self.descending) {
             (_, false) => self.start.hash(),
@@ -64,10 +72,11 @@ impl ListRequest {
 /// One page of a listing.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Page {
-    /// The items, in the order asked for.
+    /// The items under their own keys, in the order asked for.
     pub items: Vec<(PackedKey, StoredItem)>,
     /// The last key looked at, where there may be more: the next page starts after it. It may also be a bound
-    /// between keys ([`PackedKey::hash_floor`]), where everything on this side of it was looked at.
+    /// between keys ([`PackedKey::hash_floor`]), where everything on this side of it was looked at. Of a page of an index
+    /// it is the last entry looked at, or such a bound.
     pub last: Option<PackedKey>,
 }
 
@@ -78,6 +87,52 @@ pub enum WriteAnswer {
     Applied(Outcome),
     /// It is durable and will be applied; the operation's receipt tells how it ended.
     Queued,
+}
+
+impl WriteAnswer {
+    /// What the write cost, of which so many bytes were sent ([`Operation::sent_bytes`]): units for the larger of the item before
+    /// and after where the outcome tells these, and else for what was sent; also where it was refused. What is durable and not
+    /// yet applied counts as if it will be.
+    pub fn cost(&self, sent_bytes: u64) -> Cost {
+        match self {
+            WriteAnswer::Applied(outcome) => {
+                let bytes = outcome.item_bytes().map_or(sent_bytes, |bytes| bytes.max(sent_bytes));
+                Cost::write(bytes, outcome.has_changed())
+            }
+            WriteAnswer::Queued => Cost::write(sent_bytes, true),
+        }
+    }
+}
+
+/// What of a table is measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StoredPart {
+    /// All of it.
+    Table,
+    /// What the local index at this position shows: its items are its entries, and each has the size of what is projected.
+    Index(u8),
+    /// The items with one ID, named by [`PackedKey::id_prefix`]. An estimate while writes of them are on their way to files:
+    /// an item that was written since the last flush counts beside its older state in the file, and one that was deleted
+    /// since then still counts.
+    Collection(PackedKey),
+}
+
+/// What a table, or a part of one, holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Stored {
+    /// Items.
+    pub items: u64,
+    /// Their bytes, keys included, as their size is defined for limits. Near the truth while writes are on their way to
+    /// files, and exact when they are there.
+    pub bytes: u64,
+}
+
+impl Stored {
+    /// Both together.
+    pub fn plus(self, other: Stored) -> Stored {
+        let sum = |one: u64, other: u64| one.saturating_add(other);
+        Stored { items: sum(self.items, other.items), bytes: sum(self.bytes, other.bytes) }
+    }
 }
 
 /// What a receipt tells.
@@ -116,6 +171,9 @@ pub trait Items: Send + Sync + 'static {
 
     /// What became of a write answered early; none where no such receipt is known.
     async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal>;
+
+    /// How much the table holds, or this part of it: every range is asked that may have some of it.
+    async fn stored(&self, table: &Arc<TableDefinition>, part: StoredPart) -> Result<Stored, Refusal>;
 }
 
 /// Whether a PUT made something or found it there already.

@@ -70,7 +70,7 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Wakes the group of a range, some time.
     fn wake(&self, range: RangeId);
 
-    /// Whether a node that has a copy of a group led here has given a sign of life lately.
+    /// Whether a node that has a copy of a group led here has given a sign of life lately, and means to stay.
     fn is_heard(&self, node: NodeId) -> bool;
 }
 
@@ -292,6 +292,8 @@ impl Reconfiguring {
             Step::WaitForCommit => Look::Later,
             Step::WaitForCopy { replica, .. } => match self.away(&status.membership, replica) {
                 Some(node) => Look::Away(node),
+                // How far it is stands in no log that is looked at while the group sleeps; when it wakes it is looked at again.
+                None if !status.is_awake && !is_to_change(given, &status.membership) => Look::Settled,
                 None if status.membership.is_voter(replica) => Look::Later,
                 None => Look::Filling,
             },

@@ -13,15 +13,20 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::domain::Refusal;
 use crate::domain::ids::ReceiptId;
 use crate::domain::key::PackedKey;
+use crate::domain::observed::Stage;
+use crate::domain::{Refusal, RefusalKind};
 use crate::replication::entry;
 use crate::replication::operation::Operation;
 use crate::services::engine::{Engine, receipt_hash};
 use crate::services::group::awake::Purpose;
 use crate::services::group::host::Groups;
-use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::observing;
+use crate::services::ports::{
+    Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
+use crate::services::ranges::wire::QUESTION_BYTES_MAX;
 use crate::services::ranges::{RangeAddress, RangeService};
 
 /// See the module's essay.
@@ -52,9 +57,14 @@ impl RangeService for ReplicatedRanges {
         replica.check_split(key.hash())?;
         if consistency == Consistency::Eventual {
             self.groups.eventually(&replica).await?;
+            observing::lap(Stage::Lead);
             return self.engine.read_applied(replica, key).await;
         }
-        self.groups.strongly(address.range, |replica| self.engine.read_applied(replica, key.clone())).await
+        let read = |replica| {
+            observing::lap(Stage::Lead);
+            self.engine.read_applied(replica, key.clone())
+        };
+        self.groups.strongly(address.range, read).await
     }
 
     async fn write(
@@ -70,8 +80,14 @@ impl RangeService for ReplicatedRanges {
         let hash = operation.key.hash();
         replica.check_split(hash)?;
         let group = self.groups.leading(address.range, Purpose::Request).await?;
-        let _place = self.engine.admit_write(&operation).await?;
+        observing::lap(Stage::Lead);
+        let _place = self.engine.admit_write(replica.name.tenant, &operation).await?;
+        observing::lap(Stage::Admit);
         let payload = entry::encode(self.engine.clock().now(), &operation);
+        if payload.len() > QUESTION_BYTES_MAX {
+            // What a proxy sends is never larger. A message between nodes could not hold it, and the group would stand still.
+            return Err(Refusal::new(RefusalKind::TooLarge, "the write is larger than a write may be"));
+        }
         self.groups.write(group, hash, payload, operation.receipt, respond_async).await
     }
 
@@ -105,5 +121,14 @@ impl RangeService for ReplicatedRanges {
             Ok(Some(known.unwrap_or(ReceiptState::Lost)))
         });
         state.await
+    }
+
+    async fn stored(&self, address: RangeAddress, hash: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        let replica = self.engine.replica_at(address, Some(hash))?;
+        if !replica.is_grouped() {
+            return self.engine.stored(address, hash, part).await;
+        }
+        replica.check_split(hash)?;
+        self.groups.strongly(address.range, |replica| self.engine.stored_applied(replica, hash, part.clone())).await
     }
 }

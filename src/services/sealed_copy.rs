@@ -43,7 +43,7 @@ pub struct DiskCopyOptions {
 pub enum CopyKind {
     /// The routing table.
     Routing,
-    /// Token keys, revoked sessions and principals.
+    /// Token keys, revoked sessions, principals and access keys.
     Access,
     /// Addresses of other nodes.
     Nodes,

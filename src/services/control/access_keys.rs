@@ -3,6 +3,8 @@
 //! 40 characters of base64. The secret is shown once, when it is made; it is kept sealed, because the
 //! protocol needs it to check a signature.
 
+use std::collections::HashMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use zeroize::Zeroizing;
@@ -160,20 +162,31 @@ impl ControlPlane {
     /// # Errors
     /// `Unavailable` where the coordinator cannot be asked.
     pub async fn access_keys_local(&self) -> Result<Vec<AccessKeySecret>, Refusal> {
-        let principals: Vec<PrincipalRecord> = self.principal_list(None).await?;
+        let principals = self.records_readable::<PrincipalRecord>(layout::CONTROL_PRINCIPALS).await?.records;
+        self.access_keys_of(&principals).await
+    }
+
+    /// All access keys that are good of these principals, with secrets, in the order of their ids. One whose record cannot
+    /// be read is not among them.
+    pub(super) async fn access_keys_of(&self, principals: &[PrincipalRecord]) -> Result<Vec<AccessKeySecret>, Refusal> {
+        let owners = principals.iter().filter(|owner| owner.revoked_at.is_none()).map(|owner| (owner.id, owner));
+        let owners: HashMap<PrincipalId, &PrincipalRecord> = owners.collect();
         let mut keys = Vec::new();
-        for record in self.access_key_list(None).await? {
-            let owner = principals.iter().find(|owner| owner.id == record.principal && owner.revoked_at.is_none());
-            let (Some(owner), None) = (owner, record.revoked_at) else { continue };
-            let secret = self.vault.open(&label(&record.access_key_id), &record.sealed)?;
-            let secret =
-                std::str::from_utf8(&secret).map_err(|_| Refusal::internal("an access key's secret is no text"))?;
+        for record in self.records_readable::<AccessKeyRecord>(layout::CONTROL_ACCESS_KEYS).await?.records {
+            let (Some(owner), None) = (owners.get(&record.principal), record.revoked_at) else { continue };
+            let opened = self.vault.open(&label(&record.access_key_id), &record.sealed);
+            let Some(secret) = opened.ok().and_then(|secret| String::from_utf8(secret.to_vec()).ok()) else {
+                // All others are let in.
+                tracing::error!(access_key_id = %record.access_key_id, "the secret of an access key does not open");
+                continue;
+            };
             keys.push(AccessKeySecret {
                 access_key_id: record.access_key_id,
-                secret_access_key: Zeroizing::new(secret.to_owned()),
+                secret_access_key: Zeroizing::new(secret),
                 caller: caller_of(owner),
             });
         }
+        keys.sort_unstable_by(|one, other| one.access_key_id.cmp(&other.access_key_id));
         Ok(keys)
     }
 }

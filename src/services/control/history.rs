@@ -6,6 +6,8 @@
 //! change. Number 0 holds the last number, and every commit compares on it: two changes of one
 //! resource never get the same number, and each sees the other.
 //!
+//! Beside it goes a short record under the time it was made (`events.rs`), so that what was done can be followed over all resources.
+//!
 //! The newest [`HISTORY_MAX`] versions of a resource are kept. Records hold nothing secret.
 
 use crate::coordination::values::{from_json, to_json};
@@ -66,7 +68,13 @@ impl ControlPlane {
         };
         let mut compares = change.compares;
         compares.push(Compare::unchanged(&head_key, head_entry.as_ref()));
+        let what = match (&record.before, &record.after) {
+            (None, _) => "created",
+            (_, None) => "removed",
+            _ => "changed",
+        };
         let mut operations = change.operations;
+        operations.push(self.admin_event(change.who, what, &change.resource));
         operations.push(Operation::put(&head_key, to_json(&HistoryHead { last: number })));
         operations.push(Operation::put(layout::control_history(&change.resource, number), to_json(&record)));
         if let Some(oldest) = number.checked_sub(HISTORY_MAX).filter(|oldest| *oldest > 0) {

@@ -53,6 +53,14 @@ impl Hygiene {
         Self { notices, noted: VecDeque::new(), warned: None }
     }
 
+    /// Writes a notice of the control plane.
+    ///
+    /// # Errors
+    /// Those of the coordinator.
+    pub(super) async fn tell(&mut self, what: &str) -> Result<(), Error> {
+        self.notices.write(what, 1).await
+    }
+
     /// Notes the revision of now; gives the one to compact at, if there is a new one.
     fn note(&mut self, now: Timestamp, revision: Revision) -> Option<Revision> {
         if self.noted.back().is_none_or(|(_, last)| *last < revision) {
@@ -122,7 +130,7 @@ impl ControlPlane {
         }
         if let Some((warning, what)) = hygiene.warning(now, &health) {
             tracing::error!(bytes = health.bytes, in_use = health.bytes_in_use, "{what}");
-            match hygiene.notices.write(&what, 1).await {
+            match hygiene.tell(&what).await {
                 Ok(()) => hygiene.warned = Some((warning, now)),
                 Err(error) => tracing::warn!(%error, "the notice of it could not be written; trying again later"),
             }

@@ -123,7 +123,13 @@ impl ControlPlane {
         };
         let key = layout::control_join_token(&digest_hex(encoded.as_bytes()));
         self.coordinator
-            .transact(vec![Compare::absent(&key)], vec![Operation::put(&key, to_json(&record))])
+            .transact(
+                vec![Compare::absent(&key)],
+                vec![
+                    Operation::put(&key, to_json(&record)),
+                    self.admin_event(&caller.name, "invited", &role.to_string()),
+                ],
+            )
             .await
             .map_err(refusal)?;
         tracing::info!(%role, who = %caller.name, "invited");
@@ -165,6 +171,7 @@ impl ControlPlane {
             certificate_until: now.plus_seconds(CERTIFICATE_SECONDS),
             wish: NodeWish::Serve,
             hand_over_until: None,
+            inside_url: None,
         };
         let part = Key256::random(self.random.as_ref());
         let mut operations = vec![

@@ -25,6 +25,10 @@ pub struct MaintenanceReport {
     pub credentials_expired: usize,
     /// Notices too old or too many.
     pub notices_removed: usize,
+    /// Tenants whose limit of requests is shared by more or fewer than before.
+    pub shares_renewed: usize,
+    /// Admin events too old or too many.
+    pub events_removed: usize,
     /// Whether the coordinator's past was cut off.
     pub compacted: bool,
 }
@@ -43,6 +47,8 @@ impl ControlPlane {
             tables_expired: self.deleted_tables_expire().await?,
             credentials_expired: self.credentials_expire().await?,
             notices_removed: self.notices_trim().await?,
+            shares_renewed: self.limit_shares_renew().await?,
+            events_removed: self.events_trim().await?,
         })
     }
 

@@ -20,7 +20,7 @@ use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
 use crate::services::ports::Caller;
 
 use super::history::{ATTEMPTS_MAX, Change, contended, refusal};
-use super::keys::{member_key, member_secret};
+use super::keys::{KeyOwner, member_key, member_secret};
 use super::plane::ControlPlane;
 use super::ranges::{NodeRow, PlannedRange, group_of, holders};
 use super::records::{MemberRecord, NodeWish};
@@ -146,30 +146,41 @@ impl ControlPlane {
         self.member_records(role).await
     }
 
-    /// Records a node that lives in this process (`dstore dev`) and needs neither invitation nor
-    /// certificate, and its part of its key. Safe to call at each start; details are the node's to write.
+    /// Records a node that lives in this process (`dstore dev`); details are the node's to write. See
+    /// [`ControlPlane::member_register_local`].
     ///
     /// # Errors
     /// `Unavailable` where the coordinator cannot be asked.
     pub async fn node_register_local(&self, node: NodeId, name: Option<String>) -> Result<(), Refusal> {
-        let key = layout::control_node(node);
+        self.member_register_local(Role::Node, node.0, name).await
+    }
+
+    /// Records a member that lives in this process (`dstore dev`) and needs neither invitation nor
+    /// certificate, and its part of its key. Safe to call at each start.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub async fn member_register_local(&self, role: Role, id: Uuid, name: Option<String>) -> Result<(), Refusal> {
+        let (Some(key), Some(secret)) = (member_key(role, id), member_secret(role, id)) else {
+            return Err(no_member(role, id));
+        };
         if self.coordinator.get(&key).await.map_err(refusal)?.is_some() {
             return Ok(());
         }
         let now = self.now();
         let record = MemberRecord {
-            role: Role::Node,
-            id: node.0,
+            role,
+            id,
             name,
             joined_at: now,
             certificate_until: now,
             wish: NodeWish::Serve,
             hand_over_until: None,
+            inside_url: None,
         };
-        let secret = SecretName::Node(node);
         let part = Key256::random(self.random.as_ref());
         self.commit(Change {
-            resource: format!("node/{node}"),
+            resource: format!("{role}/{id}"),
             who: "this process",
             before: None,
             after: Some(json(&record)),
@@ -181,6 +192,35 @@ impl ControlPlane {
         })
         .await?;
         Ok(())
+    }
+
+    /// A reporter says where it is asked.
+    ///
+    /// # Errors
+    /// `Denied` where it is no member any more; `BadInput` for what is no URL of TLS.
+    pub async fn member_address_set(&self, peer: KeyOwner, inside_url: String) -> Result<(), Refusal> {
+        if !inside_url.starts_with("https://") || inside_url.len() > 300 || inside_url.chars().any(char::is_control) {
+            return Err(Refusal::bad_input(
+                "the inside URL of a member begins with https:// and has 300 characters at most",
+            ));
+        }
+        self.member_confirm(peer).await?;
+        let key = member_key(peer.role, peer.id).ok_or_else(|| no_member(peer.role, peer.id))?;
+        for _ in 0..ATTEMPTS_MAX {
+            let entry = self.coordinator.get(&key).await.map_err(refusal)?;
+            let entry = entry.ok_or_else(|| no_member(peer.role, peer.id))?;
+            let mut record: MemberRecord = from_json(&entry.value).map_err(|_| unreadable(&key))?;
+            if record.inside_url.as_ref() == Some(&inside_url) {
+                return Ok(());
+            }
+            record.inside_url = Some(inside_url.clone());
+            let compares = vec![Compare::unchanged(&key, Some(&entry))];
+            let operations = vec![Operation::put(&key, to_json(&record))];
+            if self.coordinator.transact(compares, operations).await.map_err(refusal)?.succeeded {
+                return Ok(());
+            }
+        }
+        Err(contended())
     }
 
     /// Whether this control plane knows a node.

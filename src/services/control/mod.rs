@@ -30,11 +30,15 @@
 //! | `join.rs`, `members.rs`, `keys.rs` | nodes, proxies, reporters, and their parts of keys |
 //! | `handed.rs` | what members were given, given again while the coordinator is away |
 //! | `access_feed.rs`, `access_mirror.rs` | what whoever checks credentials has to know, here and at members |
+//! | `set_aside.rs` | records that cannot be read, passed over |
 //! | `principals.rs`, `access_keys.rs`, `sessions.rs` | who may ask |
-//! | `notices.rs`, `recovery.rs` | what a person should know; what survives losing everything |
+//! | `notices.rs`, `events.rs` | what a person should know, and what admins did |
+//! | `recovery.rs` | what survives losing everything |
 //! | `remote.rs`, `wire.rs` | control as its members reach it, and what is said |
+//! | `log_level.rs` | how much all processes log, for a while |
 //! | `upgrade.rs` | the version of the formats that all members know |
-//! | `remote_reports.rs` | nodes as control reaches them |
+//! | `remote_reports.rs`, `remote_usage.rs` | nodes and reporters as control reaches them |
+//! | `usage.rs` | what was used, asked of a reporter |
 //! | `election.rs`, `maintain.rs`, `hygiene.rs` | one instance leads, cleans up, and keeps the coordinator small |
 //!
 //! Left out on purpose: permission checks. They stand in one place, in front of the handlers; what
@@ -45,11 +49,14 @@ mod access_keys;
 mod access_mirror;
 mod catalog;
 pub mod election;
+mod events;
 mod handed;
 mod history;
 mod hygiene;
+mod inside_members;
 mod join;
 mod keys;
+mod log_level;
 mod maintain;
 mod members;
 mod notices;
@@ -65,12 +72,16 @@ pub mod records;
 mod recovery;
 pub mod remote;
 mod remote_reports;
+mod remote_usage;
 mod sealed;
 mod sessions;
+mod set_aside;
 mod tables;
+mod tenant_limits;
 mod tenants;
 mod undelete;
 mod upgrade;
+mod usage;
 mod view;
 pub mod wire;
 
@@ -96,6 +107,8 @@ pub use ranges::{RangeDescription, ReplicaDescription};
 pub use reconcile::{PlacementReport, PlacementSummary};
 pub use recovery::{RecoveryContents, RecoverySummary};
 pub use remote_reports::RemoteReports;
+pub use remote_usage::RemoteUsageReports;
 pub use sealed::SecretName;
 pub use sessions::{SessionStart, TokenGrant, no_session};
 pub use upgrade::{NodeUpgrade, UpgradeStatus, check_cluster_format};
+pub use usage::UsageAsked;

@@ -18,6 +18,7 @@ use crate::domain::rid::Location;
 use crate::domain::{Clock, Random, Refusal, Timestamp};
 use crate::services::notices::NoticeWriter;
 use crate::services::range_reports::RangeReports;
+use crate::services::reporting::UsageReports;
 use crate::transport::pki::Authority;
 
 use super::handed::Handed;
@@ -25,6 +26,7 @@ use super::hygiene::Hygiene;
 use super::reconcile::Silence;
 use super::records::{ClusterRecord, PrincipalRecord, RECORDS_FORMAT};
 use super::sealed::{SecretName, Vault};
+use super::set_aside::SetAside;
 use super::view::View;
 
 /// After how many seconds of silence a node counts as lost, where nothing else is chosen.
@@ -86,7 +88,11 @@ pub struct ControlPlane {
     pub(super) maintenance_rounds: AtomicU64,
     /// How nodes are asked what they hold.
     pub(super) range_reports: ArcSwapOption<Arc<dyn RangeReports>>,
+    /// How it is asked what was used.
+    pub(super) usage_reports: ArcSwapOption<Arc<dyn UsageReports>>,
     pub(super) handed: Handed,
+    /// Records that cannot be read, of which a person was told.
+    pub(super) set_aside: SetAside,
     /// Which nodes are silent, and for how long this instance has seen it.
     pub(super) silence: parking_lot::Mutex<Silence>,
 }
@@ -175,7 +181,9 @@ impl ControlPlane {
             hygiene: tokio::sync::Mutex::new(Hygiene::new(notices)),
             maintenance_rounds: AtomicU64::new(0),
             range_reports: ArcSwapOption::empty(),
+            usage_reports: ArcSwapOption::empty(),
             handed: Handed::default(),
+            set_aside: SetAside::default(),
             silence: parking_lot::Mutex::default(),
             cluster,
             coordinator,

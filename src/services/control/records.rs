@@ -14,6 +14,7 @@
 //! | `control/session/{uuid}` | [`SessionRecord`] |
 //! | `control/key/{kind}[/{uuid}]` | [`SealedKeyRecord`] |
 //! | `control/history/{resource}/{number}` | [`HistoryRecord`]; number 0 is [`HistoryHead`] |
+//! | `control/event/{timestamp}` | [`AdminEventRecord`] |
 //! | `control/job/{uuid}` | [`IntentRecord`] |
 //!
 //! `tests/golden.rs` pins the JSON of each.
@@ -105,6 +106,9 @@ pub struct MemberRecord {
     /// Of a node: until when it is given no leaderships, because it was asked to hand them over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hand_over_until: Option<Timestamp>,
+    /// Of a reporter: where control asks it, as it last said itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inside_url: Option<String>,
 }
 
 /// What an operator wants of a node.
@@ -232,6 +236,17 @@ pub struct HistoryRecord {
     /// What it became; none where it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<serde_json::Value>,
+}
+
+/// Something that was done to a resource, by the time it was done. What it was and became stands in the resource's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdminEventRecord {
+    /// Who did it.
+    pub who: String,
+    /// `created`, `changed`, `removed` or `invited`.
+    pub what: String,
+    /// The resource.
+    pub resource: String,
 }
 
 /// The number of a resource's last change.

@@ -13,9 +13,11 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::ids::{NodeId, Role, TenantId};
 use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
-use crate::domain::{Refusal, TableName, TenantName};
+use crate::domain::{Refusal, TableName, TenantName, Timestamp};
 use crate::services::assignments::{HandedPart, HandedParts};
+use crate::services::log_level::{LevelSource, WishedLevel};
 use crate::services::ports::{Caller, Catalog, Creation};
+use crate::services::reporting::events::{ClusterEvent, EventFeed};
 use crate::services::routing::{RoutingSnapshot, RoutingTable};
 use crate::transport::client::JsonClient;
 use crate::transport::pki::certificate_request;
@@ -27,8 +29,8 @@ use super::keys::{KeyPart, KeyParts};
 use super::records::RECORDS_FORMAT;
 use super::sealed::SecretName;
 use super::wire::{
-    WireAccess, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse, WireMade,
-    WirePart, WireParts, parts_of,
+    WireAccess, WireAddress, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse,
+    WireMade, WireMembers, WirePart, WireParts, parts_of,
 };
 
 /// What joining gave, to be kept on disk (the key with mode 0600).
@@ -136,6 +138,23 @@ impl RemoteControl {
         Ok((made.certificate_pem, key_pem))
     }
 
+    /// The components that count, and where each is asked.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn members(&self) -> Result<WireMembers, Refusal> {
+        self.client.get("/inside/v1/members").await
+    }
+
+    /// Says where this member is asked.
+    ///
+    /// # Errors
+    /// `Denied`, `Unavailable`.
+    pub async fn address(&self, inside_url: &str) -> Result<(), Refusal> {
+        let said = WireAddress { inside_url: inside_url.to_owned() };
+        self.client.send(Method::POST, "/inside/v1/address", Some(&said)).await
+    }
+
     async fn change<T: DeserializeOwned>(
         &self,
         caller: &Caller,
@@ -144,6 +163,13 @@ impl RemoteControl {
     ) -> Result<T, Refusal> {
         let asked = WireChange { principal: caller.principal, tenant: tenant.clone(), change };
         self.client.send(Method::POST, "/inside/v1/catalog", Some(&asked)).await
+    }
+}
+
+#[async_trait]
+impl LevelSource for RemoteControl {
+    async fn wished_level(&self) -> Result<Option<WishedLevel>, Refusal> {
+        self.client.get("/inside/v1/log-level").await
     }
 }
 
@@ -170,6 +196,13 @@ impl crate::services::assignments::KeyParts for RemoteControl {
             }
         };
         self.key_in_use(name, version_min).await.map(|_| ())
+    }
+}
+
+#[async_trait]
+impl EventFeed for RemoteControl {
+    async fn events_since(&self, since: Timestamp) -> Result<Vec<ClusterEvent>, Refusal> {
+        self.client.get(&format!("/inside/v1/events?after={}", since.0)).await
     }
 }
 

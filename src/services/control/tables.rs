@@ -15,8 +15,9 @@ use std::collections::BTreeSet;
 
 use crate::coordination::values::{TableAtNode, from_json, to_json};
 use crate::coordination::{Compare, KeyValue, OPERATIONS_PER_BATCH, Operation, layout};
-use crate::domain::ids::{NodeId, TableId};
+use crate::domain::ids::{NodeId, TableId, TenantId};
 use crate::domain::table::{TableChange, TableDefinition, TableSpecification, check_replication_factor};
+use crate::domain::table_options::OptionTimes;
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::placement::split::INITIAL_RANGES_MAX;
 use crate::services::ports::{Caller, Creation};
@@ -33,6 +34,11 @@ const KEY_NAME_BYTES_MAX: usize = 255;
 /// What a commit adds to a transaction by itself: history, intent, table, tenant.
 const OPERATIONS_RESERVED: usize = 8;
 
+/// Whether the caller belongs to another tenant than the one of this id: one that was deleted and made anew under the same name is another.
+fn is_foreign(caller: &Caller, tenant: TenantId) -> bool {
+    caller.tenant.as_ref().is_some_and(|(own, _)| *own != tenant)
+}
+
 impl ControlPlane {
     /// Makes a table, or finds it with the same definition.
     pub(super) async fn table_create(
@@ -45,6 +51,9 @@ impl ControlPlane {
         check(&specification)?;
         for attempt in 0..ATTEMPTS_MAX {
             let Some((owner, tenant_entry)) = self.tenant_read(tenant).await? else { return Err(no_tenant(tenant)) };
+            if is_foreign(caller, owner.id) {
+                return Err(no_tenant(tenant));
+            }
             if let Some((there, _)) = self.table_read(tenant, table).await? {
                 if there.specification == specification {
                     return Ok((there, Creation::Unchanged));
@@ -61,6 +70,7 @@ impl ControlPlane {
                 specification: specification.clone(),
                 created_at: self.now(),
                 version: 1,
+                option_times: OptionTimes::default(),
             };
             if self.table_write(caller, &definition, &tenant_entry).await? {
                 self.table_ready(&definition).await;
@@ -232,19 +242,19 @@ impl ControlPlane {
         table: &TableName,
         change: TableChange,
     ) -> Result<TableDefinition, Refusal> {
-        if let Some(factor) = change.replication_factor {
-            check_replication_factor(factor)?;
-        }
         for _ in 0..ATTEMPTS_MAX {
             let Some((before, entry)) = self.table_read(tenant, table).await? else {
                 return Err(no_table(tenant, table));
             };
+            if is_foreign(caller, before.tenant_id) {
+                return Err(no_table(tenant, table));
+            }
             let mut after = before.clone();
-            after.specification.replication_factor =
-                change.replication_factor.or(before.specification.replication_factor);
+            change.apply(&mut after.specification)?;
             if after == before {
                 return Ok(before);
             }
+            after.option_times.note(&before.specification, &after.specification, self.now());
             after.version += 1;
             let done = self
                 .commit(Change {
@@ -263,7 +273,7 @@ impl ControlPlane {
         Err(contended())
     }
 
-    /// Drops a table; it can be brought back for seven days.
+    /// Drops a table, unless it is protected; it can be brought back for seven days.
     pub(super) async fn table_delete(
         &self,
         caller: &Caller,
@@ -274,6 +284,12 @@ impl ControlPlane {
             let Some((definition, entry)) = self.table_read(tenant, table).await? else {
                 return Err(no_table(tenant, table));
             };
+            if is_foreign(caller, definition.tenant_id) {
+                return Err(no_table(tenant, table));
+            }
+            if definition.specification.deletion_protection {
+                return Err(protected(table));
+            }
             let now = self.now();
             let dropped = DeletedTableRecord {
                 ranges: self.ranges_remember(tenant, table, definition.id).await?,
@@ -323,6 +339,13 @@ pub(super) fn no_table(tenant: &TenantName, table: &TableName) -> Refusal {
     Refusal::not_found(format!("the tenant {tenant} has no table {table}"))
 }
 
+/// The refusal to drop a table that is protected. A tenant that is removed with its tables is another question.
+fn protected(table: &TableName) -> Refusal {
+    Refusal::conflict(format!(
+        "the table {table} is protected from being deleted: set deletion_protection to false first, as with `dstore control table set --deletion-protection false`"
+    ))
+}
+
 /// Whether a table can be made so.
 fn check(specification: &TableSpecification) -> Result<(), Refusal> {
     for name in [&specification.id_name, &specification.sort_name] {
@@ -339,5 +362,5 @@ fn check(specification: &TableSpecification) -> Result<(), Refusal> {
     if specification.initial_ranges.is_some_and(|count| !(1..=INITIAL_RANGES_MAX).contains(&count)) {
         return Err(Refusal::bad_input("initial_ranges is 1 to 1024"));
     }
-    Ok(())
+    specification.check_options()
 }

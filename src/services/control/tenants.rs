@@ -11,6 +11,7 @@ use crate::coordination::{Compare, KeyValue, Operation, batches, layout};
 use crate::crypto::Key256;
 use crate::domain::ids::TenantId;
 use crate::domain::table::Tenant;
+use crate::domain::tenant_limits::TenantLimits;
 use crate::domain::{Refusal, TenantName};
 use crate::services::ports::{Caller, Creation};
 
@@ -31,7 +32,8 @@ impl ControlPlane {
                 return Ok((tenant, Creation::Unchanged));
             }
             let now = self.now();
-            let tenant = Tenant { id: TenantId::random(self.random.as_ref()), name: name.clone(), created_at: now };
+            let (id, limits) = (TenantId::random(self.random.as_ref()), TenantLimits::default());
+            let tenant = Tenant { id, name: name.clone(), created_at: now, limits };
             let secret = SecretName::Tenant(tenant.id);
             let part = Key256::random(self.random.as_ref());
             let key = layout::control_tenant(name);

@@ -6,6 +6,10 @@
 //! understand, or worse, would understand wrongly. So an old program must not come back: one that joins is refused by
 //! control, and one that starts reads the cluster's record and refuses by itself ([`check_cluster_format`]).
 //!
+//! Version 1 means all that 0.1.0 writes, and so nothing asks for it; the next new record, or whatever else 0.1.0 would
+//! not understand, gets a version of its own ([`RECORDS_FORMAT`]), and whoever writes it must ask first whether the
+//! cluster has come to that.
+//!
 //! Nodes say in their details what they know. One that is silent counts, too: it may come back as it was. One that was
 //! given up does not.
 

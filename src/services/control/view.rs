@@ -207,13 +207,19 @@ mod tests {
     use crate::coordination::values::to_json;
     use crate::domain::Timestamp;
     use crate::domain::ids::TenantId;
+    use crate::domain::tenant_limits::TenantLimits;
 
     fn acme() -> TenantName {
         TenantName::new("acme").unwrap()
     }
 
+    fn named(number: u8, name: &str) -> Tenant {
+        let (id, name) = (TenantId::from_bytes([number; 16]), TenantName::new(name).unwrap());
+        Tenant { id, name, created_at: Timestamp(0), limits: TenantLimits::default() }
+    }
+
     fn tenant(number: u8) -> bytes::Bytes {
-        to_json(&Tenant { id: TenantId::from_bytes([number; 16]), name: acme(), created_at: Timestamp(0) })
+        to_json(&named(number, "acme"))
     }
 
     fn seen(state: &State) -> Option<TenantId> {
@@ -244,22 +250,10 @@ mod tests {
     fn a_listing_removes_what_it_lacks_unless_that_is_newer() {
         let mut state = State::default();
         state.put("control/tenant/acme", 3, &tenant(3));
-        state.put(
-            "control/tenant/late",
-            12,
-            &to_json(&Tenant {
-                id: TenantId::from_bytes([1; 16]),
-                name: TenantName::new("late").unwrap(),
-                created_at: Timestamp(0),
-            }),
-        );
+        state.put("control/tenant/late", 12, &to_json(&named(1, "late")));
         let kept = KeyValue {
             key: "control/tenant/kept".into(),
-            value: to_json(&Tenant {
-                id: TenantId::from_bytes([2; 16]),
-                name: TenantName::new("kept").unwrap(),
-                created_at: Timestamp(0),
-            }),
+            value: to_json(&named(2, "kept")),
             mod_revision: 8,
             create_revision: 8,
             version: 1,

@@ -6,14 +6,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::domain::ids::{PrincipalId, SessionId, TenantId};
 use crate::domain::table::{TableChange, TableSpecification};
+use crate::domain::usage::Component;
 use crate::domain::{Refusal, TableName, TenantName};
-use crate::services::access::TokenKey;
+use crate::services::access::{ClaimedTenant, TokenKey};
+use crate::services::ports::{Caller, Capability};
 
 use super::access_feed::AccessSnapshot;
+use super::access_keys::AccessKeySecret;
 use super::keys::{KeyPart, KeyParts};
 use super::sealed::key_of;
 
@@ -94,12 +97,59 @@ pub fn parts_of(parts: &[WirePart]) -> Result<Vec<KeyPart>, Refusal> {
     parts.iter().map(WirePart::part).collect()
 }
 
-/// What whoever checks tokens has to know.
+/// An access key with its secret.
+#[derive(Serialize, Deserialize)]
+struct WireAccessKey {
+    id: String,
+    secret: String,
+    principal: PrincipalId,
+    name: String,
+    tenant: Option<ClaimedTenant>,
+    capabilities: Vec<Capability>,
+}
+
+impl Drop for WireAccessKey {
+    fn drop(&mut self) {
+        self.secret.zeroize();
+    }
+}
+
+impl WireAccessKey {
+    fn new(key: &AccessKeySecret) -> Self {
+        let caller = &key.caller;
+        Self {
+            id: key.access_key_id.clone(),
+            secret: key.secret_access_key.to_string(),
+            principal: caller.principal,
+            name: caller.name.clone(),
+            tenant: caller.tenant.clone().map(|(id, name)| ClaimedTenant { id, name }),
+            capabilities: caller.capabilities.clone(),
+        }
+    }
+
+    fn key(&self) -> AccessKeySecret {
+        AccessKeySecret {
+            access_key_id: self.id.clone(),
+            secret_access_key: Zeroizing::new(self.secret.clone()),
+            caller: Caller {
+                principal: self.principal,
+                name: self.name.clone(),
+                tenant: self.tenant.clone().map(|tenant| (tenant.id, tenant.name)),
+                capabilities: self.capabilities.clone(),
+            },
+        }
+    }
+}
+
+/// What whoever checks tokens and signatures has to know.
 #[derive(Serialize, Deserialize)]
 pub struct WireAccess {
     token_keys: Vec<WirePart>,
     revoked_sessions: Vec<SessionId>,
     principals: Vec<PrincipalId>,
+    /// None from a control that is older than they are.
+    #[serde(default)]
+    access_keys: Vec<WireAccessKey>,
 }
 
 impl WireAccess {
@@ -115,6 +165,7 @@ impl WireAccess {
             token_keys: snapshot.token_keys.iter().map(|key| WirePart::new(&part(key))).collect(),
             revoked_sessions,
             principals,
+            access_keys: snapshot.access_keys.iter().map(WireAccessKey::new).collect(),
         }
     }
 
@@ -128,6 +179,7 @@ impl WireAccess {
             token_keys: keys.into_iter().map(|part| TokenKey::new(part.version.to_string(), part.part)).collect(),
             revoked_sessions: self.revoked_sessions.into_iter().collect(),
             principals: self.principals.into_iter().collect(),
+            access_keys: self.access_keys.iter().map(WireAccessKey::key).collect(),
         })
     }
 }
@@ -203,6 +255,30 @@ pub enum WireCatalogChange {
         /// Its name.
         table: TableName,
     },
+}
+
+/// Those who count, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireMembers {
+    /// All that are alive.
+    pub members: Vec<WireMember>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WireMember {
+    /// Who it is.
+    pub component: Component,
+    /// Where it is reached by mutual TLS.
+    pub inside_url: String,
+}
+
+/// Where a reporter is asked.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WireAddress {
+    /// Its inside listener.
+    pub inside_url: String,
 }
 
 /// What a change made.

@@ -2,17 +2,23 @@
 //! time to come back, while reads and deletes still work; a notice is written before the limit is
 //! reached, once for each time it comes near.
 //!
+//! What a tenant may store is not decided here but asked for ([`StorageGate`]): one node does not know it alone.
+//!
 //! Three things are bounded: the writes under way, here; the disk, here, by two watermarks that the
 //! role sets (bytes, or a part of the disk, which may grow while the node runs); and memory, by the
 //! flusher, which alone knows how much there is.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::domain::Refusal;
+use crate::domain::ids::TenantId;
 use crate::domain::watermark::Watermark;
 
 use super::notices::Notices;
+
+/// Refuses a tenant that stores as much as it may.
+pub type StorageGate = Arc<dyn Fn(TenantId) -> Result<(), Refusal> + Send + Sync>;
 
 /// The limits of one node.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +45,7 @@ pub struct Admission {
     low_disk_noticed: AtomicBool,
     queue_noticed: AtomicBool,
     refused: AtomicU64,
+    storage_gate: OnceLock<StorageGate>,
     notices: Arc<Notices>,
 }
 
@@ -61,6 +68,7 @@ impl Admission {
             low_disk_noticed: AtomicBool::new(false),
             queue_noticed: AtomicBool::new(false),
             refused: AtomicU64::new(0),
+            storage_gate: OnceLock::new(),
             notices,
         }
     }
@@ -93,6 +101,19 @@ impl Admission {
             self.queue_noticed.store(false, Ordering::Relaxed);
         }
         Ok(place)
+    }
+
+    /// Asks this from now on, before a tenant's writes that may take room. Only the first that is given counts.
+    pub fn ask_before_writes(&self, gate: StorageGate) {
+        let _ = self.storage_gate.set(gate);
+    }
+
+    /// Whether a tenant may store more.
+    ///
+    /// # Errors
+    /// Those of the gate.
+    pub fn admit_tenant(&self, tenant: TenantId) -> Result<(), Refusal> {
+        self.storage_gate.get().map_or(Ok(()), |gate| gate(tenant))
     }
 
     /// Takes in how many bytes are free on the disk, of how many.
@@ -161,6 +182,16 @@ mod tests {
         admission.note_disk(1200, 5000);
         assert_eq!(notices.take().len(), 1);
         assert!(admission.admit(false).is_ok());
+    }
+
+    #[test]
+    fn a_tenant_is_asked_about_where_somebody_knows() {
+        let (admission, _) = admission(1);
+        let (full, other) = (TenantId::from_bytes([1; 16]), TenantId::from_bytes([2; 16]));
+        assert!(admission.admit_tenant(full).is_ok());
+        let refuse = move |tenant| if tenant == full { Err(Refusal::internal("full")) } else { Ok(()) };
+        admission.ask_before_writes(Arc::new(refuse));
+        assert!(admission.admit_tenant(full).is_err() && admission.admit_tenant(other).is_ok());
     }
 
     #[test]

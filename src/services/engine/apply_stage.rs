@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::time::Instant;
 
 use openraft::storage::EntryResponder;
 use tokio::sync::oneshot;
@@ -34,10 +35,13 @@ pub struct Proposal {
     pub reply: Reply,
 }
 
+/// The answer to a write, and when the write was durable.
+pub type Answered = (Result<WriteAnswer, Refusal>, Instant);
+
 /// Who waits for the answer to a write, and for which one.
 pub struct Reply {
     /// The waiting request; gone when its connection is.
-    pub sender: oneshot::Sender<Result<WriteAnswer, Refusal>>,
+    pub sender: oneshot::Sender<Answered>,
     /// Whether it is answered when durable, before it is applied.
     pub when_durable: bool,
 }
@@ -48,12 +52,15 @@ pub struct GroupBatch {
     pub replica: Arc<Replica>,
     /// The entries, in order.
     pub entries: Vec<EntryResponder<Types>>,
+    /// When they were known to be committed.
+    pub committed: Instant,
     /// Told when all are applied, or why one could not be: then none after it was.
     pub done: oneshot::Sender<io::Result<()>>,
 }
 
 enum Work {
-    Proposals(Vec<Proposal>),
+    /// Writes that were durable at this time.
+    Proposals(Vec<Proposal>, Instant),
     Group(GroupBatch),
 }
 
@@ -82,11 +89,12 @@ impl ApplyStage {
 
     /// Takes a group that is durable, in log order.
     pub fn submit(&self, group: Vec<Proposal>) {
+        let durable = Instant::now();
         for proposal in &group {
             proposal.replica.note_committed(proposal.index);
         }
         if self.lanes.len() == 1 {
-            send(&self.lanes[0], Work::Proposals(group));
+            send(&self.lanes[0], Work::Proposals(group, durable));
             return;
         }
         let mut split: Vec<Vec<Proposal>> = self.lanes.iter().map(|_| Vec::new()).collect();
@@ -95,7 +103,7 @@ impl ApplyStage {
             split[lane].push(proposal);
         }
         for (lane, part) in self.lanes.iter().zip(split).filter(|(_, part)| !part.is_empty()) {
-            send(lane, Work::Proposals(part));
+            send(lane, Work::Proposals(part, durable));
         }
     }
 
@@ -134,9 +142,11 @@ impl Worker for Lane {
             Patience::Look | Patience::TimeIsUp => self.work.try_recv(),
         };
         match work {
-            Ok(Work::Proposals(group)) => group.into_iter().for_each(|proposal| apply(proposal, &self.flusher)),
+            Ok(Work::Proposals(group, durable)) => {
+                group.into_iter().for_each(|proposal| apply(proposal, durable, &self.flusher));
+            }
             Ok(Work::Group(batch)) => {
-                let applied = apply_batch(&batch.replica, batch.entries);
+                let applied = apply_batch(&batch.replica, batch.entries, batch.committed);
                 if !batch.replica.is_closed() {
                     self.flusher.note_dirty(&batch.replica);
                 }
@@ -149,14 +159,14 @@ impl Worker for Lane {
     }
 }
 
-fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>) -> io::Result<()> {
+fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>, committed: Instant) -> io::Result<()> {
     for (entry, responder) in entries {
         // One that was closed is not to be believed: the range was read from disk anew, into another object.
         let reason = replica.damage().or_else(|| replica.is_closed().then(|| "the replica was closed".to_owned()));
         if let Some(reason) = reason {
             return Err(io::Error::other(reason));
         }
-        let applied = replica.apply_in_group(&entry).map_err(|error| {
+        let applied = replica.apply_in_group(&entry, committed).map_err(|error| {
             let reason = format!("entry {} of range {} cannot be applied: {error}", entry.log_id, replica.name.range);
             tracing::error!(range = %replica.name.range, replica = %replica.name.replica, "{reason}");
             replica.mark_damaged(reason.clone());
@@ -169,13 +179,13 @@ fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>) -> io::Re
     Ok(())
 }
 
-fn apply(proposal: Proposal, flusher: &Flusher) {
+fn apply(proposal: Proposal, durable: Instant, flusher: &Flusher) {
     let Proposal { replica, index, time, operation, reply } = proposal;
     let mut waiting = Some(reply.sender);
     if reply.when_durable
         && let Some(sender) = waiting.take()
     {
-        let _ = sender.send(Ok(WriteAnswer::Queued));
+        let _ = sender.send((Ok(WriteAnswer::Queued), durable));
     }
     let answer = match replica.damage() {
         Some(reason) => Err(Refusal::new(RefusalKind::OutcomeUnknown, reason)),
@@ -193,6 +203,6 @@ fn apply(proposal: Proposal, flusher: &Flusher) {
     replica.settle();
     if let Some(sender) = waiting {
         // The client may have gone; the write stands all the same.
-        let _ = sender.send(answer);
+        let _ = sender.send((answer, durable));
     }
 }

@@ -149,6 +149,15 @@ impl Flusher {
         self.unsynced.lock().remove(&replica.number);
     }
 
+    /// Notes those of these replicas that have something beside their files, whoever wrote it: the flusher knows only what it
+    /// wrote itself, since the process started, and has not brought back. Looks at each file's size.
+    pub fn note_backlogs(&self, replicas: &[Arc<Replica>]) {
+        let has_backlog =
+            |replica: &&Arc<Replica>| replica.damage().is_none() && replica.store().checkpoint_backlog_bytes() > 0;
+        let noted: Vec<_> = replicas.iter().filter(has_backlog).collect();
+        self.unsynced.lock().extend(noted.into_iter().map(|replica| (replica.number, Arc::clone(replica))));
+    }
+
     /// Asks for everything in memory to be flushed and made durable: the log is over its budget.
     pub fn ask_for_durability(&self) {
         self.nudge(|nudge| {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::storage::store::{BatchChanges, StoreError};
 
-use super::memory_table::MemoryTable;
+use super::memory_table::{MemoryTable, Written};
 use super::replica::Replica;
 
 impl Replica {
@@ -24,7 +24,7 @@ impl Replica {
         let (store, batch) = (self.store(), oldest.to_batch());
         let written = store.write(&batch)?;
         self.side.pins.written(batch.applied_index, &*store);
-        self.drop_layer(&oldest);
+        self.drop_layer(&oldest, Written { items: batch.item_count, bytes: written.stored_bytes });
         Ok(Some(written))
     }
 
@@ -35,12 +35,14 @@ impl Replica {
             let Some(written) = self.flush_layer()? else { break };
             changes.cells_written += written.cells_written;
             changes.cells_removed += written.cells_removed;
+            changes.stored_bytes = written.stored_bytes;
         }
         Ok(changes)
     }
 
-    fn drop_layer(&self, layer: &MemoryTable) {
+    fn drop_layer(&self, layer: &MemoryTable, in_file: Written) {
         let mut memory = self.memory.write();
+        memory.in_file = Some(in_file);
         for (key, item) in layer.items() {
             match &item.document {
                 Some(document) => self.cache.insert(self.cache_key(), key.clone(), document.clone(), item.version),
@@ -66,6 +68,37 @@ impl Replica {
     /// Bytes in memory, about.
     pub fn memory_bytes(&self) -> usize {
         self.memory.read().bytes()
+    }
+
+    /// Items and their bytes, where they are known without a look into the file.
+    pub fn stored_known(&self) -> Option<Written> {
+        self.memory.read().stored()
+    }
+
+    /// Items and their bytes. Blocks where they are not known yet.
+    ///
+    /// # Errors
+    /// Where the file cannot be read.
+    pub fn stored(&self) -> Result<Written, StoreError> {
+        if let Some(known) = self.stored_known() {
+            return Ok(known);
+        }
+        let flushes = self.memory.read().flushes;
+        let state = self.read_with(|store| store.state())?;
+        let mut memory = self.memory.write();
+        if memory.flushes != flushes {
+            // The file was written or replaced meanwhile: what was read says nothing of what is in memory now.
+            drop(memory);
+            return self.stored();
+        }
+        let in_file = *memory.in_file.get_or_insert(Written { items: state.item_count, bytes: state.stored_bytes });
+        memory.item_count.get_or_insert(state.item_count);
+        Ok(memory.stored().unwrap_or(in_file))
+    }
+
+    /// How large its file is.
+    pub fn file_bytes(&self) -> u64 {
+        self.store().file_bytes()
     }
 
     /// Bytes by which memory has grown since the last call.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
 use sha2::{Digest, Sha256};
@@ -256,12 +257,12 @@ impl Replica {
         self.memory.write().pending_receipts.remove(&receipt);
     }
 
-    /// Applies an entry that its group has committed. Called for one at a time, in order.
+    /// Applies an entry that its group has committed, at this time. Called for one at a time, in order.
     ///
     /// # Errors
     /// Where the present item could not be read or the entry makes no sense: nothing was changed, and nothing after this
     /// entry may be applied.
-    pub(super) fn apply_in_group(&self, entry: &Entry) -> Result<Applied, StoreError> {
+    pub(super) fn apply_in_group(&self, entry: &Entry, committed: Instant) -> Result<Applied, StoreError> {
         let place = place_of(&entry.log_id);
         let operation = match &entry.payload {
             openraft::EntryPayload::Blank => return self.advance(place, |_| ()),
@@ -284,7 +285,8 @@ impl Replica {
             self.memory.write().machine = Some(MachineState::default());
         }
         self.committed.fetch_max(place.index, Ordering::AcqRel);
-        self.apply_at(place, proposed.time, &proposed.operation).map(Applied::Outcome)
+        let outcome = self.apply_at(place, proposed.time, &proposed.operation)?;
+        Ok(Applied::Outcome(outcome, committed))
     }
 
     /// Passes the entry of a split, which was carried out, or else refused.

@@ -76,7 +76,7 @@ impl Engine {
         let _a_file_is_made = self.making_files.read();
         // A file without a record is left over from an attempt that did not end: nothing was acknowledged in it.
         self.parts.keeper.remove(record.name)?;
-        let store = self.parts.keeper.create(record.name)?;
+        let store = self.parts.keeper.create(record.name, &record.table.specification.local_indexes)?;
         self.parts.database.put_replica(record)?;
         let start = StartingPoint { last_index: 0, applied_index: 0, durable_index: 0 };
         let replica = self.make_replica(record, store, start);

@@ -95,7 +95,7 @@ fn refuse(proposal: Proposal, outcome: Outcome) {
         ),
     };
     proposal.replica.settle();
-    let _ = proposal.reply.sender.send(Err(refusal));
+    let _ = proposal.reply.sender.send((Err(refusal), std::time::Instant::now()));
 }
 
 /// What the log holds of each range.

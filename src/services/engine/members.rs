@@ -78,7 +78,7 @@ impl Engine {
         }
         let _a_file_is_made = self.making_files.read();
         self.parts.keeper.remove(record.file())?;
-        let store = self.parts.keeper.create(record.file())?;
+        let store = self.parts.keeper.create(record.file(), &record.table.specification.local_indexes)?;
         let machine = match start {
             MemberStart::Founding(membership) => Some(MachineState::founding(membership)),
             MemberStart::Joining => None,
@@ -226,7 +226,8 @@ impl Engine {
         entries: Vec<EntryResponder<Types>>,
     ) -> io::Result<()> {
         let (done, applied) = oneshot::channel();
-        self.apply_on_lanes(GroupBatch { replica, entries, done });
+        let committed = std::time::Instant::now();
+        self.apply_on_lanes(GroupBatch { replica, entries, committed, done });
         applied.await.unwrap_or_else(|_| Err(io::Error::other("this node is stopping or starting again")))
     }
 
@@ -234,14 +235,14 @@ impl Engine {
     /// piece that is being written.
     pub fn snapshot_target(self: &Arc<Self>, replica: &Replica) -> StoreTarget {
         let file = replica.group_file().unwrap_or(0) + 1;
-        let (engine, name) = (Arc::clone(self), replica.name.file(file));
+        let (engine, name, table) = (Arc::clone(self), replica.name.file(file), replica.table());
         StoreTarget::new(
             file,
             replica.claim(),
             Box::new(move || {
                 let _a_file_is_made = engine.making_files.read();
                 engine.parts.keeper.remove(name)?;
-                engine.parts.keeper.create(name)
+                engine.parts.keeper.create(name, &table.specification.local_indexes)
             }),
         )
     }

@@ -16,7 +16,7 @@ use crate::replication::machine_state::MachineState;
 use crate::replication::operation::Outcome;
 use crate::replication::requests::Remembered;
 
-use super::memory_table::{MemoryItem, MemoryTable};
+use super::memory_table::{MemoryItem, MemoryTable, Written};
 
 /// Bytes at which a layer is closed while flushes go on.
 pub const LAYER_BYTES: usize = 8 << 20;
@@ -32,6 +32,8 @@ pub struct MemoryLayers {
     pub flushes: u64,
     /// Items in the range, where it is known.
     pub item_count: Option<u64>,
+    /// Items in the file and their bytes, where they are known.
+    pub in_file: Option<Written>,
     /// The latest leader's time in an entry, where it is known: time does not go back, whatever a leader's clock says.
     pub time: Option<Timestamp>,
     /// Where the group's state stands, where the range has a group: it goes to the file with the entries it tells of.
@@ -82,6 +84,19 @@ impl MemoryLayers {
     /// Bytes in all layers, about.
     pub fn bytes(&self) -> usize {
         self.layers().map(MemoryTable::bytes).sum()
+    }
+
+    /// Items in the range and their bytes, where they are known. Of items in the file that memory replaces or deletes only the number
+    /// is known, so each of them counts as one of middling size; with nothing in memory the bytes are exact.
+    pub fn stored(&self) -> Option<Written> {
+        let (items, file) = (self.item_count?, self.in_file?);
+        let (mut new, mut bytes) = (0, 0);
+        for written in self.layers().map(MemoryTable::written) {
+            (new, bytes) = (new + written.items, bytes + written.bytes);
+        }
+        let replaced = (file.items + new).saturating_sub(items).min(file.items);
+        let kept = u128::from(file.bytes) * u128::from(file.items - replaced) / u128::from(file.items.max(1));
+        Some(Written { items, bytes: kept as u64 + bytes })
     }
 
     /// Whether there is nothing that is not in the file.

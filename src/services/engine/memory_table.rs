@@ -28,6 +28,15 @@ pub struct MemoryItem {
     pub document: Option<Document>,
 }
 
+/// What there is of items that are not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Written {
+    /// How many.
+    pub items: u64,
+    /// Their bytes, as their size is defined for limits.
+    pub bytes: u64,
+}
+
 /// See the module's essay.
 #[derive(Debug, Default)]
 pub struct MemoryTable {
@@ -35,6 +44,7 @@ pub struct MemoryTable {
     requests: HashMap<(PrincipalId, RequestId), Remembered>,
     receipts: HashMap<ReceiptId, (Outcome, Timestamp)>,
     bytes: usize,
+    written: Written,
     first_index: Option<u64>,
     last_index: u64,
     last_time: Timestamp,
@@ -89,15 +99,25 @@ impl MemoryTable {
         let size = |item: &MemoryItem| item.document.as_ref().map_or(0, |document| document.as_bytes().len());
         let added = size(&item);
         let key_bytes = key.len();
+        let stored =
+            |item: &MemoryItem| item.document.as_ref().map(|document| (key_bytes + document.item_size()) as u64);
+        if let Some(bytes) = stored(&item) {
+            self.written = Written { items: self.written.items + 1, bytes: self.written.bytes + bytes };
+        }
         match self.items.insert(key, item) {
-            Some(old) => self.bytes = (self.bytes + added).saturating_sub(size(&old)),
+            Some(old) => {
+                self.bytes = (self.bytes + added).saturating_sub(size(&old));
+                if let Some(bytes) = stored(&old) {
+                    self.written = Written { items: self.written.items - 1, bytes: self.written.bytes - bytes };
+                }
+            }
             None => self.bytes += added + key_bytes + ENTRY_BYTES,
         }
     }
 
     /// Remembers a request.
     pub fn remember(&mut self, principal: PrincipalId, id: RequestId, remembered: Remembered) {
-        self.bytes += ENTRY_BYTES;
+        self.bytes += ENTRY_BYTES + remembered.outcome.told_bytes();
         self.requests.insert((principal, id), remembered);
     }
 
@@ -118,6 +138,11 @@ impl MemoryTable {
     /// Bytes held, about.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// The items in here that are not deleted.
+    pub fn written(&self) -> Written {
+        self.written
     }
 
     /// Whether no entry is in here.

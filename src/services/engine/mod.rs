@@ -9,7 +9,8 @@
 //! at a time, the flusher ([`flusher`]) writes memory to the range's file and lets the log go.
 //!
 //! A read looks into memory, then into a cache ([`item_cache`]), and only then, on one of the threads
-//! for it ([`readers`]), into the file; pages are merged from both ([`scan`]).
+//! for it ([`readers`]), into the file; pages are merged from both ([`scan`]; in the order of a local index: `index_scan`).
+//! How much is stored of a part of a range: `stored_parts`.
 //!
 //! A start ([`opening`]), also one within the process after the disk failed (`restart`), replays from the log what the files do not have. Replicas are made, taken out
 //! of service, brought back and removed for good in [`lifetimes`]. The keys of all that is sealed are
@@ -27,6 +28,7 @@ mod digests;
 pub mod flusher;
 mod flushing;
 mod group_side;
+mod index_scan;
 pub mod item_cache;
 pub mod keys;
 pub mod lifetimes;
@@ -46,6 +48,7 @@ pub mod scan;
 mod scrubbing;
 pub mod service;
 mod splitting;
+mod stored_parts;
 
 pub use digests::{DigestRun, DigestState};
 pub use group_side::StateDigest;

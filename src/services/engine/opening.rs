@@ -249,7 +249,10 @@ impl Engine {
         if !needs_file {
             return Ok(self.make_replica(record, store, start(last_index)));
         }
-        let found = store.state().map(|state| state.applied_index);
+        let found = store.state().and_then(|state| {
+            super::stored_parts::check_indexes(&*store, &record.table.specification.local_indexes)?;
+            Ok(state.applied_index)
+        });
         if let Some(cut) = store.take_cut() {
             self.parts.notices.write(format!(
                 "replica {}: {cut}; what stood there is taken from the commit log, nothing is lost",
@@ -283,7 +286,7 @@ impl Engine {
         }
         let _a_file_is_made = self.making_files.read();
         let aside = self.parts.keeper.set_aside(record.name)?;
-        let fresh = self.parts.keeper.create(record.name)?;
+        let fresh = self.parts.keeper.create(record.name, &record.table.specification.local_indexes)?;
         self.parts.notices.write(format!(
             "the file of replica {} was damaged ({error}); it was set aside as {aside} and rebuilt from the commit log, nothing is lost",
             record.name.replica
@@ -430,8 +433,7 @@ impl Engine {
         if self.must_restart() {
             self.restart();
         }
-        let (disk, folder) = (&self.parts.disk, &self.options.log_folder);
-        match disk.free_bytes(folder).and_then(|free| Ok((free, disk.total_bytes(folder)?))) {
+        match self.disk_bytes() {
             Ok((free, total)) => self.admission.note_disk(free, total),
             Err(error) => tracing::warn!(%error, "how much of the disk is free cannot be read"),
         }
@@ -439,6 +441,9 @@ impl Engine {
         // What could not be written to a file, a full disk for one, is tried again even if nobody writes. And each file may have
         // megabytes in its write-ahead log, which a disk that runs full has no room for.
         let is_near_full = self.admission.is_near_full();
+        if is_near_full {
+            self.flusher.note_backlogs(&self.replicas());
+        }
         if stats.bytes_total * 2 > self.options.log.budget_bytes || self.flusher.is_failing() || is_near_full {
             self.flusher.ask_for_durability();
         }
@@ -460,8 +465,22 @@ impl Engine {
     }
 
     /// What is refused.
-    pub(super) fn admission(&self) -> &Admission {
+    pub fn admission(&self) -> &Admission {
         &self.admission
+    }
+
+    /// Writes that were refused because too many were under way or the disk was full, so far.
+    pub fn writes_refused(&self) -> u64 {
+        self.admission.refused()
+    }
+
+    /// Free bytes of the disk under the commit log, and all of it.
+    ///
+    /// # Errors
+    /// Where that cannot be read.
+    pub fn disk_bytes(&self) -> std::io::Result<(u64, u64)> {
+        let folder = &self.options.log_folder;
+        Ok((self.parts.disk.free_bytes(folder)?, self.parts.disk.total_bytes(folder)?))
     }
 
     /// Where notices go.

@@ -25,14 +25,15 @@ use crate::domain::Timestamp;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{ReceiptId, RequestId};
 use crate::domain::key::PackedKey;
+use crate::domain::local_index::LocalIndex;
 use crate::domain::mutation::{Mutation, is_on};
 use crate::domain::table::TableDefinition;
 use crate::domain::version::ItemVersion;
-use crate::replication::apply::{Effect, Needs, Present, evaluate, needs};
+use crate::replication::apply::{Effect, Needs, Present, evaluate_indexed, needs};
 use crate::replication::machine_state::LogPlace;
 use crate::replication::operation::{Operation, Outcome, RequestIdentity};
 use crate::replication::request_id;
-use crate::replication::requests::{Remembered, Verdict, judge};
+use crate::replication::requests::{Remembered, Verdict, judge, kept};
 use crate::services::ports::{ReceiptState, StoredItem};
 use crate::storage::store::{RangeStore, ReplicaName, StoreError};
 
@@ -50,6 +51,8 @@ pub struct Replica {
     /// The hashes it holds.
     pub hashes: HashRange,
     definition: RwLock<Arc<TableDefinition>>,
+    /// The indexes of its table: they are given when the table is made and stay, whatever else of the definition changes.
+    pub(super) indexes: Box<[LocalIndex]>,
     /// The epoch of its configuration.
     pub epoch: u64,
     /// Its file; another one after a snapshot was taken in.
@@ -123,6 +126,7 @@ impl Replica {
             name,
             number,
             hashes,
+            indexes: table.specification.local_indexes.clone().into(),
             definition: RwLock::new(table),
             epoch,
             store: RwLock::new(store),
@@ -223,13 +227,13 @@ impl Replica {
         let is_fresh = verdict == Verdict::Fresh;
         let (outcome, effect) = match verdict {
             Verdict::Repeat(outcome) => (outcome, Effect::None),
-            Verdict::Fresh => evaluate(index, operation, self.present(operation)?.as_ref()),
+            Verdict::Fresh => evaluate_indexed(index, operation, self.present(operation)?.as_ref(), &self.indexes),
         };
         let count_before = self.item_count()?;
-        let count = match &outcome {
-            Outcome::Created(version) if version.0 == index => count_before + 1,
-            Outcome::Deleted if effect == Effect::Remove => count_before.saturating_sub(1),
-            _ => count_before,
+        let count = match &effect {
+            Effect::Store(_) => count_before + u64::from(outcome.has_created()),
+            Effect::Remove => count_before.saturating_sub(1),
+            Effect::None => count_before,
         };
         self.take_in(place, time, operation, &outcome, effect, count);
         if is_fresh && let Some(RequestIdentity::Proxy(id)) = &operation.request {
@@ -286,12 +290,13 @@ impl Replica {
         if let Some(RequestIdentity::Client(request)) = &operation.request
             && *outcome != Outcome::RequestIdReused
         {
-            let remembered = Remembered { digest: request.digest, outcome: outcome.clone(), index, at: time };
+            let remembered = Remembered { digest: request.digest, outcome: kept(outcome), index, at: time };
             memory.active.remember(request.principal, request.request_id, remembered);
         }
         if let Some(receipt) = operation.receipt {
             memory.pending_receipts.remove(&receipt);
-            memory.active.keep_receipt(receipt, outcome.clone(), time);
+            // A receipt tells how the write ended, and is kept for too long to hold items.
+            memory.active.keep_receipt(receipt, outcome.clone().without_images(), time);
         }
         (memory.item_count, memory.time) = (Some(count), Some(time));
         if let Some(machine) = &mut memory.machine {
@@ -336,8 +341,7 @@ impl Replica {
         if let Some(count) = self.memory.read().item_count {
             return Ok(count);
         }
-        let count = self.read_with(|store| store.state())?.item_count;
-        Ok(*self.memory.write().item_count.get_or_insert(count))
+        Ok(self.stored()?.items)
     }
 
     /// The latest leader's time in an entry that was applied.

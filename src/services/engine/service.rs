@@ -8,20 +8,24 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::domain::Refusal;
-use crate::domain::ids::ReceiptId;
+use crate::domain::ids::{ReceiptId, TenantId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::ITEM_BYTES_MAX;
+use crate::domain::observed::Stage;
 use crate::domain::refusal::RefusalKind;
 use crate::replication::entry;
 use crate::replication::operation::{Change, Operation};
-use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::observing;
+use crate::services::ports::{
+    Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::ranges::{RangeAddress, RangeService};
 use crate::storage::log::KeyOwner;
 use crate::storage::log::{Append, AppendRefused, Record, RecordKind};
 use crate::storage::store::StoreError;
 
-use super::admission::Place;
-use super::apply_stage::{Proposal, Reply};
+use super::admission::{Place, StorageGate};
+use super::apply_stage::{Answered, Proposal, Reply};
 use super::companion::Companion;
 use super::opening::Engine;
 use super::replica::{Peek, Replica};
@@ -54,13 +58,15 @@ impl RangeService for Engine {
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
         let replica = self.lone_replica(address, Some(operation.key.hash()))?;
-        let frees_space = matches!(operation.change, Change::Delete);
+        let frees_space = operation.frees_space();
         check_size(&operation)?;
+        self.admit_tenant(replica.name.tenant, &operation)?;
         let _place = self.admission().admit(frees_space)?;
         let deadline = Instant::now() + ROOM_WAIT;
         if self.flusher().is_over_hard_budget() && !frees_space {
             self.wait_for_memory(deadline).await?;
         }
+        observing::lap(Stage::Admit);
         let answer = loop {
             match self.propose(&replica, operation.clone(), respond_async, frees_space) {
                 Ok(answer) => break answer,
@@ -70,12 +76,15 @@ impl RangeService for Engine {
                 Err(refused) => return Err(refusal_of(refused)),
             }
         };
-        answer.await.map_err(|_| {
+        let (answer, durable) = answer.await.map_err(|_| {
             Refusal::new(
                 RefusalKind::OutcomeUnknown,
                 "the node stopped while the write was under way: ask again under the same Idempotency-Key",
             )
-        })?
+        })?;
+        observing::lap_until(Stage::Commit, Some(durable));
+        observing::lap(Stage::Apply);
+        answer
     }
 
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal> {
@@ -90,6 +99,15 @@ impl RangeService for Engine {
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         let replica = self.lone_replica(address, None)?;
         self.receipt_applied(replica, receipt).await
+    }
+
+    async fn stored(&self, address: RangeAddress, hash: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        let replica = self.lone_replica(address, Some(hash))?;
+        if !replica.is_caught_up() {
+            replica.caught_up().await;
+            check_health(&replica)?;
+        }
+        self.stored_applied(replica, hash, part).await
     }
 }
 
@@ -109,7 +127,9 @@ impl Engine {
     /// Where the file cannot be read; `WrongNode` with the child where the range was split. So for the next two.
     pub async fn read_applied(&self, replica: Arc<Replica>, key: PackedKey) -> Result<Option<StoredItem>, Refusal> {
         replica.check_split(key.hash())?;
-        match replica.peek(&key) {
+        let found = replica.peek(&key);
+        observing::lap(Stage::Memory);
+        match found {
             Peek::Known(item) => Ok(item),
             Peek::AskStore(flushes) => self.blocking(replica, move |replica| replica.read_store(&key, flushes)).await,
         }
@@ -118,10 +138,36 @@ impl Engine {
     /// A page as this replica has applied it.
     ///
     /// # Errors
-    /// Where the file cannot be read.
+    /// Where the file cannot be read; `BadInput` where the table has no such index.
     pub async fn list_applied(&self, replica: Arc<Replica>, request: ListRequest) -> Result<Page, Refusal> {
         replica.check_split(request.first_hash())?;
+        if let Some(position) = request.index {
+            check_index(&replica, position)?;
+        }
         self.blocking(replica, move |replica| scan::page(replica, &request)).await
+    }
+
+    /// How much this replica has applied and stores of this part.
+    ///
+    /// # Errors
+    /// Where the file cannot be read; `WrongNode` with the child of this hash where the range was split; `BadInput` where the
+    /// table has no such index.
+    pub async fn stored_applied(&self, replica: Arc<Replica>, hash: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        replica.check_split(hash)?;
+        let written = match part {
+            StoredPart::Index(position) => {
+                check_index(&replica, position)?;
+                return self.blocking(replica, move |replica| replica.stored_in_index(position)).await;
+            }
+            StoredPart::Collection(prefix) => {
+                return self.blocking(replica, move |replica| replica.stored_in_collection(&prefix)).await;
+            }
+            StoredPart::Table => match replica.stored_known() {
+                Some(known) => known,
+                None => self.blocking(replica, |replica| replica.stored()).await?,
+            },
+        };
+        Ok(Stored { items: written.items, bytes: written.bytes })
     }
 
     /// What this replica knows of a receipt.
@@ -141,15 +187,26 @@ impl Engine {
     /// kept until the write is answered.
     ///
     /// # Errors
-    /// `TooLarge` where the item is; `Unavailable` where queue, memory or disk are full. Deletes pass a full disk.
-    pub async fn admit_write(&self, operation: &Operation) -> Result<Place<'_>, Refusal> {
-        let frees_space = matches!(operation.change, Change::Delete);
+    /// `TooLarge` where the item is; `StorageFull` where the tenant may store no more; `Unavailable` where queue, memory or
+    /// disk are full. Deletes pass a full tenant and a full disk.
+    pub async fn admit_write(&self, tenant: TenantId, operation: &Operation) -> Result<Place<'_>, Refusal> {
+        let frees_space = operation.frees_space();
         check_size(operation)?;
+        self.admit_tenant(tenant, operation)?;
         let place = self.admission().admit(frees_space)?;
         if self.flusher().is_over_hard_budget() && !frees_space {
             self.wait_for_memory(Instant::now() + ROOM_WAIT).await?;
         }
         Ok(place)
+    }
+
+    /// Has this asked before a tenant's writes that may take room.
+    pub fn ask_before_writes(&self, gate: StorageGate) {
+        self.admission().ask_before_writes(gate);
+    }
+
+    fn admit_tenant(&self, tenant: TenantId, operation: &Operation) -> Result<(), Refusal> {
+        if operation.may_grow() { self.admission().admit_tenant(tenant) } else { Ok(()) }
     }
 
     /// The replica of a range that has no other. A member of a group is asked through its group.
@@ -171,7 +228,7 @@ impl Engine {
         operation: Operation,
         when_durable: bool,
         urgent: bool,
-    ) -> Result<oneshot::Receiver<Result<WriteAnswer, Refusal>>, AppendRefused> {
+    ) -> Result<oneshot::Receiver<Answered>, AppendRefused> {
         let (sender, receiver) = oneshot::channel();
         let time = self.clock().now();
         let payload = entry::encode(time, &operation);
@@ -244,6 +301,7 @@ impl Engine {
             (replica, result)
         });
         let (replica, result) = read.await?;
+        observing::lap(Stage::File);
         result.map_err(|error| self.read_failed(&replica, &error))
     }
 
@@ -272,9 +330,22 @@ fn check_health(replica: &Replica) -> Result<(), Refusal> {
     }
 }
 
+/// Refuses what is asked of an index that the table does not have.
+fn check_index(replica: &Replica, position: u8) -> Result<(), Refusal> {
+    replica.index(position).map(|_| ()).map_err(|error| Refusal::bad_input(error.to_string()))
+}
+
+/// Refuses what no log may hold: an item that is too large, and expressions that nobody could read again.
 fn check_size(operation: &Operation) -> Result<(), Refusal> {
+    let condition = operation.conditional.as_ref().and_then(|conditional| conditional.condition.as_ref());
+    if condition.is_some_and(|condition| !condition.within_limits()) {
+        return Err(Refusal::bad_input("the condition is larger or deeper than conditions may be"));
+    }
     match &operation.change {
-        Change::Put(document) if document.item_size() + operation.key.len() > ITEM_BYTES_MAX => Err(Refusal::new(
+        Change::Update(update) if !update.within_limits() => {
+            Err(Refusal::bad_input("the update is larger or deeper than updates may be"))
+        }
+        Change::Put(document) if document.item_size() + operation.key_bytes() > ITEM_BYTES_MAX => Err(Refusal::new(
             RefusalKind::TooLarge,
             format!(
                 "the item has {} bytes and may have {ITEM_BYTES_MAX}: store less in one item",

@@ -41,6 +41,7 @@ use parking_lot::MutexGuard;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReceiptId, ReplicaId};
 use crate::domain::key::PackedKey;
+use crate::domain::local_index::LocalIndex;
 use crate::domain::mutation::{Mutation, is_on};
 use crate::replication::machine_state::{LogPlace, MachineState};
 use crate::replication::request_id::Window;
@@ -150,7 +151,7 @@ impl Engine {
                 tracing::warn!(range = %start.range, replica = %start.replica, "this node has a copy of the child in its place");
                 continue;
             }
-            let store = self.empty_file(name)?;
+            let store = self.empty_file(name, &parent.table().specification.local_indexes)?;
             let window = if is_on(Mutation::ForgetRequestsInSplit) { Window::default() } else { window };
             let machine = MachineState { requests: Arc::new(window), ..start.machine };
             let quantity = copy(parent, &mut *snapshot, &*store, &start.hashes, &machine)?;
@@ -232,10 +233,10 @@ impl Engine {
     }
 
     /// An empty file for a child, in place of what an attempt that did not end has left.
-    fn empty_file(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+    fn empty_file(&self, name: ReplicaName, indexes: &[LocalIndex]) -> Result<Arc<dyn RangeStore>, StoreError> {
         let _a_file_is_made = self.making_files.read();
         self.parts.keeper.remove(name)?;
-        self.parts.keeper.create(name)
+        self.parts.keeper.create(name, indexes)
     }
 
     fn knows_range(&self, range: RangeId) -> bool {

@@ -9,20 +9,26 @@
 //! thinks, and so ends earlier. Here each answer counts for its own question.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::append_times::AppendTimes;
 use crate::domain::ids::ReplicaId;
 
 /// See the module's essay.
 #[derive(Debug, Default)]
-pub struct Acknowledged(Mutex<BTreeMap<ReplicaId, (u64, Instant)>>);
+pub struct Acknowledged {
+    known: Mutex<BTreeMap<ReplicaId, (u64, Instant)>>,
+    /// When which entries were, where somebody wants to know.
+    pub times: Arc<AppendTimes>,
+}
 
 impl Acknowledged {
     /// A member acknowledged what the leader of this term sent it at this time.
     pub fn note(&self, member: ReplicaId, term: u64, sent: Instant) {
-        let mut known = self.0.lock();
+        let mut known = self.known.lock();
         let before = known.entry(member).or_insert((term, sent));
         *before = (*before).max((term, sent));
     }
@@ -35,7 +41,7 @@ impl Acknowledged {
         voters: &[BTreeSet<ReplicaId>],
         now: Instant,
     ) -> Option<Instant> {
-        let known = self.0.lock();
+        let known = self.known.lock();
         let time = |voter: &ReplicaId| match known.get(voter) {
             _ if *voter == leader => Some(now),
             Some((in_term, sent)) if *in_term == term => Some(*sent),

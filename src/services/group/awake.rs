@@ -30,9 +30,11 @@ use tokio::sync::{RwLock, mpsc, watch};
 use tokio::time::Instant;
 
 use super::acknowledged::Acknowledged;
+use super::append_times::Watch;
 use super::intake::SnapshotIntake;
+use super::lease::{LeaseNow, lease_holds};
 use super::machine::GroupMachine;
-use super::timing::{IDLE, IDLE_UNUSED, LEASE_FOR_READS};
+use super::timing::{IDLE, IDLE_UNUSED};
 use super::types::Types;
 use super::wire::Envelope;
 use crate::domain::ids::{NodeId, ReceiptId, ReplicaId};
@@ -61,7 +63,7 @@ pub struct Group {
     pub(super) proposing: RwLock<()>,
     /// Whether a split was proposed here that has not ended.
     splitting: watch::Sender<bool>,
-    heard: Mutex<Option<Instant>>,
+    heard: Mutex<LastHeard>,
     usage: Mutex<Usage>,
     /// Receipts of writes that were answered early and have not ended yet.
     pub pending: Mutex<BTreeSet<ReceiptId>>,
@@ -82,6 +84,20 @@ pub struct Beginning {
     pub leads_in: Option<u64>,
     /// Whether it is known that nobody leads: then it campaigns as soon as it may.
     pub campaigns: bool,
+}
+
+/// When a leader was heard last, and in which term.
+#[derive(Debug, Clone, Copy, Default)]
+struct LastHeard(Option<(Instant, u64)>);
+
+impl LastHeard {
+    fn at(self) -> Option<Instant> {
+        self.0.map(|(at, _)| at)
+    }
+
+    fn in_term(self, term: u64) -> Option<Instant> {
+        self.0.filter(|(_, heard_in)| *heard_in == term).map(|(at, _)| at)
+    }
 }
 
 /// Who uses the group.
@@ -201,18 +217,26 @@ impl Group {
 
     fn holds_lease_now(&self, metrics: &Metrics) -> bool {
         let view = View::of(metrics);
-        if !view.leads || self.handing_over.load(Ordering::SeqCst) == view.term || self.is_splitting() {
-            return false;
-        }
+        let (handing_over, is_splitting) = (self.handing_over.load(Ordering::SeqCst), self.is_splitting());
         let membership = metrics.membership_config.membership();
         let (voters, now) = (membership.get_joint_config(), Instant::now());
         let since = self.acknowledged.by_majority(self.member(), view.term, voters, now);
-        let applied = metrics.last_applied.as_ref();
-        let has_caught_up = applied.is_some_and(|applied| applied.committed_leader_id().term == view.term)
-            || is_on(Mutation::ReadBeforeCaughtUp);
-        membership.voter_ids().any(|voter| voter == self.member())
-            && has_caught_up
-            && since.is_some_and(|since| now < since + LEASE_FOR_READS)
+        let applied_term = metrics.last_applied.as_ref().map(|applied| applied.committed_leader_id().term);
+        let lease = LeaseNow {
+            leads: view.leads,
+            term: view.term,
+            handing_over,
+            is_splitting,
+            is_voter: membership.voter_ids().any(|voter| voter == self.member()),
+            applied_term: if is_on(Mutation::ReadBeforeCaughtUp) { Some(view.term) } else { applied_term },
+            since,
+        };
+        lease_holds(&lease, now)
+    }
+
+    /// Remembers from now on when the members had which entries.
+    pub(super) fn watch_appends(&self) -> Watch {
+        self.acknowledged.times.clone().watch()
     }
 
     /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
@@ -242,19 +266,19 @@ impl Group {
         matches!(ended, Ok(Ok(_)))
     }
 
-    /// A leader was heard, and followed.
-    pub fn note_heard(&self) {
-        *self.heard.lock() = Some(Instant::now());
+    /// The leader of this term was heard, and followed.
+    pub fn note_heard(&self, term: u64) {
+        *self.heard.lock() = LastHeard(Some((Instant::now(), term)));
     }
 
-    /// When the leader was last heard.
+    /// When a leader was last heard.
     pub fn heard(&self) -> Option<Instant> {
-        *self.heard.lock()
+        self.heard.lock().at()
     }
 
-    /// Whether votes may be given and asked for.
-    pub fn may_vote(&self) -> bool {
-        Instant::now() >= self.quiet_until
+    /// When the leader of this term was last heard; none where it is known and has not been followed yet.
+    pub fn heard_in(&self, term: u64) -> Option<Instant> {
+        self.heard.lock().in_term(term)
     }
 
     /// Whether the others may be asked to sleep again.
@@ -313,5 +337,19 @@ impl Drop for InUse {
         let mut usage = self.0.usage.lock();
         usage.now -= 1;
         usage.last = Instant::now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A new leader is known before its first entries are synced; its predecessor may have been heard long ago, or never where this
+    /// replica was it.
+    #[test]
+    fn what_was_heard_of_one_leader_says_nothing_of_the_next() {
+        let heard = LastHeard(Some((Instant::now(), 4)));
+        assert_eq!(heard.in_term(4), heard.at());
+        assert!(heard.at().is_some() && heard.in_term(5).is_none());
     }
 }

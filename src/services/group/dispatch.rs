@@ -14,20 +14,24 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use openraft::raft::{AppendEntriesResponse, VoteRequest, VoteResponse};
 use tokio::sync::mpsc::{self, error::TrySendError};
+use tokio::time::Instant;
 
 use super::awake::{Group, Purpose};
 use super::host::Groups;
 use super::incoming::GroupMessages;
 use super::intake::SnapshotIntake;
+use super::lease::withholds;
+use super::leaving;
 use super::presence::Heard;
 use super::snapshot::GroupSnapshot;
+use super::succession;
 use super::types::{Types, Vote};
 use super::wire::{
     Asked, BEACON_IS_ANSWER, Envelope, Message, NodeMessage, Reason, SnapshotAnswer, SnapshotNote, SnapshotPiece,
     SnapshotState,
 };
 use crate::domain::RefusalKind;
-use crate::domain::ids::{NodeId, RangeId};
+use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 use crate::services::engine::Engine;
 
 impl GroupMessages for Groups {
@@ -73,7 +77,8 @@ impl GroupMessages for Groups {
 
     fn told(&self, from: NodeId, message: NodeMessage) {
         if let NodeMessage::Beacon { boot, flags, .. } = message {
-            self.note_beacon(from, Heard { boot, is_answer: flags & BEACON_IS_ANSWER != 0 });
+            let is_answer = flags & BEACON_IS_ANSWER != 0;
+            self.note_beacon(from, Heard { boot, is_answer, departure: leaving::departure_in(flags) });
         }
         self.told_of_boots(from, message);
     }
@@ -130,7 +135,8 @@ async fn answer(groups: Arc<Groups>, group: Arc<Group>, from: NodeId, question: 
         groups.parts.networks.answer(from, asked, Message::Refused(Reason::NotHere));
         return;
     }
-    let answer = answer_of(&groups.parts.engine, &groups.counters.snapshots_taken, &group, question.message).await;
+    let taken = &groups.counters.snapshots_taken;
+    let answer = answer_of(&groups.parts.engine, taken, &group, asked.asker, question.message).await;
     groups.parts.networks.answer(from, asked, answer.unwrap_or(Message::Refused(Reason::Stopped)));
 }
 
@@ -141,13 +147,21 @@ fn is_meant(group: &Group, from: NodeId, asked: Asked) -> bool {
 }
 
 /// The answer to a question; none where openraft has ended. Counts snapshots that were `taken` in.
-async fn answer_of(engine: &Arc<Engine>, taken: &AtomicU64, group: &Arc<Group>, question: Message) -> Option<Message> {
+async fn answer_of(
+    engine: &Arc<Engine>,
+    taken: &AtomicU64,
+    group: &Arc<Group>,
+    asker: ReplicaId,
+    question: Message,
+) -> Option<Message> {
     let raft = &group.raft;
     Some(match question {
         Message::Append(append) => {
-            let answer = raft.append_entries(append.into_request()).await.ok()?;
+            let request = append.into_request();
+            let term = request.vote.leader_id.term;
+            let answer = raft.append_entries(request).await.ok()?;
             if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
-                group.note_heard();
+                group.note_heard(term);
             }
             Message::AppendAnswer(answer)
         }
@@ -155,10 +169,13 @@ async fn answer_of(engine: &Arc<Engine>, taken: &AtomicU64, group: &Arc<Group>, 
             Some(answer) => answer,
             None => raft.vote(request).await.ok()?,
         }),
-        Message::PreVote(request) => Message::PreVoteAnswer(match withheld(group, &request) {
-            Some(answer) => answer,
-            None => raft.pre_vote(request).await.ok()?,
-        }),
+        Message::PreVote(request) => {
+            let no = withheld(group, &request).or_else(|| succession::stands_before(group, asker, &request));
+            Message::PreVoteAnswer(match no {
+                Some(answer) => answer,
+                None => raft.pre_vote(request).await.ok()?,
+            })
+        }
         Message::TransferLeader(request) => {
             Message::TransferLeaderAnswer(raft.handle_transfer_leader(request).await.ok()?)
         }
@@ -175,7 +192,7 @@ async fn answer_of(engine: &Arc<Engine>, taken: &AtomicU64, group: &Arc<Group>, 
 
 /// The no to one who wants to lead, as long as this replica may have promised another not to vote.
 fn withheld(group: &Group, request: &VoteRequest<Types>) -> Option<VoteResponse<Types>> {
-    if request.leadership_transfer || group.may_vote() {
+    if !withholds(request.leadership_transfer, Instant::now(), group.quiet_until) {
         return None;
     }
     Some(VoteResponse::new(group.look(|metrics| metrics.vote), None, false))
@@ -194,7 +211,7 @@ fn begin_snapshot(engine: &Arc<Engine>, group: &Group, note: SnapshotNote) -> Sn
     if is_old(group, &note.vote) {
         return stands(group, SnapshotState::NotTaken);
     }
-    group.note_heard();
+    group.note_heard(note.vote.leader_id.term);
     let mut intake = group.intake.lock();
     let intake = intake.get_or_insert_with(|| SnapshotIntake::new(Box::new(engine.snapshot_target(&group.replica))));
     stands(group, intake.state(note.snapshot))
@@ -204,7 +221,7 @@ async fn take_piece(engine: &Engine, group: &Arc<Group>, piece: SnapshotPiece) -
     if is_old(group, &piece.vote) {
         return stands(group, SnapshotState::NotTaken);
     }
-    group.note_heard();
+    group.note_heard(piece.vote.leader_id.term);
     let taker = Arc::clone(group);
     let taken = engine.workers().run(move || taker.intake.lock().as_mut().map(|intake| intake.take(&piece.bytes)));
     match taken.await {

@@ -21,7 +21,7 @@ use super::awake::{Beginning, Group, GroupRaft, InUse, Purpose};
 use super::held_back::HeldBack;
 use super::network::GroupNetworks;
 use super::partners::Partners;
-use super::presence::Presence;
+use super::presence::{Departure, Presence};
 use super::slots::{Asleep, Ending, Found, Slot, SlotCounts, Slots};
 use super::standing::Standing;
 use super::timing::{self, LEASE};
@@ -79,6 +79,8 @@ pub struct Groups {
     pub(super) told_to_differ: Mutex<Vec<super::digests::ToldToDiffer>>,
     /// This start of the process, among others.
     pub(super) boot: u64,
+    /// How long this node means to stay.
+    pub(super) departure: Mutex<Departure>,
     is_stopped: AtomicBool,
     me: Weak<Groups>,
 }
@@ -155,6 +157,7 @@ impl Groups {
             boots: super::boots::BootNews::default(),
             told_to_differ: Mutex::default(),
             boot: u64::from_be_bytes(boot),
+            departure: Mutex::default(),
             is_stopped: AtomicBool::new(false),
             me: Weak::clone(me),
         }))
@@ -269,6 +272,10 @@ impl Groups {
             Found::Awake(group) if !group.view().is_stopped => return Ok(Ok(group)),
             Found::Awake(group) => Some(asleep_now(&group, false)),
             Found::Busy(end) => return Ok(Err(end)),
+            // Whoever it is that asks finds a copy that can lead for longer.
+            Found::Asleep(_) if *self.departure.lock() == Departure::Gone => {
+                return Err(Refusal::unavailable("this node is stopping", 1));
+            }
             Found::Asleep(asleep) => asleep,
         };
         let Some(me) = self.me() else { return Err(Refusal::unavailable("this node is stopping", 1)) };

@@ -28,8 +28,8 @@
 //! | [`ports`], [`operations`] | what others may ask of a group: how it stands, its members, who leads |
 //! | [`digests`] | comparing the members' states |
 //! | [`boots`] | whether a node's folder is an older copy of itself |
-//! | [`host`], [`slots`], [`sleep`], [`presence`], `partners`, `succession`, [`standing`] | all groups of a node |
-//! | [`awake`], [`acknowledged`], `dispatch`, `held_back`, `watching`, [`reads`], [`writes`] | one that is awake |
+//! | [`host`], [`slots`], [`sleep`], [`presence`], `partners`, `succession`, `leaving`, [`standing`] | all groups of a node |
+//! | [`awake`], [`acknowledged`], [`append_times`], `lease`, `dispatch`, `held_back`, `watching`, [`reads`], [`writes`] | one that is awake |
 //! | `splitting` | a range that is split |
 //! | [`log`], [`kept_log`], [`rebuild`], [`machine`] | what openraft stands on: memory and the node's commit log; the engine's replica |
 //! | [`network`], [`questions`], [`wire`], [`incoming`] | from node to node |
@@ -37,6 +37,7 @@
 //! | [`timing`], [`runtime`] | how long things take; what openraft runs on |
 
 pub mod acknowledged;
+pub mod append_times;
 pub mod awake;
 pub mod boots;
 pub mod convert;
@@ -47,6 +48,8 @@ pub mod host;
 pub mod incoming;
 pub mod intake;
 pub mod kept_log;
+mod lease;
+mod leaving;
 pub mod log;
 pub mod machine;
 pub mod network;

@@ -42,6 +42,7 @@ use tokio::time::Instant;
 use self::reached::{Reached, forgotten};
 use self::throttle::Throttle;
 use super::acknowledged::Acknowledged;
+use super::append_times::Appended;
 use super::convert::place_of;
 use super::questions::{Between, Questions, Unanswered};
 use super::snapshot::{GroupSnapshot, SnapshotData};
@@ -266,6 +267,11 @@ impl GroupPeer {
             };
             if !matches!(answer, AppendEntriesResponse::HigherVote(_)) {
                 acknowledged.note(peer, vote.leader_id.term, sent);
+            }
+            if goes_on && acknowledged.times.is_watched() {
+                let (sent, answered) = (sent.into_std(), std::time::Instant::now());
+                let last = last.as_ref().map_or(0, |last| last.index);
+                acknowledged.times.note(peer, Appended { last, sent, answered });
             }
             (Ok(answer.into_stream_result(previous, last)), goes_on)
         }

@@ -24,9 +24,6 @@ use super::writes::{elsewhere, ended};
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
 
-/// Hand-overs at once, when a node stops.
-const HAND_OVERS_AT_ONCE: usize = 32;
-
 type Changed = Result<ClientWriteResponse<Types>, RaftError<Types, ClientWriteError<Types>>>;
 
 #[async_trait]
@@ -108,35 +105,6 @@ impl GroupOperations for Groups {
         let group = self.leading(range, Purpose::Upkeep).await?;
         hand_over(&group, to).await
     }
-}
-
-impl Groups {
-    /// Hands the leadership of every group that is awake over, to the member that has most of its log; until all are handed over
-    /// or the deadline. Groups that sleep are found by others when this node's beacons end.
-    pub async fn hand_over_all(&self, deadline: Instant) {
-        let awake = self.slots.lock().all_awake();
-        for some in awake.chunks(HAND_OVERS_AT_ONCE) {
-            let all = some.iter().map(|(range, group)| async move {
-                let Some(to) = group.look(|metrics| successor(group, metrics)) else { return };
-                if let Err(refusal) = self.hand_over(*range, to).await {
-                    tracing::debug!(%range, %refusal, "leadership was not handed over");
-                }
-            });
-            if tokio::time::timeout_at(deadline, futures_util::future::join_all(all)).await.is_err() {
-                tracing::warn!("not all leadership was handed over in time; the others elect");
-                return;
-            }
-        }
-    }
-}
-
-/// Who is to lead next: the other voter with most of the log.
-fn successor(group: &Group, metrics: &Metrics) -> Option<ReplicaId> {
-    let voters: BTreeSet<ReplicaId> = metrics.membership_config.voter_ids().collect();
-    let replication = metrics.replication.as_ref()?;
-    let others = replication.iter().filter(|(member, _)| **member != group.member() && voters.contains(member));
-    let best = others.max_by_key(|(_, matched)| matched.as_ref().map(|matched| matched.index))?;
-    best.1.as_ref().map(|_| *best.0)
 }
 
 async fn hand_over(group: &InUse, to: ReplicaId) -> Result<(), Refusal> {

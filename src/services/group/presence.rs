@@ -8,8 +8,10 @@
 //! has opened. Those nodes know it, and send it beacons. So whoever sends one gets one, marked as an answer: without the mark
 //! two nodes that share nothing any more would answer each other for ever.
 //!
-//! Two things that a beacon tells are acted upon. A node that was silent and is **back** may lack what was written meanwhile by
-//! groups that went to sleep without it. And a node that has **started anew** leads no group any more, however short it was away.
+//! What a beacon tells is acted upon. A node that was silent and is **back** may lack what was written meanwhile by
+//! groups that went to sleep without it. A node that has **started anew** leads no group any more, however short it was away. And one that
+//! is about to stop says so, twice: while it **leaves** it is given no leadership, though it still answers; with its last beacon it is
+//! **gone**, and nobody has to wait until its silence is noticed.
 //!
 //! No clock is asked here: whoever calls says what time it is.
 
@@ -38,15 +40,28 @@ struct Peer {
     /// Which start of its process was heard.
     boot: Option<u64>,
     is_told: bool,
+    departure: Departure,
+}
+
+/// How long a node means to stay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Departure {
+    /// It says nothing of an end.
+    #[default]
+    Stays,
+    /// It answers still, and hands its leaderships over.
+    Leaves,
+    /// It has stopped, as planned.
+    Gone,
 }
 
 impl Peer {
     fn new(now: Instant) -> Self {
-        Self { is_shared: false, heard: now, asked: None, boot: None, is_told: false }
+        Self { is_shared: false, heard: now, asked: None, boot: None, is_told: false, departure: Departure::Stays }
     }
 
     fn is_silent(&self, now: Instant) -> bool {
-        now > self.heard + SILENCE
+        self.departure == Departure::Gone || now > self.heard + SILENCE
     }
 }
 
@@ -57,6 +72,8 @@ pub struct Heard {
     pub boot: u64,
     /// Whether it knows of no groups that it shares with this one.
     pub is_answer: bool,
+    /// How long it means to stay.
+    pub departure: Departure,
 }
 
 /// What a beacon tells beside that its node is there.
@@ -66,6 +83,8 @@ pub struct News {
     pub is_back: bool,
     /// Its process has started since its last beacon.
     pub is_restarted: bool,
+    /// This was its last one.
+    pub is_last: bool,
 }
 
 /// How far the commit log is.
@@ -112,15 +131,31 @@ impl Presence {
     /// A beacon came.
     pub fn heard(&mut self, node: NodeId, beacon: Heard, now: Instant) -> News {
         let known = self.peers.get(&node).copied();
+        if known.is_some_and(|known| known.departure == Departure::Gone && known.boot == Some(beacon.boot)) {
+            // An earlier one, late.
+            return News::default();
+        }
         let peer = self.peers.entry(node).or_insert_with(|| Peer::new(now));
         if !beacon.is_answer {
             peer.asked = Some(now);
         }
-        let before = std::mem::replace(peer, Peer { heard: now, boot: Some(beacon.boot), is_told: false, ..*peer });
+        let heard = Peer { heard: now, boot: Some(beacon.boot), is_told: false, departure: beacon.departure, ..*peer };
+        let before = std::mem::replace(peer, heard);
         News {
             is_back: known.is_none_or(|known| known.is_silent(now)),
             is_restarted: before.boot.is_some_and(|boot| boot != beacon.boot),
+            is_last: beacon.departure == Departure::Gone,
         }
+    }
+
+    /// Whether the node is there and means to stay: only then it is given leadership.
+    pub fn stays(&self, node: NodeId, now: Instant) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.departure == Departure::Stays && !peer.is_silent(now))
+    }
+
+    /// Whether the node has stopped as planned.
+    pub fn is_gone(&self, node: NodeId) -> bool {
+        self.peers.get(&node).is_some_and(|peer| peer.departure == Departure::Gone)
     }
 
     /// Whether the node counts as gone; one that was never heard and that no groups are shared with is not known to be there.
@@ -157,7 +192,7 @@ mod tests {
         NodeId::from_bytes([number; 16])
     }
 
-    const BEAT: Heard = Heard { boot: 1, is_answer: false };
+    const BEAT: Heard = Heard { boot: 1, is_answer: false, departure: Departure::Stays };
 
     #[tokio::test]
     async fn silence_is_told_once_and_ends_with_a_beacon() {
@@ -169,7 +204,7 @@ mod tests {
         assert_eq!(presence.heard(node(2), BEAT, now + SILENCE), News::default());
         assert_eq!(presence.newly_silent(later), [node(1)]);
         assert!(presence.newly_silent(later).is_empty(), "told once");
-        assert_eq!(presence.heard(node(1), BEAT, later), News { is_back: true, is_restarted: false });
+        assert_eq!(presence.heard(node(1), BEAT, later), News { is_back: true, ..News::default() });
         assert!(!presence.is_silent(node(1), later));
         let much_later = later + SILENCE + BEACON;
         assert_eq!(presence.newly_silent(much_later), [node(1), node(2)]);
@@ -199,8 +234,34 @@ mod tests {
         assert_eq!(presence.heard(node(1), BEAT, now), News::default(), "the first one says nothing of a start");
         assert_eq!(presence.heard(node(1), BEAT, now), News::default());
         let other = Heard { boot: 2, ..BEAT };
-        assert_eq!(presence.heard(node(1), other, now), News { is_back: false, is_restarted: true });
+        assert_eq!(presence.heard(node(1), other, now), News { is_restarted: true, ..News::default() });
         assert_eq!(presence.heard(node(1), other, now), News::default());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_stops_as_planned_is_gone_with_its_last_beacon() {
+        let now = Instant::now();
+        let mut presence = Presence::default();
+        presence.share_with(&BTreeSet::from([node(1)]), now);
+        presence.heard(node(1), BEAT, now);
+        assert!(presence.stays(node(1), now));
+        let leaving = Heard { departure: Departure::Leaves, ..BEAT };
+        assert_eq!(presence.heard(node(1), leaving, now), News::default());
+        assert!(!presence.stays(node(1), now) && !presence.is_silent(node(1), now), "it answers still");
+        let last = Heard { departure: Departure::Gone, ..BEAT };
+        assert_eq!(presence.heard(node(1), last, now), News { is_last: true, ..News::default() });
+        assert!(presence.is_gone(node(1)) && presence.is_silent(node(1), now));
+        assert_eq!(presence.newly_silent(now), [node(1)], "at once");
+        assert_eq!(
+            presence.heard(node(1), leaving, now),
+            News::default(),
+            "one that was sent before it, and came later"
+        );
+        assert!(presence.is_silent(node(1), now) && presence.newly_silent(now).is_empty());
+        let next = Heard { boot: 2, ..BEAT };
+        let news = presence.heard(node(1), next, now);
+        assert_eq!(news, News { is_back: true, is_restarted: true, is_last: false });
+        assert!(presence.stays(node(1), now));
     }
 
     /// One of two nodes shares groups with the other, which does not know it yet; then neither does any more.

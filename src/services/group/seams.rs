@@ -53,6 +53,6 @@ impl Surroundings for Groups {
     }
 
     fn is_heard(&self, node: NodeId) -> bool {
-        !self.presence.lock().is_silent(node, Instant::now())
+        self.presence.lock().stays(node, Instant::now())
     }
 }

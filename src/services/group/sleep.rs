@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 use super::awake::{Group, Metrics, Purpose};
 use super::host::Groups;
+use super::leaving;
 use super::presence::{Heard, LogProgress};
 use super::questions::Between;
 use super::timing::{HEARTBEAT, LEADER_WAIT, SLEEP_WAIT, WAKE_PACE};
@@ -79,14 +80,23 @@ impl Groups {
     pub(super) fn keep_presence(&self, late: Duration) {
         let now = Instant::now();
         self.send_beacons(now);
-        let silent = {
+        self.presence.lock().did_not_listen(late, now);
+        self.notice_silence(now);
+    }
+
+    /// Finds other leaders for what nodes led that have become silent.
+    fn notice_silence(&self, now: Instant) {
+        let silent: Vec<(NodeId, bool)> = {
             let mut presence = self.presence.lock();
-            presence.did_not_listen(late, now);
-            presence.newly_silent(now)
+            let silent = presence.newly_silent(now);
+            silent.into_iter().map(|node| (node, presence.is_gone(node))).collect()
         };
-        for node in silent {
+        for (node, is_planned) in silent {
             let led = self.slots.lock().led_from(node);
-            tracing::warn!(%node, groups = led.len(), "a node has fallen silent");
+            match is_planned {
+                true => tracing::info!(%node, groups = led.len(), "a node has stopped as planned"),
+                false => tracing::warn!(%node, groups = led.len(), "a node has fallen silent"),
+            }
             for range in led {
                 // One that is back leads on.
                 self.wake_in_turn(range, move |groups| groups.presence.lock().is_silent(node, Instant::now()));
@@ -159,7 +169,7 @@ impl Groups {
         }
     }
 
-    fn send_beacons(&self, now: Instant) {
+    pub(super) fn send_beacons(&self, now: Instant) {
         let mut shared: BTreeSet<NodeId> = self.partners.lock().nodes().collect();
         shared.remove(&self.parts.node);
         let stats = self.parts.engine.log().counters();
@@ -170,7 +180,7 @@ impl Groups {
             if stats.failed || !presence.may_send(log) { Vec::new() } else { presence.listeners(now) }
         };
         for (node, is_answer) in listeners {
-            let flags = if is_answer { BEACON_IS_ANSWER } else { 0 };
+            let flags = if is_answer { BEACON_IS_ANSWER } else { 0 } | leaving::flags_of(*self.departure.lock());
             // One that is not sent is as good as one that is lost.
             let _ = self.parts.networks.tell_node(node, self.beacon(stats.synced, stats.groups, flags));
             self.counters.beacons.fetch_add(1, Ordering::Relaxed);
@@ -298,7 +308,12 @@ impl Groups {
 
     /// A beacon came.
     pub(super) fn note_beacon(&self, from: NodeId, beacon: Heard) {
-        let news = self.presence.lock().heard(from, beacon, Instant::now());
+        let now = Instant::now();
+        let news = self.presence.lock().heard(from, beacon, now);
+        if news.is_last {
+            self.notice_silence(now);
+            return;
+        }
         if news.is_restarted {
             let led = self.slots.lock().led_from(from);
             tracing::info!(node = %from, groups = led.len(), "a node has started anew");

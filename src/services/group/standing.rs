@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::awake::{Group, Metrics, View};
+use super::host::Groups;
 use crate::domain::ids::{NodeId, RangeId};
 use crate::replication::replacement::CAUGHT_UP_ENTRIES_MAX;
 
@@ -84,6 +85,37 @@ fn of_group(group: &Group, metrics: &Metrics, is_silent: &dyn Fn(NodeId) -> bool
             })
             .collect(),
     )
+}
+
+/// A range that is led from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Led {
+    /// The range.
+    pub range: RangeId,
+    /// Entries that the copy lacks that is furthest behind.
+    pub lag_max: u64,
+    /// Entries that all copies lack together.
+    pub lag_sum: u64,
+}
+
+impl Groups {
+    /// The ranges of groups led from here. One that sleeps has all members even.
+    pub fn led(&self) -> Vec<Led> {
+        let (awake, asleep) = {
+            let slots = self.slots.lock();
+            (slots.all_awake(), slots.led_from(self.parts.node))
+        };
+        let of_awake =
+            |(range, group): (RangeId, Arc<Group>)| match group.look(|metrics| of_group(&group, metrics, &|_| false)) {
+                OfGroup::Led(members) => {
+                    let lags = members.iter().map(|(_, lag, _)| *lag);
+                    Some(Led { range, lag_max: lags.clone().max().unwrap_or(0), lag_sum: lags.sum() })
+                }
+                OfGroup::Follows | OfGroup::Leaderless => None,
+            };
+        let of_asleep = asleep.into_iter().map(|range| Led { range, lag_max: 0, lag_sum: 0 });
+        awake.into_iter().filter_map(of_awake).chain(of_asleep).collect()
+    }
 }
 
 #[cfg(test)]

@@ -5,18 +5,28 @@
 //! its groups at once, and each member knows which other voters' nodes are there. So they stand one after the other, in the order of their ids,
 //! the first as soon as nobody is bound by a promise any more; the next one only if nothing has come of that.
 //!
+//! Two may campaign at once all the same: a vote takes a sync, and where a thousand groups look for leaders at the same time that is longer than
+//! a turn. Each has voted for itself then, nobody is elected, and the random times after which they try again are short beside such
+//! syncs: it may happen several times in a row. So who campaigns says no to the question of one behind it in the line, before
+//! that one has a term of its own: the first of them is alone the next time.
+//!
 //! Nothing here makes a leader: a member asks whether it would be elected, and those who heard the leader within a lease say no.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use openraft::ServerState;
+use openraft::raft::{VoteRequest, VoteResponse};
 use tokio::time::Instant;
 
 use super::awake::{Group, Metrics};
+use super::convert::place_of;
 use super::host::Groups;
 use super::timing::LEASE;
+use super::types::Types;
 use crate::domain::ids::{NodeId, RangeId, ReplicaId};
+use crate::replication::machine_state::LogPlace;
 
 /// Behind the lease: others may have heard the leader a little later, or count from a little later.
 const GUARD: Duration = Duration::from_millis(50);
@@ -29,6 +39,38 @@ fn place_in_line(member: ReplicaId, voters: &BTreeSet<ReplicaId>, is_gone: impl 
         return None;
     }
     Some(voters.iter().take_while(|voter| **voter < member).filter(|voter| !is_gone(voter)).count() as u32)
+}
+
+/// How a member stands that asks, or is asked, whether it would be elected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Candidacy {
+    member: ReplicaId,
+    /// The last entry of its log.
+    last: Option<LogPlace>,
+}
+
+impl Candidacy {
+    /// Whether this one, which campaigns, is to be elected rather than the other: it comes before it in the line, and lacks nothing that
+    /// the other has.
+    fn comes_before(&self, other: &Candidacy) -> bool {
+        let place = |candidacy: &Candidacy| candidacy.last.map(|last| (last.term, last.index));
+        self.member < other.member && place(self) >= place(other)
+    }
+}
+
+/// The no to a member that asks whether it would be elected, where this one campaigns and comes before it.
+pub(super) fn stands_before(
+    group: &Group,
+    asker: ReplicaId,
+    request: &VoteRequest<Types>,
+) -> Option<VoteResponse<Types>> {
+    if !group.look(|metrics| metrics.state == ServerState::Candidate) {
+        return None;
+    }
+    let last = group.replica.group_log().ok()?.bounds().1;
+    let own = Candidacy { member: group.member(), last: last.as_ref().map(place_of) };
+    let other = Candidacy { member: asker, last: request.last_log_id.as_ref().map(place_of) };
+    own.comes_before(&other).then(|| VoteResponse::new(group.look(|metrics| metrics.vote), last, false))
 }
 
 impl Groups {
@@ -79,6 +121,18 @@ mod tests {
 
     fn replica(number: u8) -> ReplicaId {
         ReplicaId::from_bytes([number; 16])
+    }
+
+    #[test]
+    fn of_two_that_campaign_one_gives_way_and_never_both() {
+        let places = [None, Some((1, 5)), Some((2, 4)), Some((2, 5))];
+        let place = |at: Option<(u64, u64)>| at.map(|(term, index)| LogPlace { term, index });
+        for (first, second) in places.iter().flat_map(|first| places.iter().map(move |second| (*first, *second))) {
+            let lower = Candidacy { member: replica(1), last: place(first) };
+            let higher = Candidacy { member: replica(2), last: place(second) };
+            assert!(!higher.comes_before(&lower), "the one behind says yes");
+            assert_eq!(lower.comes_before(&higher), first >= second, "unless the first lacks what the other has");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! an index and nothing else, as in the commit log's records.
 
 use std::fmt;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -36,8 +37,8 @@ impl fmt::Display for Proposed {
 pub enum Applied {
     /// It was about the group itself.
     Nothing,
-    /// A write ended so.
-    Outcome(Outcome),
+    /// A write ended so. When it was known here to be committed is of interest to whoever waits for it, and to nobody else.
+    Outcome(Outcome, Instant),
     /// A write stands behind a split of the range: nothing was done, and this child has the key.
     Moved(MovedTo),
     /// A split was carried out, or refused.
@@ -48,7 +49,7 @@ impl fmt::Display for Applied {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Applied::Nothing => "nothing",
-            Applied::Outcome(_) => "an outcome",
+            Applied::Outcome(..) => "an outcome",
             Applied::Moved(_) => "a write that has moved",
             Applied::Split(Ok(())) => "a split",
             Applied::Split(Err(_)) => "a split that was refused",

@@ -250,7 +250,7 @@ pub enum NodeMessage {
         boot: u64,
         /// Grows while the log makes progress.
         progress: u64,
-        /// Bits with meanings of their own ([`BEACON_IS_ANSWER`]); those that are not known are ignored.
+        /// Bits with meanings of their own ([`BEACON_IS_ANSWER`], and those of `leaving`); those that are not known are ignored.
         flags: u32,
     },
     /// The node asks what was heard of it ([`crate::replication::boots`]).

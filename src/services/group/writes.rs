@@ -22,12 +22,16 @@ use std::time::Duration;
 use tokio::sync::RwLockReadGuard;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse, Metrics, Purpose};
+use super::append_times::Watch;
+use super::awake::{Group, InUse, Metrics, Purpose, View};
 use super::host::Groups;
+use super::presence::Departure;
 use super::timing::{HAND_OVER_WAIT, LEADER_WAIT, LEASE, OUTCOME_WAIT, SILENCE};
 use super::types::{Applied, Proposed, Types};
-use crate::domain::ids::{NodeId, RangeId, ReceiptId};
+use crate::domain::ids::{NodeId, RangeId, ReceiptId, ReplicaId};
+use crate::domain::observed::Stage;
 use crate::domain::{Refusal, RefusalKind};
+use crate::services::observing;
 use crate::services::ports::WriteAnswer;
 
 /// How often a write that waits looks whether its leader is still one.
@@ -52,10 +56,12 @@ impl Groups {
         if let Some(node) = self.led_elsewhere(range) {
             return Err(elsewhere(Some(node)));
         }
-        let deadline = Instant::now() + LEADER_WAIT;
+        // A node that is gone does not hear any more who leads.
+        let is_gone = *self.departure.lock() == Departure::Gone;
+        let deadline = Instant::now() + if is_gone { Duration::ZERO } else { LEADER_WAIT };
         let group = self.wake(range, purpose).await?;
         let mut view = group.led(deadline).await;
-        if !view.leads && self.is_gone(&group, view.leader_node()) {
+        if !view.leads && self.is_gone(&group, &view) {
             // Its leader says nothing any more: another one is on the way.
             let term = view.term;
             group.until(deadline, |metrics| (metrics.current_term > term).then_some(())).await;
@@ -68,12 +74,13 @@ impl Groups {
         }
     }
 
-    /// Whether the leader that is known has said nothing for so long that another one is on the way.
-    fn is_gone(&self, group: &Group, leader: Option<NodeId>) -> bool {
+    /// Whether the leader that is known has said nothing for so long that another one is on the way. One that has only just been
+    /// elected is known before its first entries are synced here, so what was heard of its predecessor says nothing.
+    fn is_gone(&self, group: &Group, view: &View) -> bool {
         let now = Instant::now();
-        match group.heard() {
+        match group.heard_in(view.term) {
             Some(heard) => now > heard + SILENCE,
-            None => leader.is_some_and(|node| self.presence.lock().is_silent(node, now)),
+            None => view.leader_node().is_some_and(|node| self.presence.lock().is_silent(node, now)),
         }
     }
 
@@ -99,6 +106,7 @@ impl Groups {
     ) -> Result<WriteAnswer, Refusal> {
         let deadline = Instant::now() + LEADER_WAIT;
         let queued = Queued::begin(&group, receipt);
+        let appends = observing::is_recorded().then(|| group.watch_appends());
         loop {
             let (responder, mut answer) = ProgressResponder::complete_only();
             {
@@ -109,11 +117,12 @@ impl Groups {
             if when_durable {
                 tokio::select! {
                     biased;
-                    first = outcome(&group, &mut answer) => match first {
+                    first = outcome(&group, &mut answer, appends.as_ref()) => match first {
                         Ended::With(answer) => return answer,
                         Ended::NotTaken(forward) => lead_again(&group, &forward, deadline).await?,
                     },
                     () = durable(&group) => {
+                        observing::lap(Stage::Commit);
                         self.spawn(async move {
                             let _ = answer.await;
                             drop((queued, group));
@@ -122,7 +131,7 @@ impl Groups {
                     }
                 }
             } else {
-                match outcome(&group, &mut answer).await {
+                match outcome(&group, &mut answer, appends.as_ref()).await {
                     Ended::With(answer) => return answer,
                     Ended::NotTaken(forward) => lead_again(&group, &forward, deadline).await?,
                 }
@@ -168,13 +177,16 @@ impl Drop for Queued {
 }
 
 /// How the proposal ended. Where its leader leads no more, or the outcome is long in coming, it is unknown.
-async fn outcome(group: &Group, answer: &mut Answer) -> Ended {
+async fn outcome(group: &Group, answer: &mut Answer, appends: Option<&Watch>) -> Ended {
     let deadline = Instant::now() + OUTCOME_WAIT;
     loop {
         match tokio::time::timeout(LOOK, &mut *answer).await {
             Ok(Ok(Ok(response))) => {
                 return Ended::With(match response.data {
-                    Applied::Outcome(outcome) => Ok(WriteAnswer::Applied(outcome)),
+                    Applied::Outcome(outcome, committed) => {
+                        note_stages(response.log_id.index, committed, appends);
+                        Ok(WriteAnswer::Applied(outcome))
+                    }
                     Applied::Moved(to) => Err(Refusal::moved(to)),
                     Applied::Nothing | Applied::Split(_) => {
                         Err(Refusal::internal("a write was applied as if it were none"))
@@ -188,6 +200,15 @@ async fn outcome(group: &Group, answer: &mut Answer) -> Ended {
             Err(_) => {}
         }
     }
+}
+
+/// How long it took until the entry was committed, what its members did meanwhile, and how long until it was applied.
+fn note_stages(index: u64, committed: std::time::Instant, appends: Option<&Watch>) {
+    let commit = observing::lap_until(Stage::Commit, Some(committed));
+    for (replica, appended) in appends.into_iter().flat_map(|appends| appends.of(index)) {
+        observing::replica_appended(commit, replica, (appended.sent, appended.answered));
+    }
+    observing::lap(Stage::Apply);
 }
 
 /// Waits until all that was proposed before is durable in this node's log; for ever where this replica leads no more.
@@ -229,10 +250,9 @@ async fn lead_again(group: &Group, forward: &ForwardToLeader<Types>, deadline: I
         ForwardReason::NotLeader => Err(elsewhere(group.view().leader_node())),
         ForwardReason::LeadershipTransfer => {
             let deadline = deadline.min(Instant::now() + HAND_OVER_WAIT);
-            let term = group.view().term;
             let next = group.until(deadline, |metrics| {
-                let is_next = metrics.current_term > term && metrics.current_leader.is_some();
-                is_next.then_some(())
+                let is_handing_over = group.is_handing_over(metrics.current_term);
+                is_led_anew(is_handing_over, metrics.current_leader).then_some(())
             });
             next.await;
             let view = group.view();
@@ -257,6 +277,12 @@ async fn lead_again(group: &Group, forward: &ForwardToLeader<Types>, deadline: I
     }
 }
 
+/// Whether there is another leader than the one that hands over. By the time this is asked for the first time the term may be the next
+/// leader's already, so one does not wait for yet another.
+fn is_led_anew(is_handing_over_in_this_term: bool, leader: Option<ReplicaId>) -> bool {
+    leader.is_some() && !is_handing_over_in_this_term
+}
+
 /// Another node leads.
 pub(super) fn elsewhere(leader: Option<NodeId>) -> Refusal {
     Refusal::wrong_node("another node leads this part of the table", leader)
@@ -272,4 +298,17 @@ pub(super) fn unknown() -> Refusal {
         RefusalKind::OutcomeUnknown,
         "the leader of this part of the table changed, or reached no majority, while the write was under way: ask again under the same Idempotency-Key",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_of_a_later_term_is_the_next_one_whenever_one_begins_to_wait_for_it() {
+        let next = Some(ReplicaId::from_bytes([2; 16]));
+        assert!(is_led_anew(false, next), "also where it leads already when one begins");
+        assert!(!is_led_anew(false, None), "the next term, and nobody elected yet");
+        assert!(!is_led_anew(true, Some(ReplicaId::from_bytes([1; 16]))), "the one that hands over");
+    }
 }

@@ -137,8 +137,10 @@ impl Attempts {
 
     /// The refusal as the client may be told it.
     fn told(&self, refusal: Refusal) -> Refusal {
-        let before_it_began =
-            matches!(refusal.kind, RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::Throttled);
+        let before_it_began = matches!(
+            refusal.kind,
+            RefusalKind::WrongNode | RefusalKind::Unavailable | RefusalKind::Throttled | RefusalKind::StorageFull
+        );
         if self.may_have_happened && before_it_began && !is_on(Mutation::ForgetAttempts) {
             return unknown();
         }

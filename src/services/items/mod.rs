@@ -7,9 +7,12 @@
 //! | `dstore dev` | all nodes in the process | a call |
 //! | a proxy | [`RemoteNodes`] | the node's inside listener |
 //! | a node asked by a client | [`OwnNode`] | refused, with that node's address for clients |
+//!
+//! [`LivingItems`] stands before them and hides what has expired.
 
 mod address;
 mod attempts;
+mod expiry;
 mod own_node;
 mod remote;
 mod routed;
@@ -17,6 +20,7 @@ mod routed;
 mod tests;
 
 pub use address::{NodeAddress, RangeReplica};
+pub use expiry::LivingItems;
 pub use own_node::OwnNode;
 pub use remote::{RemoteNodes, RemoteOptions};
 pub use routed::{Nodes, RangeRoute, RoutedItems, Routes};

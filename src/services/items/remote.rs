@@ -30,7 +30,8 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use reqwest::{Client, Url};
+use reqwest::header::HeaderName;
+use reqwest::{Client, RequestBuilder, Url};
 use rustls::ClientConfig;
 
 use super::address::NodeAddress;
@@ -39,7 +40,10 @@ use crate::domain::ids::{NodeId, PlaneId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::{Clock, Refusal, RefusalKind, Timestamp};
 use crate::replication::operation::Operation;
-use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::observing::{self, TAG_HEADER, TRACE_HEADER};
+use crate::services::ports::{
+    Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::ranges::wire::{ANSWER_BYTES_MAX, Answer, Question, RANGE_PATH, decode_answer};
 use crate::services::ranges::{RangeAddress, RangeService};
 use crate::transport::dialing::{ConnectionOptions, NodeDialer, client_over};
@@ -80,6 +84,9 @@ impl Default for RemoteOptions {
         }
     }
 }
+
+const TAG: HeaderName = HeaderName::from_static(TAG_HEADER);
+const TRACE: HeaderName = HeaderName::from_static(TRACE_HEADER);
 
 /// See the module's essay.
 pub struct RemoteNodes {
@@ -212,8 +219,24 @@ impl RemoteNode {
         Ok(place.get_or_init(|| client))
     }
 
+    /// Asks, with the tag of the client's request and its place in a trace, so that the node notes what it does under them.
     async fn ask(&self, question: Bytes, kind: Kind, timeout: Duration) -> Result<Answer, Refusal> {
-        let request = self.client()?.post(self.url.clone()).timeout(timeout).body(question);
+        let mut request = self.client()?.post(self.url.clone()).timeout(timeout).body(question);
+        let asking = observing::asking();
+        if let Some(asking) = &asking {
+            request = request.header(TAG, asking.tag.as_str());
+            if let Some(trace) = &asking.trace {
+                request = request.header(TRACE, &trace.header()[..]);
+            }
+        }
+        let answer = self.answer(request, kind).await;
+        if let Some(asking) = asking {
+            asking.ended(self.node, answer.is_err());
+        }
+        answer
+    }
+
+    async fn answer(&self, request: RequestBuilder, kind: Kind) -> Result<Answer, Refusal> {
         let response = request.send().await.map_err(|problem| self.unanswered(&problem, kind))?;
         let status = response.status();
         // The answers of our own servers say how long they are; others are not worth reading.
@@ -310,6 +333,14 @@ impl RangeService for RemoteNode {
         match self.ask(question, Kind::Read, self.options.read_timeout).await? {
             Answer::Receipt(state) => Ok(state),
             _ => Err(self.not_understood("no answer to a question for a receipt", Kind::Read)),
+        }
+    }
+
+    async fn stored(&self, address: RangeAddress, hash: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        let question = Question::Stored { hash, part }.encode(address);
+        match self.ask(question, Kind::Read, self.options.read_timeout).await? {
+            Answer::Stored(stored) => Ok(stored),
+            _ => Err(self.not_understood("no answer to the question how much there is", Kind::Read)),
         }
     }
 }

@@ -3,6 +3,8 @@
 //! asked when the first cannot answer ([`super::attempts`]). One that was split says which child has the key, and that is
 //! asked, at the same node first, before its route is published.
 //!
+//! Before anything is asked, the tenant's limits are (`tenant_limits`); what the request cost is charged when it is answered.
+//!
 //! A node that hangs is given up after [`READ_TIME_MAX`] or [`WRITE_TIME_MAX`] where there is another copy to ask.
 
 use std::sync::Arc;
@@ -10,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 
 use super::address::{NodeAddress, RangeReplica};
 use super::attempts::{Attempts, Next, address_of, is_replicated, unknown, voters};
@@ -18,13 +21,20 @@ use crate::domain::ids::{NodeId, RangeId, ReceiptId};
 use crate::domain::key::PackedKey;
 use crate::domain::limits::PAGE_BYTES_MAX;
 use crate::domain::mutation::{Mutation, is_on};
+use crate::domain::observed::Stage;
 use crate::domain::refusal::RefusalKind;
 use crate::domain::table::TableDefinition;
+use crate::domain::usage::Cost;
 use crate::domain::{Clock, Random, Refusal, Timestamp};
 use crate::replication::operation::{Operation, Outcome, RequestIdentity};
 use crate::replication::request_id;
-use crate::services::ports::{Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::observing;
+use crate::services::ports::{
+    Consistency, Items, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::ranges::{RangeAddress, RangeService};
+use crate::services::tenant_limits::{Admitted, TenantLimiter};
+use crate::storage::store::item_bytes;
 
 /// Where a range is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,12 +82,16 @@ const WRITE_TIME_MAX: Duration = Duration::from_secs(4);
 /// How many ids of its own a proxy makes for one write; the second is made at the time of the range's log.
 const IDS_MAX: u32 = 3;
 
+/// How many ranges are asked at the same time how much they hold.
+const RANGES_AT_ONCE: usize = 32;
+
 /// What is asked of a range.
 enum Question<'a> {
     Read(&'a PackedKey, Consistency),
     Write(&'a Operation, bool),
     List(&'a ListRequest, usize),
     Receipt(ReceiptId),
+    Stored(u32, &'a StoredPart),
 }
 
 /// What it answered.
@@ -86,6 +100,7 @@ enum Reply {
     Written(WriteAnswer),
     Page(Page),
     Receipt(Option<ReceiptState>),
+    Stored(Stored),
 }
 
 /// An answer, and what is known of how it came.
@@ -102,7 +117,7 @@ impl Question<'_> {
         match self {
             Question::Read(_, consistency) => *consistency,
             Question::List(request, _) => request.consistency,
-            Question::Write(..) | Question::Receipt(_) => Consistency::Strong,
+            Question::Write(..) | Question::Receipt(_) | Question::Stored(..) => Consistency::Strong,
         }
     }
 
@@ -130,6 +145,7 @@ impl Question<'_> {
                 node.list(address, clip(request, route.hashes, *limit)).await.map(Reply::Page)
             }
             Question::Receipt(receipt) => node.receipt(address, *receipt).await.map(Reply::Receipt),
+            Question::Stored(hash, part) => node.stored(address, *hash, (*part).clone()).await.map(Reply::Stored),
         }
     }
 
@@ -160,17 +176,27 @@ pub struct RoutedItems {
     turn: AtomicUsize,
     /// Where ids of its own come from, by which the repeat of a write is known as one.
     ids: Option<(Arc<dyn Clock>, Arc<dyn Random>)>,
+    limiter: Option<Arc<TenantLimiter>>,
 }
 
 impl RoutedItems {
     /// Items reached by these routes.
     pub fn new(routes: Arc<dyn Routes>, nodes: Arc<dyn Nodes>) -> Self {
-        Self { routes, nodes, turn: AtomicUsize::new(0), ids: None }
+        Self { routes, nodes, turn: AtomicUsize::new(0), ids: None, limiter: None }
     }
 
     /// The same, with ids for writes whose client sent none, so that they can be repeated.
     pub fn with_request_ids(self, clock: Arc<dyn Clock>, random: Arc<dyn Random>) -> Self {
         Self { ids: Some((clock, random)), ..self }
+    }
+
+    /// The same, which holds tenants to their limits.
+    pub fn with_limits(self, limiter: Arc<TenantLimiter>) -> Self {
+        Self { limiter: Some(limiter), ..self }
+    }
+
+    fn admit(&self, table: &TableDefinition, may_grow: bool) -> Result<Admitted, Refusal> {
+        self.limiter.as_ref().map_or_else(|| Ok(Admitted::free()), |limiter| limiter.admit(table.tenant_id, may_grow))
     }
 
     /// An id for a write, made now, or at another time where the log of its range has come to that.
@@ -199,12 +225,14 @@ impl RoutedItems {
         if let Some(first) = self.first(&route, question.consistency()) {
             route.leader = first;
         }
+        observing::lap(Stage::Prepare);
         loop {
             let answer = match self.nodes.reach(&route) {
                 Ok(node) if is_replicated(&route) => question.ask_in_time(&*node, table, &route).await,
                 Ok(node) => question.ask(&*node, table, &route).await,
                 Err(refusal) => Err(refusal),
             };
+            observing::lap(Stage::Node);
             let refusal = match answer {
                 Ok(reply) => {
                     if attempts.were_many() && question.consistency() == Consistency::Strong {
@@ -267,10 +295,12 @@ impl Items for RoutedItems {
         key: PackedKey,
         consistency: Consistency,
     ) -> Result<Option<StoredItem>, Refusal> {
-        match self.ask(table, key.hash(), &Question::Read(&key, consistency)).await?.reply {
-            Reply::Item(item) => Ok(item),
-            _ => Err(another_question()),
-        }
+        let admitted = self.admit(table, false)?;
+        let Reply::Item(item) = self.ask(table, key.hash(), &Question::Read(&key, consistency)).await?.reply else {
+            return Err(another_question());
+        };
+        admitted.charge(|| cost_of(item.iter().map(|item| (&key, item)), consistency));
+        Ok(item)
     }
 
     async fn write(
@@ -279,6 +309,7 @@ impl Items for RoutedItems {
         mut operation: Operation,
         respond_async: bool,
     ) -> Result<WriteAnswer, Refusal> {
+        let admitted = self.admit(table, operation.may_grow())?;
         let hash = operation.key.hash();
         let is_replicated = self.routes.route(table, hash).is_some_and(|route| is_replicated(&route));
         let has_own_id = operation.request.is_none() && is_replicated;
@@ -294,7 +325,10 @@ impl Items for RoutedItems {
                     }
                     operation.request = self.request_id(Some(latest));
                 }
-                Reply::Written(answer) => return Ok(answer),
+                Reply::Written(answer) => {
+                    admitted.charge(|| answer.cost(operation.sent_bytes()));
+                    return Ok(answer);
+                }
                 _ => return Err(another_question()),
             }
         }
@@ -302,8 +336,73 @@ impl Items for RoutedItems {
     }
 
     async fn list(&self, table: &Arc<TableDefinition>, request: ListRequest) -> Result<Page, Refusal> {
+        let admitted = self.admit(table, false)?;
+        let consistency = request.consistency;
+        let page = self.page(table, request).await?;
+        admitted.charge(|| cost_of(page.items.iter().map(|(key, item)| (key, item)), consistency));
+        Ok(page)
+    }
+
+    async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        let _least_is_all = self.admit(table, false)?;
+        let bytes = receipt.as_bytes();
+        let hash = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        match self.ask(table, hash, &Question::Receipt(receipt)).await?.reply {
+            Reply::Receipt(state) => Ok(state),
+            _ => Err(another_question()),
+        }
+    }
+
+    /// Asked of all ranges that there are now, and of only one where the part has one hash. It is no request of the tenant's for
+    /// items, and its limits say nothing.
+    async fn stored(&self, table: &Arc<TableDefinition>, part: StoredPart) -> Result<Stored, Refusal> {
+        let whole = match &part {
+            StoredPart::Table | StoredPart::Index(_) => HashRange::FULL,
+            StoredPart::Collection(prefix) => HashRange { low: prefix.hash(), high: prefix.hash() },
+        };
+        let (mut pieces, mut next) = (Vec::new(), Some(whole.low));
+        while let Some(low) = next {
+            let high = self.find(table, low)?.hashes.high.clamp(low, whole.high);
+            pieces.push(HashRange { low, high });
+            next = high.checked_add(1).filter(|next| *next <= whole.high);
+        }
+        let mut sum = Stored::default();
+        for some in pieces.chunks(RANGES_AT_ONCE) {
+            let asked: Vec<_> = some.iter().map(|hashes| self.stored_within(table, *hashes, &part)).collect();
+            for stored in join_all(asked).await {
+                sum = sum.plus(stored?);
+            }
+        }
+        Ok(sum)
+    }
+}
+
+impl RoutedItems {
+    /// How much of this part there is with these hashes, which were within one range when that was looked up, and may be in more
+    /// by now.
+    async fn stored_within(
+        &self,
+        table: &TableDefinition,
+        hashes: HashRange,
+        part: &StoredPart,
+    ) -> Result<Stored, Refusal> {
+        let (mut sum, mut hash) = (Stored::default(), hashes.low);
+        loop {
+            let answered = self.ask(table, hash, &Question::Stored(hash, part)).await?;
+            let Reply::Stored(stored) = answered.reply else { return Err(another_question()) };
+            sum = sum.plus(stored);
+            match answered.route.hashes.high.max(hash).checked_add(1).filter(|next| *next <= hashes.high) {
+                Some(next) => hash = next,
+                None => return Ok(sum),
+            }
+        }
+    }
+
+    /// A page, from as many ranges as it takes.
+    async fn page(&self, table: &TableDefinition, request: ListRequest) -> Result<Page, Refusal> {
         let mut page = Page::default();
-        let mut bytes = 0;
+        let (mut bytes, mut sizes) = (0, 0);
+        let bytes_max = request.bytes_max;
         let mut rest = request;
         let limit = rest.limit;
         let mut is_first = true;
@@ -320,29 +419,33 @@ impl Items for RoutedItems {
             };
             is_first = false;
             bytes += part.items.iter().map(|(key, item)| key.len() + item.document.as_bytes().len()).sum::<usize>();
+            sizes += part.items.iter().map(|(key, item)| item_bytes(key, &item.document) as u64).sum::<u64>();
             page.items.extend(part.items);
             if part.last.is_some() {
                 page.last = part.last;
                 return Ok(page);
             }
             let Some(next) = beyond(&rest, route.hashes) else { return Ok(page) };
-            if page.items.len() >= limit || bytes >= PAGE_BYTES_MAX {
-                // The range is exhausted and the page is full: the next page starts in the next range.
-                page.last = page.items.last().map(|(key, _)| key.clone());
+            let is_full = !page.items.is_empty() && bytes_max.is_some_and(|max| sizes >= u64::from(max));
+            if page.items.len() >= limit || bytes >= PAGE_BYTES_MAX || is_full {
+                // The range is exhausted and the page is full: the next page starts in the next range. What keys say of a
+                // place in the table, they do not say of one in an index.
+                page.last = match next.index {
+                    None => page.items.last().map(|(key, _)| key.clone()),
+                    Some(_) => Some(bound(&next)),
+                };
                 return Ok(page);
             }
-            rest = next;
+            let left = bytes_max.map(|max| u64::from(max).saturating_sub(sizes) as u32);
+            rest = ListRequest { bytes_max: left, ..next };
         }
     }
+}
 
-    async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
-        let bytes = receipt.as_bytes();
-        let hash = u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        match self.ask(table, hash, &Question::Receipt(receipt)).await?.reply {
-            Reply::Receipt(state) => Ok(state),
-            _ => Err(another_question()),
-        }
-    }
+/// What reading these items cost.
+fn cost_of<'a>(items: impl Iterator<Item = (&'a PackedKey, &'a StoredItem)>, consistency: Consistency) -> Cost {
+    let bytes = items.map(|(key, item)| key.len() + item.document.item_size()).sum::<usize>();
+    Cost::read(bytes as u64, consistency == Consistency::Strong)
 }
 
 fn another_question() -> Refusal {
@@ -364,7 +467,7 @@ fn bound(rest: &ListRequest) -> PackedKey {
     }
 }
 
-/// The part of the request that lies in these hashes.
+/// The part of the request that lies in these hashes. Entries of an index begin with a hash as keys do, and are cut alike.
 fn clip(request: &ListRequest, hashes: HashRange, limit: usize) -> ListRequest {
     let floor = PackedKey::hash_floor(hashes.low);
     let ceiling = hashes.high.checked_add(1).map(PackedKey::hash_floor);

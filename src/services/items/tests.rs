@@ -1,6 +1,8 @@
 //! Listings over ranges of several nodes, as a proxy serves them and as a client collects them that is sent from
 //! node to node.
 
+mod indexes;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,11 +17,17 @@ use crate::domain::ids::{NodeId, RangeId, ReceiptId, TableId, TenantId};
 use crate::domain::key::{KeyType, KeyValue, PackedKey};
 use crate::domain::refusal::MovedTo;
 use crate::domain::table::{TableDefinition, TableSpecification};
+use crate::domain::table_options::OptionTimes;
+use crate::domain::tenant_limits::TenantLimits;
 use crate::domain::version::ItemVersion;
-use crate::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
+use crate::domain::{Clock, Refusal, RefusalKind, TableName, TenantName, Timestamp};
 use crate::replication::operation::{Change, Operation, Outcome, Preconditions};
-use crate::services::ports::{Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::ports::{
+    Consistency, Items, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::ranges::{RangeAddress, RangeService};
+use crate::services::tenant_limits::{Door, LimitBook, LimitedTenant, TenantLimiter};
+use crate::storage::store::item_bytes;
 
 /// A cluster in memory: ranges that stand on nodes.
 #[derive(Default)]
@@ -66,23 +74,46 @@ impl RangeService for MemoryNode {
         let hashes = self.hashes(address, request.first_hash())?;
         assert!(request.limit > 0, "nobody asks for nothing");
         let items = self.plan.items.lock();
-        let wanted = items.range(request.start.clone()..).filter(|(key, _)| {
-            let inside = request.end.as_ref().is_none_or(|end| *key < end);
+        let placed =
+            items.iter().filter_map(|(key, item)| Some((indexes::place(request.index, key, item)?, key, item)));
+        let wanted = placed.filter(|(place, key, _)| {
+            let inside = *place >= request.start && request.end.as_ref().is_none_or(|end| place < end);
             assert!(!inside || hashes.contains(key.hash()), "nobody asks a range for what it cannot hold");
             inside
         });
-        let mut wanted: Vec<_> = wanted.map(|(key, item)| (key.clone(), item.clone())).collect();
-        if request.descending {
-            wanted.reverse();
-        }
+        let mut wanted: Vec<_> = wanted.map(|(place, key, item)| (place, (key.clone(), item.clone()))).collect();
+        wanted.sort_by(|(one, _), (other, _)| if request.descending { other.cmp(one) } else { one.cmp(other) });
         wanted.truncate(request.limit);
+        let mut sizes = 0;
+        let full = wanted.iter().position(|(_, (key, item))| {
+            sizes += item_bytes(key, &item.document);
+            request.bytes_max.is_some_and(|max| sizes >= max as usize)
+        });
+        wanted.truncate(full.map_or(usize::MAX, |place| place + 1));
         // Like the engine: a full page does not look whether anything follows.
-        let last = if wanted.len() == request.limit { wanted.last().map(|(key, _)| key.clone()) } else { None };
-        Ok(Page { items: wanted, last })
+        let is_full = wanted.len() == request.limit || full.is_some();
+        let last = if is_full { wanted.last().map(|(place, _)| place.clone()) } else { None };
+        Ok(Page { items: wanted.into_iter().map(|(_, item)| item).collect(), last })
     }
 
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         self.hashes(address, crate::services::engine::receipt_hash(receipt)).map(|_| None)
+    }
+
+    async fn stored(&self, address: RangeAddress, hash: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        let hashes = self.hashes(address, hash)?;
+        let items = self.plan.items.lock();
+        let own = items.iter().filter(|(key, _)| hashes.contains(key.hash()));
+        let own = own.filter(|(key, item)| match &part {
+            StoredPart::Table => true,
+            StoredPart::Index(position) => indexes::place(Some(*position), key, item).is_some(),
+            StoredPart::Collection(prefix) => {
+                assert!(hashes.contains(prefix.hash()), "only its own range is asked");
+                key.as_bytes().starts_with(prefix.as_bytes())
+            }
+        });
+        let sizes = own.map(|(key, item)| item_bytes(key, &item.document) as u64);
+        Ok(sizes.fold(Stored::default(), |sum, bytes| sum.plus(Stored { items: 1, bytes })))
     }
 }
 
@@ -116,16 +147,10 @@ fn table() -> Arc<TableDefinition> {
         tenant: TenantName::new("acme").unwrap(),
         id: TableId::from_bytes([2; 16]),
         name: TableName::new("things").unwrap(),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(0),
         version: 1,
+        option_times: OptionTimes::default(),
     })
 }
 
@@ -160,7 +185,7 @@ fn own(plan: &Arc<Plan>, number: u8) -> RoutedItems {
 
 fn whole(limit: usize, descending: bool) -> ListRequest {
     let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
-    ListRequest { start, end: None, limit, descending, consistency }
+    ListRequest { index: None, start, end: None, limit, descending, consistency, bytes_max: None }
 }
 
 /// What a client sees that follows cursors and locations from `items[at]` on.
@@ -203,6 +228,7 @@ proptest! {
         cuts in proptest::collection::btree_map(any::<u32>(), 0u8..3, 0..8),
         begin in 0usize..3,
         limit in 1usize..12,
+        bytes_max in 1u32..200,
         descending: bool,
     ) {
         let plan = plan(first, &cuts);
@@ -215,11 +241,24 @@ proptest! {
             expected.reverse();
         }
         let steps_max = 2 * (ids.len() + cuts.len()) + 4;
+        let sizes: u64 = expected.iter().map(|key| key.len() as u64).sum();
         let each: Vec<RoutedItems> = (0..3).map(|number| own(&plan, number)).collect();
         prop_assert_eq!(&run(collect(&each, begin, whole(limit, descending), steps_max)), &expected);
         let all = AllNodes((0..3).map(|number| node(&plan, number)).collect());
         let proxy = [RoutedItems::new(plan, Arc::new(all))];
         prop_assert_eq!(&run(collect(&proxy, 0, whole(limit, descending), steps_max)), &expected);
+        let stored = run(proxy[0].stored(&table(), StoredPart::Table)).unwrap();
+        prop_assert_eq!(stored, Stored { items: expected.len() as u64, bytes: sizes });
+        // A page that is bounded in bytes ends with the item that reaches the bound, and not before.
+        let bounded = ListRequest { bytes_max: Some(bytes_max), ..whole(1000, descending) };
+        prop_assert_eq!(&run(collect(&proxy, 0, bounded.clone(), steps_max)), &expected);
+        let page = run(proxy[0].list(&table(), bounded)).unwrap();
+        let size = |items: &[(PackedKey, StoredItem)]| items.iter().map(|(key, _)| key.len()).sum::<usize>();
+        let reached = size(&page.items) >= bytes_max as usize;
+        prop_assert!(reached || page.items.len() == expected.len());
+        if let Some((_, before)) = page.items.split_last() {
+            prop_assert!(size(before) < bytes_max as usize);
+        }
     }
 }
 
@@ -236,6 +275,7 @@ async fn a_node_says_where_to_ask_for_what_it_does_not_hold() {
         key: key.clone(),
         change: Change::Put(Document::empty()),
         preconditions: Preconditions::default(),
+        conditional: None,
         request: None,
         receipt: None,
     };
@@ -272,6 +312,51 @@ impl Routes for Corrected {
     fn route(&self, table: &TableDefinition, hash: u32) -> Option<RangeRoute> {
         self.old.lock().take().or_else(|| self.plan.route(table, hash))
     }
+}
+
+/// It is always the beginning of time.
+struct Standing;
+
+impl Clock for Standing {
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+}
+
+/// Nothing is asked for a tenant that is over its limit, and what was answered is charged by its size.
+#[tokio::test]
+async fn a_tenant_is_held_to_its_limits_before_anything_is_asked() {
+    let plan = plan(0, &BTreeMap::new());
+    let nodes = Arc::new(AllNodes(vec![node(&plan, 0)]));
+    let limits = TenantLimits { request_units: Some(30), storage_bytes: Some(7), ..TenantLimits::default() };
+    let limited = |stored_bytes| LimitedTenant { name: table().tenant.clone(), limits, stored_bytes, teller: None };
+    let held = |stored_bytes| {
+        let book = Arc::new(LimitBook::of([(table().tenant_id, limited(stored_bytes))]));
+        let limiter = TenantLimiter::new(book, Door::Alone, Arc::new(Standing), Arc::default());
+        RoutedItems::new(plan.clone(), nodes.clone()).with_limits(Arc::new(limiter))
+    };
+    let key = PackedKey::new(&KeyValue::String("a".into()), None);
+    let put = |bytes: usize| Operation {
+        key: key.clone(),
+        change: Change::Put(Document::from_json(format!(r#"{{"p":"{}"}}"#, "x".repeat(bytes)).as_bytes()).unwrap()),
+        preconditions: Preconditions::default(),
+        conditional: None,
+        request: None,
+        receipt: None,
+    };
+    let refusal = held(7).write(&table(), put(1), false).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::StorageFull);
+    assert!(plan.items.lock().is_empty(), "it was not asked for");
+
+    let items = held(6);
+    items.write(&table(), put(200 << 10), false).await.unwrap();
+    // Of 300 units that were saved the write takes 201, and each read 51.
+    for _ in 0..2 {
+        assert!(items.read(&table(), key.clone(), Consistency::Strong).await.unwrap().is_some());
+    }
+    let refusal = items.list(&table(), whole(1, false)).await.unwrap_err();
+    assert_eq!((refusal.kind, refusal.retry_after_seconds), (RefusalKind::Throttled, Some(1)));
+    assert_eq!(items.receipt(&table(), ReceiptId::from_bytes([0; 16])).await.unwrap_err().kind, RefusalKind::Throttled);
 }
 
 #[tokio::test]
@@ -317,6 +402,7 @@ async fn a_range_that_was_split_is_asked_for_by_its_children_before_they_are_pub
                 key: key.clone(),
                 change: Change::Put(Document::empty()),
                 preconditions: Preconditions::default(),
+                conditional: None,
                 request: None,
                 receipt: None,
             };

@@ -14,7 +14,7 @@ use crate::domain::ids::{RangeId, ReceiptId, TableId};
 use crate::domain::key::PackedKey;
 use crate::replication::operation::Operation;
 
-use super::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use super::ports::{Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer};
 
 /// Which range is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,4 +46,6 @@ pub trait RangeService: Send + Sync + 'static {
     async fn list(&self, address: RangeAddress, request: ListRequest) -> Result<Page, Refusal>;
     /// What became of a write answered early.
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal>;
+    /// How much of this part the range holds, of whose hashes this is one: where it was split, who has that hash is told.
+    async fn stored(&self, address: RangeAddress, hash: u32, part: StoredPart) -> Result<Stored, Refusal>;
 }

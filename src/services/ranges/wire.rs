@@ -6,7 +6,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 1 | format version, 1 |
-//! | 1 | operation: 1 read, 2 write, 3 list, 4 receipt |
+//! | 1 | operation: 1 read, 2 write, 3 list, 4 receipt, 5 stored |
 //! | 16 | table |
 //! | 16 | range |
 //! | rest | by operation |
@@ -15,8 +15,9 @@
 //! |---|---|
 //! | read | 1: consistency (0 strong, 1 eventual); the packed key |
 //! | write | 1: flags (1 respond-async); the operation as a [log entry](crate::replication::entry) of time 0 |
-//! | list | 1: flags (1 eventual, 2 descending, 4 there is an end); 4: limit, 1 to 1000; 4 + n: start; the end |
+//! | list | 1: flags (1 eventual, 2 descending, 4 there is an end, 8 sizes are bounded, 16 in the order of a local index); 4: limit, 1 to 1000; 4: bytes of items, where they are bounded; 1: position of the index, where there is one; 4 + n: start; the end |
 //! | receipt | 16: receipt |
+//! | stored | 4: a hash of the range; for all of it nothing more; for what a local index shows 1: 1, 1: its position; for the items of one ID 1: 2, what their packed keys begin with |
 //!
 //! An answer:
 //!
@@ -38,6 +39,7 @@
 //! | 7 receipt of a write that ended | the outcome |
 //! | 8 receipt of a lost write | |
 //! | 9 no receipt | |
+//! | 10 what is stored | 8: items; 8: their bytes |
 //!
 //! Keys and documents are slices of the buffer they came in. Documents, and keys that are to be written, are checked when
 //! they are read, because what walks them later relies on it, and a peer's certificate says who it is and not that it
@@ -47,6 +49,8 @@
 //!
 //! Rejected: JSON (documents would be printed and parsed between two processes that both have them as
 //! bytes), and a path for each operation and range (a URL to print and parse for each request).
+
+mod stored_part;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -61,7 +65,9 @@ use crate::domain::version::ItemVersion;
 use crate::domain::{Refusal, RefusalKind, Timestamp};
 use crate::replication::entry;
 use crate::replication::operation::{Operation, Outcome};
-use crate::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::ports::{
+    Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::wire_reader::Reader;
 pub use crate::services::wire_reader::WireError;
 
@@ -79,6 +85,8 @@ const FLAG_RESPOND_ASYNC: u8 = 1;
 const FLAG_EVENTUAL: u8 = 1;
 const FLAG_DESCENDING: u8 = 2;
 const FLAG_END: u8 = 4;
+const FLAG_BYTES_MAX: u8 = 8;
+const FLAG_INDEX: u8 = 16;
 const FLAG_RETRY_AFTER: u8 = 1;
 const FLAG_LOCATION: u8 = 2;
 const FLAG_LEADER: u8 = 4;
@@ -104,6 +112,7 @@ pub const KINDS: &[RefusalKind] = &[
     RefusalKind::OutcomeUnknown,
     RefusalKind::Damaged,
     RefusalKind::Internal,
+    RefusalKind::StorageFull,
 ];
 
 /// What is asked of a range.
@@ -127,6 +136,13 @@ pub enum Question {
     List(ListRequest),
     /// What became of a write.
     Receipt(ReceiptId),
+    /// How much the range holds.
+    Stored {
+        /// A hash of it: where it was split, who has that one is told.
+        hash: u32,
+        /// What of it is meant.
+        part: StoredPart,
+    },
 }
 
 /// What a range answers.
@@ -140,16 +156,30 @@ pub enum Answer {
     Page(Page),
     /// To a question for a receipt.
     Receipt(Option<ReceiptState>),
+    /// To the question how much there is.
+    Stored(Stored),
 }
 
 impl Question {
+    /// The word for it, in logs.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Question::Read { .. } => "read",
+            Question::Write { .. } => "write",
+            Question::List(_) => "list",
+            Question::Receipt(_) => "receipt",
+            Question::Stored { .. } => "stored",
+        }
+    }
+
     /// The question as bytes.
     pub fn encode(&self, address: RangeAddress) -> Bytes {
         let (tag, room) = match self {
             Question::Read { key, .. } => (1, 1 + key.len()),
             Question::Write { operation, .. } => (2, 1 + entry::encoded_bytes(operation)),
-            Question::List(request) => (3, 9 + request.start.len() + request.end.as_ref().map_or(0, PackedKey::len)),
+            Question::List(request) => (3, 14 + request.start.len() + request.end.as_ref().map_or(0, PackedKey::len)),
             Question::Receipt(_) => (4, 16),
+            Question::Stored { part, .. } => (5, 4 + stored_part::room(part)),
         };
         let mut buffer = BytesMut::with_capacity(34 + room);
         buffer.put_u8(FORMAT_VERSION);
@@ -167,6 +197,10 @@ impl Question {
             }
             Question::List(request) => put_list(&mut buffer, request),
             Question::Receipt(receipt) => buffer.put_slice(receipt.as_bytes()),
+            Question::Stored { hash, part } => {
+                buffer.put_u32(*hash);
+                stored_part::put(&mut buffer, part);
+            }
         }
         buffer.freeze()
     }
@@ -193,6 +227,7 @@ impl Question {
             }
             3 => Question::List(reader.list()?),
             4 => Question::Receipt(ReceiptId::from_bytes(reader.array()?)),
+            5 => Question::Stored { hash: reader.u32()?, part: stored_part::read(&mut reader)? },
             _ => return Err(WireError::Field("kind of question")),
         };
         reader.end()?;
@@ -219,6 +254,7 @@ impl Answer {
             Answer::Receipt(Some(ReceiptState::Ended(outcome))) => with(7, &outcome.encode()),
             Answer::Receipt(Some(ReceiptState::Lost)) => begin(8, 0).freeze(),
             Answer::Receipt(None) => begin(9, 0).freeze(),
+            Answer::Stored(Stored { items, bytes }) => with(10, &[items.to_be_bytes(), bytes.to_be_bytes()].concat()),
         }
     }
 }
@@ -281,6 +317,7 @@ pub fn decode_answer(bytes: &Bytes) -> Result<Result<Answer, Refusal>, WireError
         7 => Answer::Receipt(Some(ReceiptState::Ended(reader.outcome()?))),
         8 => Answer::Receipt(Some(ReceiptState::Lost)),
         9 => Answer::Receipt(None),
+        10 => Answer::Stored(Stored { items: reader.u64()?, bytes: reader.u64()? }),
         _ => return Err(WireError::Field("kind of answer")),
     };
     reader.end()?;
@@ -313,8 +350,20 @@ fn put_list(buffer: &mut BytesMut, request: &ListRequest) {
     if request.end.is_some() {
         flags |= FLAG_END;
     }
+    if request.bytes_max.is_some() {
+        flags |= FLAG_BYTES_MAX;
+    }
+    if request.index.is_some() {
+        flags |= FLAG_INDEX;
+    }
     buffer.put_u8(flags);
     buffer.put_u32(u32::try_from(request.limit).unwrap_or(u32::MAX));
+    if let Some(bytes) = request.bytes_max {
+        buffer.put_u32(bytes);
+    }
+    if let Some(position) = request.index {
+        buffer.put_u8(position);
+    }
     put_counted(buffer, request.start.as_bytes());
     buffer.put_slice(request.end.as_ref().map_or(&[][..], PackedKey::as_bytes));
 }
@@ -356,15 +405,17 @@ fn document(bytes: Bytes) -> Result<Document, WireError> {
 
 impl Reader {
     fn list(&mut self) -> Result<ListRequest, WireError> {
-        let flags = self.flags(FLAG_EVENTUAL | FLAG_DESCENDING | FLAG_END)?;
+        let flags = self.flags(FLAG_EVENTUAL | FLAG_DESCENDING | FLAG_END | FLAG_BYTES_MAX | FLAG_INDEX)?;
         let limit = self.u32()? as usize;
         if !(1..=PAGE_ITEMS_MAX).contains(&limit) {
             return Err(WireError::Field("limit"));
         }
+        let bytes_max = if flags & FLAG_BYTES_MAX == 0 { None } else { Some(self.u32()?) };
+        let index = if flags & FLAG_INDEX == 0 { None } else { Some(self.u8()?) };
         let start = key(self.counted()?)?;
         let end = if flags & FLAG_END == 0 { None } else { Some(key(self.rest())?) };
         let descending = flags & FLAG_DESCENDING != 0;
-        Ok(ListRequest { start, end, limit, descending, consistency: consistency(flags) })
+        Ok(ListRequest { index, start, end, limit, descending, consistency: consistency(flags), bytes_max })
     }
 
     fn outcome(&mut self) -> Result<Outcome, WireError> {

@@ -17,6 +17,8 @@ use crate::crypto::Key256;
 use crate::domain::ids::{NodeId, PlaneId, ProxyId, RangeId, TableId, TenantId};
 use crate::domain::key::KeyType;
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table_options::OptionTimes;
+use crate::domain::tenant_limits::TenantLimits;
 use crate::domain::{Clock, Random, TableName, TenantName, Timestamp};
 use crate::services::items::NodeAddress;
 
@@ -39,7 +41,7 @@ impl Random for Still {
 
 pub(super) fn tenant(name: &str) -> Tenant {
     let name = TenantName::new(name).unwrap();
-    Tenant { id: TenantId::from_bytes([1; 16]), name, created_at: Timestamp(1) }
+    Tenant { id: TenantId::from_bytes([1; 16]), name, created_at: Timestamp(1), limits: TenantLimits::default() }
 }
 
 pub(super) fn definition(tenant: &str, table: &str, id: u8) -> TableDefinition {
@@ -48,16 +50,10 @@ pub(super) fn definition(tenant: &str, table: &str, id: u8) -> TableDefinition {
         tenant: TenantName::new(tenant).unwrap(),
         id: TableId::from_bytes([id; 16]),
         name: TableName::new(table).unwrap(),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: Some(3),
-            initial_ranges: None,
-        },
+        specification: TableSpecification { replication_factor: Some(3), ..TableSpecification::new(KeyType::String) },
         created_at: Timestamp(1),
         version: 1,
+        option_times: OptionTimes::default(),
     }
 }
 

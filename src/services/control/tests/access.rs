@@ -124,6 +124,79 @@ async fn an_access_key_is_shown_once_and_kept_sealed() {
 }
 
 #[tokio::test]
+async fn an_access_key_is_good_where_signatures_are_checked_until_it_is_revoked() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let principal = cluster.plane.principal_create(&cluster.root, reader(&acme)).await.unwrap();
+    let (keys, lists) = (Arc::new(TokenKeys::new(Vec::new())), Arc::new(AccessLists::default()));
+    let feed = cluster.plane.access_follow(keys, lists.clone()).await.unwrap();
+
+    let first = cluster.plane.access_key_create(&cluster.root, principal.id).await.unwrap();
+    // One that was just made is asked for, and does not wait for the next round.
+    let found = lists.access_key(&first.access_key_id, cluster.clock.now()).await.unwrap();
+    assert_eq!((found.caller().principal, found.caller().tenant.as_ref().unwrap().1.clone()), (principal.id, acme));
+    cluster.plane.access_key_revoke(&cluster.root, &first.access_key_id).await.unwrap();
+    until(async || lists.access_keys.is_empty()).await;
+
+    let second = cluster.plane.access_key_create(&cluster.root, principal.id).await.unwrap();
+    until(async || lists.access_keys.find(&second.access_key_id).is_some()).await;
+    cluster.plane.principal_revoke(&cluster.root, principal.id).await.unwrap();
+    until(async || lists.access_keys.is_empty()).await;
+    feed.abort();
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_refused_and_all_others_go_on() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    let make = async |name: &str| {
+        let request = PrincipalRequest { name: name.to_owned(), ..reader(&acme) };
+        let principal = cluster.plane.principal_create(&cluster.root, request).await.unwrap().id;
+        let key = cluster.plane.access_key_create(&cluster.root, principal).await.unwrap().access_key_id;
+        let grant = cluster.plane.session_start(&cluster.root, principal, SessionStart::default()).await.unwrap();
+        (principal, key, grant)
+    };
+    let (good, good_key, good_grant) = make("good").await;
+    let (broken, broken_key, broken_grant) = make("broken").await;
+    let second_key = cluster.plane.access_key_create(&cluster.root, good).await.unwrap().access_key_id;
+    let second_grant = cluster.plane.session_start(&cluster.root, good, SessionStart::default()).await.unwrap();
+    let (keys, lists) = (Arc::new(TokenKeys::new(Vec::new())), Arc::new(AccessLists::default()));
+    let clock: Arc<dyn Clock> = cluster.clock.clone();
+    let authenticator = TokenAuthenticator::new(keys.clone(), lists.clone(), clock);
+    let feed = cluster.plane.access_follow(keys, lists.clone()).await.unwrap();
+    assert_eq!((lists.access_keys.len(), lists.principals().len()), (3, 3), "with root");
+
+    let records = [
+        layout::control_principal(broken),
+        layout::control_access_key(&second_key),
+        layout::control_session(second_grant.session.id),
+    ];
+    for record in &records {
+        cluster.coordinator.put(record, r#"{"id":"what-stands-in-it"}"#.into(), None).await.unwrap();
+    }
+    until(async || lists.access_keys.len() == 1 && lists.principals().len() == 2).await;
+    until(async || authenticator.authenticate(&second_grant.token).await.is_err()).await;
+    assert!(authenticator.authenticate(&broken_grant.token).await.is_err());
+    assert!(lists.access_keys.find(&broken_key).is_none() && lists.access_keys.find(&second_key).is_none());
+    assert!(lists.access_keys.find(&good_key).is_some());
+    assert!(authenticator.authenticate(&good_grant.token).await.is_ok());
+
+    // What comes after it is taken in: who is made, and who is revoked.
+    let later = cluster.plane.access_key_create(&cluster.root, good).await.unwrap().access_key_id;
+    until(async || lists.access_keys.find(&later).is_some()).await;
+    cluster.plane.session_revoke(&cluster.root, good_grant.session.id).await.unwrap();
+    until(async || authenticator.authenticate(&good_grant.token).await.is_err()).await;
+
+    let notices = cluster.plane.notice_list(Some(cluster.plane.plane().0)).await.unwrap();
+    assert_eq!(notices.iter().map(|notice| notice.count).collect::<Vec<_>>(), [1, 1, 1], "once, and not each time");
+    for record in &records {
+        assert!(notices.iter().any(|notice| notice.details.contains(record.as_str())), "{record}");
+    }
+    assert!(!notices.iter().any(|notice| notice.details.contains("what-stands-in-it")));
+    feed.abort();
+}
+
+#[tokio::test]
 async fn notices_are_counted_acknowledged_and_trimmed() {
     let cluster = Cluster::start().await;
     let node = NodeId::from_bytes([1; 16]);

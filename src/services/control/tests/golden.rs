@@ -11,11 +11,15 @@ use uuid::Uuid;
 use crate::coordination::values::AssignedReplica;
 use crate::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReplicaId, Role, SessionId, TableId, TenantId};
 use crate::domain::key::KeyType;
+use crate::domain::local_index::{IndexProjection, LocalIndex};
 use crate::domain::table::{TableDefinition, TableSpecification, Tenant};
+use crate::domain::table_options::{OptionTimes, TableClass, Throughput};
+use crate::domain::tenant_limits::TenantLimits;
 use crate::domain::{TableName, TenantName, Timestamp};
 use crate::services::control::records::*;
 use crate::services::control::testing::{Cluster, specification, table};
 use crate::services::control::{PrincipalRequest, SessionStart};
+use crate::services::log_level::{LogLevel, WishedLevel};
 use crate::services::ports::{Capability, Catalog};
 
 /// `{1}` to `{4}` stand for UUIDs of that digit.
@@ -45,16 +49,10 @@ fn definition() -> TableDefinition {
         tenant,
         id: TableId::from_bytes(id(2)),
         name,
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".to_owned(),
-            sort_type: None,
-            sort_name: "sort".to_owned(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(5),
         version: 1,
+        option_times: OptionTimes::default(),
     }
 }
 
@@ -63,8 +61,12 @@ const TABLE: &str = r#"{"tenant_id":"{1}","tenant":"acme","id":"{2}","name":"use
 #[test]
 fn tenants_and_tables() {
     let (tenant, _) = names();
-    let owner = Tenant { id: TenantId::from_bytes(id(1)), name: tenant, created_at: Timestamp(5) };
-    pinned(owner, r#"{"id":"{1}","name":"acme","created_at":5}"#);
+    let limits = TenantLimits::default();
+    let owner = Tenant { id: TenantId::from_bytes(id(1)), name: tenant, created_at: Timestamp(5), limits };
+    pinned(owner.clone(), r#"{"id":"{1}","name":"acme","created_at":5}"#);
+    let limits = TenantLimits { storage_bytes: Some(7), ..limits };
+    let text = r#"{"id":"{1}","name":"acme","created_at":5,"limits":{"storage_bytes":7,"mode":"hard"}}"#;
+    pinned(Tenant { limits, ..owner }, text);
     pinned(definition(), TABLE);
     let mut all = definition();
     all.specification.sort_type = Some(KeyType::Bytes);
@@ -72,6 +74,8 @@ fn tenants_and_tables() {
     all.specification.initial_ranges = Some(8);
     let more = r#""sort_type":"Bytes","sort_name":"sort","replication_factor":3,"initial_ranges":8"#;
     pinned(all, &TABLE.replace(r#""sort_name":"sort""#, more));
+    tables_with_options();
+    tables_with_local_indexes();
     let range = DeletedRange {
         range: RangeId::from_bytes(id(3)),
         low: 0,
@@ -98,6 +102,45 @@ fn tenants_and_tables() {
     pinned(dropped, &format!(r#"{{"table":{TABLE},"deleted_at":6,"deleted_by":"root","ranges":[{range}]}}"#));
 }
 
+fn tables_with_options() {
+    let mut told = definition();
+    told.specification.throughput = Some(Throughput { read: 5, write: 6 });
+    told.specification.table_class = TableClass::InfrequentAccess;
+    told.specification.deletion_protection = true;
+    told.specification.time_to_live = Some("until".to_owned());
+    told.specification.tags = BTreeMap::from([("team".to_owned(), "blue".to_owned())]);
+    told.option_times = OptionTimes {
+        by_request_since: Some(Timestamp(6)),
+        raised_at: Some(Timestamp(7)),
+        lowered_at: Some(Timestamp(8)),
+        lowered_count: 2,
+        class_changed_at: Some(Timestamp(9)),
+    };
+    let options = r#""sort_name":"sort","throughput":{"read":5,"write":6},"table_class":"infrequent-access","deletion_protection":true,"time_to_live":"until","tags":{"team":"blue"}"#;
+    let times = r#""version":1,"option_times":{"by_request_since":6,"raised_at":7,"lowered_at":8,"lowered_count":2,"class_changed_at":9}"#;
+    pinned(told, &TABLE.replace(r#""sort_name":"sort""#, options).replace(r#""version":1"#, times));
+}
+
+fn tables_with_local_indexes() {
+    let index = |name: &str, attribute: &str, key_type, projection| LocalIndex {
+        name: name.to_owned(),
+        attribute: attribute.to_owned(),
+        key_type,
+        projection,
+    };
+    let mut told = definition();
+    told.specification.sort_type = Some(KeyType::String);
+    told.specification.local_indexes = vec![
+        index("by-total", "total", KeyType::Integer, IndexProjection::All),
+        index("by-hash", "hash", KeyType::Bytes, IndexProjection::KeysOnly),
+        index("by-name", "name", KeyType::String, IndexProjection::Include(vec!["a".to_owned(), "b".to_owned()])),
+    ];
+    let sorted = r#""sort_type":"String","sort_name":"sort""#;
+    let indexes = r#"{"name":"by-total","attribute":"total","key_type":"Integer","projection":"all"},{"name":"by-hash","attribute":"hash","key_type":"Bytes","projection":"keys-only"},{"name":"by-name","attribute":"name","key_type":"String","projection":{"include":["a","b"]}}"#;
+    let text = format!(r#"{sorted},"local_indexes":[{indexes}]"#);
+    pinned(told, &TABLE.replace(r#""sort_name":"sort""#, &text));
+}
+
 #[test]
 fn the_cluster_and_its_members() {
     let cluster = ClusterRecord {
@@ -116,6 +159,7 @@ fn the_cluster_and_its_members() {
             certificate_until: Timestamp(6),
             wish: NodeWish::Serve,
             hand_over_until: None,
+            inside_url: None,
         };
         let leaving =
             MemberRecord { wish: NodeWish::Drain, hand_over_until: Some(Timestamp(7)), name: None, ..member.clone() };
@@ -125,6 +169,21 @@ fn the_cluster_and_its_members() {
         let text = r#"{"role":"ROLE","id":"{1}","name":"n-1","joined_at":5,"certificate_until":6}"#;
         pinned(member, &text.replace("ROLE", word));
     }
+    let reporter = MemberRecord {
+        role: Role::Reporting,
+        id: Uuid::from_bytes(id(1)),
+        name: None,
+        joined_at: Timestamp(5),
+        certificate_until: Timestamp(6),
+        wish: NodeWish::Serve,
+        hand_over_until: None,
+        inside_url: Some("https://r:8081/".to_owned()),
+    };
+    let text = r#"{"role":"reporting","id":"{1}","joined_at":5,"certificate_until":6,"inside_url":"https://r:8081/"}"#;
+    pinned(reporter, text);
+    let event =
+        AdminEventRecord { who: "root".to_owned(), what: "created".to_owned(), resource: "tenant/acme".to_owned() };
+    pinned(event, r#"{"who":"root","what":"created","resource":"tenant/acme"}"#);
     let invitation = JoinTokenRecord {
         role: Role::Node,
         name: None,
@@ -223,6 +282,9 @@ fn shape(part: &str) -> String {
     if part.len() == 64 && part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return "DIGEST".to_owned();
     }
+    if part.len() == 34 && part.contains('T') && part.as_bytes()[26] == b'Z' {
+        return "TIME".to_owned();
+    }
     if part.starts_with("DSTK") { "ACCESS KEY ID".to_owned() } else { part.to_owned() }
 }
 
@@ -249,6 +311,7 @@ async fn every_key_is_of_the_layout() {
     let expected = [
         "control/access-key/ACCESS KEY ID",
         "control/cluster",
+        "control/event/TIME",
         "control/history/access-key/ACCESS KEY ID/TEN DIGITS",
         "control/history/node/UUID/TEN DIGITS",
         "control/history/principal/acme/ada/TEN DIGITS",
@@ -272,4 +335,10 @@ async fn every_key_is_of_the_layout() {
         "tenant/acme/users/TEN DIGITS",
     ];
     assert_eq!(shapes, expected);
+}
+
+#[test]
+fn the_wished_log_level() {
+    let wish = WishedLevel { level: LogLevel::Debug, ends_at: Timestamp(5) };
+    pinned(wish, r#"{"level":"debug","ends_at":5}"#);
 }

@@ -2,7 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::domain::ids::{NodeId, Role, TenantId};
+use crate::coordination::layout;
+use crate::coordination::values::{ProxyAlive, to_json};
+use crate::domain::ids::{NodeId, ProxyId, Role, TenantId};
 use crate::domain::{Refusal, RefusalKind};
 use crate::services::control::testing::{Cluster, specification, table};
 use crate::services::control::{JoinRequest, Joined, KeyOwner, RemoveNode, SecretName};
@@ -116,6 +118,22 @@ async fn every_role_gets_its_own_part_and_no_other() {
     for role in [Role::Node, Role::Proxy, Role::Reporting, Role::Control] {
         denied(cluster.plane.key_parts(stranger(role)).await);
     }
+}
+
+#[tokio::test]
+async fn reporting_is_told_where_those_are_who_count() {
+    let cluster = Cluster::start().await;
+    let (alive, asleep) = (cluster.node(1, "a").await, cluster.node(2, "a").await);
+    cluster.alive(alive, true).await;
+    let (proxy, reporter) = (invited(&cluster, Role::Proxy).await, invited(&cluster, Role::Reporting).await);
+    for id in [proxy.id, Uuid::from_u128(77)] {
+        let says = ProxyAlive { inside_uri: "https://proxy:8081/".into(), version: None };
+        cluster.coordinator.put(&layout::proxy_alive(ProxyId(id)), to_json(&says), None).await.unwrap();
+    }
+    let told = cluster.plane.inside_members(reporter).await.unwrap().members;
+    let told: Vec<_> = told.iter().map(|member| (member.component.id, member.inside_url.as_str())).collect();
+    assert_eq!(told, [(alive.0, "https://node-1:8081/"), (proxy.id, "https://proxy:8081/")], "{asleep} gives no sign");
+    denied(cluster.plane.inside_members(stranger(Role::Reporting)).await);
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 mod access;
 mod golden;
 mod keys;
+mod limits;
+mod log_level;
 mod node_side;
 mod placement;
 mod placement_commands;

@@ -77,7 +77,7 @@ async fn the_factor_goes_up_and_down_while_serving() {
     assert_eq!(copies(&cluster).await, [1].into());
     let mut version = 1;
     for factor in [3u8, 5, 3, 1, 5, 1] {
-        let change = TableChange { replication_factor: Some(factor) };
+        let change = TableChange { replication_factor: Some(factor), ..TableChange::default() };
         let changed = cluster.plane.change_table(&cluster.root, &acme, &users, change).await.unwrap();
         version += 1;
         assert_eq!((changed.version, changed.specification.replication_factor), (version, Some(factor)));
@@ -92,7 +92,7 @@ async fn the_factor_goes_up_and_down_while_serving() {
     assert_eq!(page.versions[0].before.as_ref().unwrap()["replication_factor"], 5);
     assert_eq!(page.versions[0].after.as_ref().unwrap()["replication_factor"], 1);
     for factor in [0, 2, 4, 6] {
-        let change = TableChange { replication_factor: Some(factor) };
+        let change = TableChange { replication_factor: Some(factor), ..TableChange::default() };
         let refused = cluster.plane.change_table(&cluster.root, &acme, &users, change).await.unwrap_err();
         assert_eq!(refused.kind, RefusalKind::BadInput);
     }
@@ -218,7 +218,7 @@ async fn two_instances_that_both_believe_to_lead_do_no_harm() {
     cluster.plane.create_table(&cluster.root, &acme, &users, specification(12, 1)).await.unwrap();
     side.step().await;
     for factor in [5, 1, 3] {
-        let change = TableChange { replication_factor: Some(factor) };
+        let change = TableChange { replication_factor: Some(factor), ..TableChange::default() };
         cluster.plane.change_table(&cluster.root, &acme, &users, change).await.unwrap();
         for _ in 0..60 {
             let (one, two) = tokio::join!(cluster.plane.reconcile(), other.reconcile());
@@ -292,7 +292,7 @@ async fn killed_between_any_two_writes_another_goes_on() {
     for writes in 1..=40 {
         // Each time there is something to do: copies come, go, and move.
         let factor = [3u8, 5, 1][writes % 3];
-        let change = TableChange { replication_factor: Some(factor) };
+        let change = TableChange { replication_factor: Some(factor), ..TableChange::default() };
         cluster.plane.change_table(&cluster.root, &acme, &users, change).await.unwrap();
         let dying: Arc<dyn Coordinator> =
             Arc::new(Dying { inner: cluster.coordinator.clone(), left: AtomicI64::new(writes as i64 / 2 + 1) });
@@ -318,7 +318,7 @@ async fn a_table_dropped_in_the_middle_of_a_change_leaves_nothing_and_comes_back
     let (users, mut side) = (table("users"), NodeSide::new(&cluster));
     cluster.plane.create_table(&cluster.root, &acme, &users, specification(4, 3)).await.unwrap();
     settle(&cluster.plane, &mut side).await;
-    let change = TableChange { replication_factor: Some(5) };
+    let change = TableChange { replication_factor: Some(5), ..TableChange::default() };
     cluster.plane.change_table(&cluster.root, &acme, &users, change).await.unwrap();
     cluster.plane.reconcile().await.unwrap();
     side.step().await;

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::coordination::layout;
 use crate::coordination::values::{AssignedRange, Route, TableAtNode, from_json, to_json};
 use crate::domain::ids::TableId;
-use crate::domain::table::TableDefinition;
+use crate::domain::table::{TableChange, TableDefinition};
 use crate::domain::{RefusalKind, TenantName};
 use crate::services::control::records::IntentRecord;
 use crate::services::control::testing::{Cluster, specification, table};
@@ -68,6 +68,68 @@ async fn the_same_definition_is_unchanged_and_another_a_conflict() {
     assert_eq!(again, (first, Creation::Unchanged));
     let other = cluster.plane.create_table(&cluster.root, &acme, &users, specification(3, 1)).await.unwrap_err();
     assert_eq!(other.kind, RefusalKind::Conflict);
+}
+
+#[tokio::test]
+async fn local_indexes_are_checked_kept_and_part_of_the_definition() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    cluster.node(1, "a").await;
+    let orders = table("orders");
+    let create = |text: String| {
+        let specification = serde_json::from_str(&text).unwrap();
+        cluster.plane.create_table(&cluster.root, &acme, &orders, specification)
+    };
+    let sorted = |indexes: &str| format!(r#"{{"id_type":"String","sort_type":"String","local_indexes":[{indexes}]}}"#);
+    let by_total = r#"{"name":"by-total","attribute":"total","key_type":"Integer","projection":"keys-only"}"#;
+    for bad in [sorted(by_total).replace(r#""sort_type":"String","#, ""), sorted(&format!("{by_total},{by_total}"))] {
+        assert_eq!(create(bad.clone()).await.unwrap_err().kind, RefusalKind::BadInput, "{bad}");
+    }
+    let (made, _) = create(sorted(by_total)).await.unwrap();
+    assert_eq!(made.specification.local_indexes[0].attribute, "total");
+    assert_eq!(create(sorted(by_total)).await.unwrap(), (made.clone(), Creation::Unchanged));
+    for other in [sorted(""), sorted(&by_total.replace("total", "sum")), sorted(&by_total.replace("keys-only", "all"))]
+    {
+        assert_eq!(create(other.clone()).await.unwrap_err().kind, RefusalKind::Conflict, "{other}");
+    }
+    cluster.plane.delete_table(&cluster.root, &acme, &orders).await.unwrap();
+    let back = cluster.plane.table_undelete(&cluster.root, &acme, &orders, None, None).await.unwrap();
+    assert_eq!(back.specification, made.specification, "an index comes back with its table");
+}
+
+fn change(text: &str) -> TableChange {
+    serde_json::from_str(text).unwrap()
+}
+
+#[tokio::test]
+async fn options_are_changed_by_name_and_a_protected_table_stays() {
+    let cluster = Cluster::start().await;
+    let acme = cluster.tenant("acme").await;
+    cluster.node(1, "a").await;
+    let (plane, root, users) = (&cluster.plane, &cluster.root, table("users"));
+    let options = r#"{"id_type":"String","deletion_protection":true,"throughput":{"read":5,"write":5}}"#;
+    plane.create_table(root, &acme, &users, serde_json::from_str(options).unwrap()).await.unwrap();
+    let protected = plane.delete_table(root, &acme, &users).await.unwrap_err();
+    assert_eq!(protected.kind, RefusalKind::Conflict);
+    assert!(protected.message.contains("--deletion-protection false"), "{}", protected.message);
+
+    let change_of = |text: &str| plane.change_table(root, &acme, &users, change(text));
+    let changed = change_of(r#"{"time_to_live":"until","tags":{"team":"blue"}}"#).await.unwrap();
+    assert_eq!((changed.version, changed.specification.time_to_live.as_deref()), (2, Some("until")));
+    assert_eq!(change_of(r#"{"time_to_live":"until"}"#).await.unwrap().version, 2, "nothing new is no change");
+    let lowered = change_of(r#"{"throughput":{"read":1,"write":9}}"#).await.unwrap();
+    assert_eq!(lowered.option_times.lowered_count, 1);
+    assert!(lowered.option_times.raised_at.is_some());
+    assert_eq!(lowered.specification.tags["team"], "blue");
+    assert_eq!(change_of(r#"{"time_to_live":""}"#).await.unwrap_err().kind, RefusalKind::BadInput);
+    assert_eq!(plane.table(&acme, &users).unwrap().version, 3, "what is refused changes nothing");
+
+    change_of(r#"{"deletion_protection":false}"#).await.unwrap();
+    plane.delete_table(root, &acme, &users).await.unwrap();
+    let back = plane.table_undelete(root, &acme, &users, None, None).await.unwrap();
+    assert_eq!(back.specification.time_to_live.as_deref(), Some("until"), "options come back, too");
+    change_of(r#"{"deletion_protection":true}"#).await.unwrap();
+    plane.delete_tenant(root, &acme, true).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,15 +4,8 @@ use super::*;
 use crate::domain::ids::NodeId;
 use crate::domain::key::KeyValue;
 use crate::replication::membership::Membership;
+use crate::replication::outcome::tests::outcome;
 use proptest::prelude::*;
-
-fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![
-        any::<u64>().prop_map(|version| Outcome::Created(ItemVersion(version))),
-        Just(Outcome::Deleted),
-        ".{0,20}".prop_map(Outcome::Invalid),
-    ]
-}
 
 fn any_record() -> impl Strategy<Value = PieceRecord> {
     let state = (any::<[u64; 5]>(), any::<[u8; 16]>()).prop_map(|(numbers, id)| {

@@ -180,7 +180,7 @@ async fn a_file_that_lost_something_is_out_of_service() {
     let name = parts.replica.name;
     drop((parts, node));
     ground.keeper.remove(name).unwrap();
-    ground.keeper.create(name).unwrap();
+    ground.keeper.create(name, &[]).unwrap();
     let node = ground.start();
     let refused = node.engine.group_parts(range(1)).await.err().unwrap();
     assert_eq!(refused.kind, RefusalKind::Damaged);

@@ -27,6 +27,7 @@ use crate::domain::hash::HashRange;
 use crate::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::key::{KeyType, KeyValue, PackedKey};
 use crate::domain::table::{TableDefinition, TableSpecification};
+use crate::domain::table_options::OptionTimes;
 use crate::domain::watermark::Watermark;
 use crate::domain::{Clock, TableName, TenantName, Timestamp};
 use crate::replication::machine_state::LogPlace;
@@ -206,16 +207,10 @@ fn record(number: u8) -> ReplicaRecord {
         tenant: TenantName::new("acme").unwrap(),
         id: table,
         name: TableName::new("things").unwrap(),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(0),
         version: 1,
+        option_times: OptionTimes::default(),
     };
     ReplicaRecord {
         name: ReplicaName { tenant, table, range: range(number), replica: replica_id(number) },
@@ -238,6 +233,7 @@ fn put(id: &str, text: &str) -> Operation {
         key: key(id),
         change: Change::Put(Document::from_json(text.as_bytes()).unwrap()),
         preconditions: Preconditions::default(),
+        conditional: None,
         request: None,
         receipt: None,
     }

@@ -239,7 +239,7 @@ async fn a_split_that_is_applied_again_after_a_crash_leaves_the_children_alone()
 async fn half_a_child_is_made_anew() {
     for ground in [Ground::files(), Ground::simulated()] {
         let name = ReplicaName { range: range(LOWER), replica: replica_id(0x31), ..record(1).name };
-        let stray = ground.keeper.create(name).unwrap();
+        let stray = ground.keeper.create(name, &[]).unwrap();
         let document = Document::from_json(b"{}").unwrap();
         let item =
             crate::storage::store::ItemWrite { key: key("stray"), version: ItemVersion(1), document: Some(document) };

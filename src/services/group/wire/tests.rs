@@ -38,6 +38,7 @@ fn deletion() -> Payload {
         key: PackedKey::new(&KeyValue::String("user1".into()), None),
         change: Change::Delete,
         preconditions: Preconditions::default(),
+        conditional: None,
         request: None,
         receipt: None,
     };

@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::document::sample;
 use crate::domain::key::KeyValue;
 use crate::replication::entry::tests::operation;
+use crate::replication::outcome::tests::outcome;
 
 fn packed() -> impl Strategy<Value = PackedKey> {
     prop_oneof![
@@ -19,28 +20,29 @@ fn freshness() -> impl Strategy<Value = Consistency> {
     prop_oneof![Just(Consistency::Strong), Just(Consistency::Eventual)]
 }
 
+fn part() -> impl Strategy<Value = StoredPart> {
+    prop_oneof![
+        Just(StoredPart::Table),
+        any::<u8>().prop_map(StoredPart::Index),
+        "[a-z\\x00]{1,20}"
+            .prop_map(|id| StoredPart::Collection(PackedKey::id_prefix(&KeyValue::String(id.as_str().into())))),
+        any::<i64>().prop_map(|id| StoredPart::Collection(PackedKey::id_prefix(&KeyValue::Integer(id.into())))),
+    ]
+}
+
 fn question() -> impl Strategy<Value = Question> {
-    let list = (packed(), proptest::option::of(packed()), 1..=PAGE_ITEMS_MAX, any::<bool>(), freshness());
+    let index = proptest::option::of(any::<u8>());
+    let bounds = (1..=PAGE_ITEMS_MAX, proptest::option::of(any::<u32>()), index);
+    let list = (packed(), proptest::option::of(packed()), bounds, any::<bool>(), freshness());
     prop_oneof![
         (packed(), freshness()).prop_map(|(key, consistency)| Question::Read { key, consistency }),
         (operation(), any::<bool>())
             .prop_map(|(operation, respond_async)| Question::Write { operation, respond_async }),
-        list.prop_map(|(start, end, limit, descending, consistency)| {
-            Question::List(ListRequest { start, end, limit, descending, consistency })
+        list.prop_map(|(start, end, (limit, bytes_max, index), descending, consistency)| {
+            Question::List(ListRequest { index, start, end, limit, descending, consistency, bytes_max })
         }),
+        (any::<u32>(), part()).prop_map(|(hash, part)| Question::Stored { hash, part }),
         any::<[u8; 16]>().prop_map(|receipt| Question::Receipt(ReceiptId::from_bytes(receipt))),
-    ]
-}
-
-fn outcome() -> impl Strategy<Value = Outcome> {
-    prop_oneof![
-        any::<u64>().prop_map(|version| Outcome::Created(ItemVersion(version))),
-        any::<u64>().prop_map(|version| Outcome::Updated(ItemVersion(version))),
-        Just(Outcome::Deleted),
-        Just(Outcome::NotFound),
-        Just(Outcome::PreconditionFailed),
-        any::<String>().prop_map(Outcome::Invalid),
-        Just(Outcome::RequestIdReused),
     ]
 }
 
@@ -56,6 +58,7 @@ fn answer() -> impl Strategy<Value = Answer> {
         outcome().prop_map(|outcome| Answer::Written(WriteAnswer::Applied(outcome))),
         Just(Answer::Written(WriteAnswer::Queued)),
         page.prop_map(|(items, last)| Answer::Page(Page { items, last })),
+        any::<[u64; 2]>().prop_map(|[items, bytes]| Answer::Stored(Stored { items, bytes })),
         Just(Answer::Receipt(None)),
         Just(Answer::Receipt(Some(ReceiptState::Queued))),
         Just(Answer::Receipt(Some(ReceiptState::Lost))),
@@ -149,13 +152,31 @@ fn the_bytes_are_pinned() {
     let read = Question::Read { key: key.clone(), consistency: Consistency::Eventual };
     assert_eq!(hex(&read.encode(address())), format!("0101{ids}0100000007"));
     let list = ListRequest {
+        index: None,
         start: key.clone(),
         end: Some(PackedKey::hash_floor(9)),
         limit: 100,
         descending: true,
         consistency: Consistency::Strong,
+        bytes_max: None,
     };
+    let bounded = ListRequest { bytes_max: Some(256), ..list.clone() };
+    let indexed = ListRequest { index: Some(3), ..list.clone() };
+    let both = ListRequest { index: Some(3), ..bounded.clone() };
     assert_eq!(hex(&Question::List(list).encode(address())), format!("0103{ids}0600000064000000040000000700000009"));
+    let expected = format!("0103{ids}0e0000006400000100000000040000000700000009");
+    assert_eq!(hex(&Question::List(bounded).encode(address())), expected);
+    let expected = format!("0103{ids}160000006403000000040000000700000009");
+    assert_eq!(hex(&Question::List(indexed).encode(address())), expected);
+    let expected = format!("0103{ids}1e000000640000010003000000040000000700000009");
+    assert_eq!(hex(&Question::List(both).encode(address())), expected);
+    let stored = |part| hex(&Question::Stored { hash: 7, part }.encode(address()));
+    assert_eq!(stored(StoredPart::Table), format!("0105{ids}00000007"));
+    assert_eq!(stored(StoredPart::Index(4)), format!("0105{ids}000000070104"));
+    let collection = StoredPart::Collection(PackedKey::id_prefix(&KeyValue::String("user1".into())));
+    assert_eq!(stored(collection), format!("0105{ids}0000000702c50b443d0275736572310001"));
+    let stored = Answer::Stored(Stored { items: 2, bytes: 300 });
+    assert_eq!(hex(&stored.encode()), "010a0000000000000002000000000000012c");
     let receipt = Question::Receipt(ReceiptId::from_bytes([0x33; 16]));
     assert_eq!(hex(&receipt.encode(address())), format!("0104{ids}{}", "33".repeat(16)));
     let item = StoredItem { document: Document::empty(), version: ItemVersion(5) };
@@ -177,7 +198,7 @@ fn every_kind_of_refusal_has_its_number() {
     let names: Vec<String> = KINDS.iter().map(|kind| serde_json::to_string(kind).unwrap()).collect();
     let expected = "bad-input,unauthenticated,denied,not-found,conflict,precondition-failed,too-large,\
                     unsupported-media-type,wrong-node,request-id-reused,too-slow,throttled,unavailable,outcome-unknown,\
-                    damaged,internal";
+                    damaged,internal,storage-full";
     assert_eq!(names.join(",").replace('"', ""), expected);
 }
 
@@ -185,7 +206,8 @@ fn every_kind_of_refusal_has_its_number() {
 fn what_would_harm_a_node_is_refused() {
     let page = |limit| {
         let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
-        Question::List(ListRequest { start, end: None, limit, descending: false, consistency })
+        let (index, end, bytes_max) = (None, None, None);
+        Question::List(ListRequest { index, start, end, limit, descending: false, consistency, bytes_max })
     };
     for limit in [0, PAGE_ITEMS_MAX + 1] {
         assert_eq!(Question::decode(&page(limit).encode(address())), Err(WireError::Field("limit")));
@@ -199,10 +221,24 @@ fn what_would_harm_a_node_is_refused() {
     ] {
         let change = crate::replication::operation::Change::Delete;
         let preconditions = Default::default();
-        let operation = Operation { key, change, preconditions, request: None, receipt: None };
+        let operation = Operation { key, change, preconditions, conditional: None, request: None, receipt: None };
         let question = Question::Write { operation, respond_async: false };
         assert_eq!(Question::decode(&question.encode(address())).map(|_| ()), expected);
     }
+    let id = KeyValue::String("a".into());
+    for (prefix, expected) in [
+        (PackedKey::id_prefix(&id), Ok(())),
+        (PackedKey::new(&id, Some(&id)), Err(WireError::Field("collection"))),
+        (PackedKey::hash_floor(id.hash()), Err(WireError::Field("collection"))),
+        (PackedKey::hash_floor(u32::MAX), Err(WireError::Field("collection"))),
+    ] {
+        let question = Question::Stored { hash: prefix.hash(), part: StoredPart::Collection(prefix) };
+        assert_eq!(Question::decode(&question.encode(address())).map(|_| ()), expected);
+    }
+    let stored = Question::Stored { hash: 7, part: StoredPart::Index(0) }.encode(address());
+    assert_eq!(Question::decode(&stored.slice(..stored.len() - 1)), Err(WireError::Short));
+    let unknown = [&stored[..stored.len() - 2], &[3]].concat();
+    assert_eq!(Question::decode(&unknown.into()), Err(WireError::Field("part of a range")));
 }
 
 #[test]
