@@ -26,6 +26,9 @@ use futures_util::Stream;
 use crate::domain::limits::BODY_BYTES_MAX;
 use crate::domain::{Refusal, RefusalKind};
 
+/// Memory that is made at once for a body whose length is announced, as long as little of it is there.
+const FIRST_BYTES_MAX: usize = 64 << 10;
+
 /// What a body may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
@@ -41,12 +44,43 @@ impl Default for Limits {
     }
 }
 
+/// Where the room for a body comes from, where that is shared with others.
+pub trait Room {
+    /// Makes sure of room for so many bytes of this body, all in all; called before they are kept.
+    ///
+    /// # Errors
+    /// Why there is none, which ends the body.
+    fn grow(&mut self, bytes: usize) -> impl Future<Output = Result<(), Refusal>>;
+}
+
+/// Room that is not counted.
+struct Uncounted;
+
+impl Room for Uncounted {
+    async fn grow(&mut self, _: usize) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
 /// Collects the body of a request.
 ///
 /// # Errors
 /// `TooLarge`, `TooSlow`, or `BadInput` where the client broke off or sent a broken encoding.
 pub async fn collect(request: &HttpRequest, payload: &mut Payload, limits: Limits) -> Result<Bytes, Refusal> {
-    gather(request, payload, limits, true).await
+    gather(request, payload, limits, true, &mut Uncounted).await
+}
+
+/// Collects the body of a request as long as there is room for it.
+///
+/// # Errors
+/// As [`collect`], and those of the room.
+pub async fn collect_within(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    limits: Limits,
+    room: &mut impl Room,
+) -> Result<Bytes, Refusal> {
+    gather(request, payload, limits, true, room).await
 }
 
 /// Collects a body of which parts may be kept for long: in memory of its own, no larger than it must be. A body
@@ -55,7 +89,7 @@ pub async fn collect(request: &HttpRequest, payload: &mut Payload, limits: Limit
 /// # Errors
 /// As [`collect`].
 pub async fn collect_apart(request: &HttpRequest, payload: &mut Payload, limits: Limits) -> Result<Bytes, Refusal> {
-    gather(request, payload, limits, false).await
+    gather(request, payload, limits, false, &mut Uncounted).await
 }
 
 async fn gather(
@@ -63,26 +97,55 @@ async fn gather(
     payload: &mut Payload,
     limits: Limits,
     may_share: bool,
+    room: &mut impl Room,
 ) -> Result<Bytes, Refusal> {
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|bytes: usize| bytes > limits.bytes_max) {
         return Err(too_large(limits));
     }
-    let mut pieces = Pieces { payload, time_max: limits.time_max, deadline: None };
+    let mut pieces = Pieces::new(payload, limits.time_max);
     let Some(first) = pieces.next().await? else { return Ok(Bytes::new()) };
     if may_share && announced == Some(first.len()) {
+        room.grow(first.len()).await?;
         return Ok(first);
     }
-    let mut body = BytesMut::with_capacity(announced.unwrap_or(2 * first.len()));
+    // Room for more is made when more is there: an announcement costs a client nothing.
+    let most = if may_share { first.len().max(FIRST_BYTES_MAX) } else { BODY_BYTES_MAX };
+    let mut body = BytesMut::with_capacity(announced.unwrap_or(2 * first.len()).min(most));
     let mut piece = Some(first);
     while let Some(bytes) = piece {
         if body.len() + bytes.len() > limits.bytes_max {
             return Err(too_large(limits));
         }
+        room.grow(body.len() + bytes.len()).await?;
         body.extend_from_slice(&bytes);
         piece = pieces.next().await?;
     }
     Ok(body.freeze())
+}
+
+/// What was thrown away of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Discarded {
+    /// Bytes.
+    pub bytes: usize,
+    /// Whether that was all of it.
+    pub is_whole: bool,
+}
+
+/// Reads what is left of a body and throws it away, so that a client that is still sending gets to the answer. Gives up after so
+/// many bytes, or so much time.
+pub async fn discard(payload: &mut Payload, bytes_max: usize, time_max: Duration) -> Discarded {
+    let mut pieces = Pieces::new(payload, time_max);
+    let mut bytes = 0;
+    while bytes <= bytes_max {
+        match pieces.next().await {
+            Ok(Some(piece)) => bytes += piece.len(),
+            Ok(None) => return Discarded { bytes, is_whole: true },
+            Err(_) => break,
+        }
+    }
+    Discarded { bytes, is_whole: false }
 }
 
 /// Checks that the body is one of these media types; none given is taken for the first. Parameters
@@ -141,11 +204,17 @@ fn too_large(limits: Limits) -> Refusal {
 struct Pieces<'a> {
     payload: &'a mut Payload,
     time_max: Duration,
-    /// Made when the body is first waited for, so that one that is already there costs no timer.
+    /// Nothing was there at the first look.
+    has_looked: bool,
+    /// Made when the body is waited for, so that one that came together with its head costs no timer.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Pieces<'_> {
+impl<'a> Pieces<'a> {
+    fn new(payload: &'a mut Payload, time_max: Duration) -> Self {
+        Self { payload, time_max, has_looked: false, deadline: None }
+    }
+
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         poll_fn(|context| {
             match Pin::new(&mut *self.payload).poll_next(context) {
@@ -153,6 +222,12 @@ impl Pieces<'_> {
                 Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Ok(Some(piece))),
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
                 Poll::Pending => {}
+            }
+            // actix-http shows a request before it hands on what came of the body together with the head, and looks
+            // here again right after that. Only who finds nothing then, too, has to wait.
+            if !std::mem::replace(&mut self.has_looked, true) {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
             }
             let time_max = self.time_max;
             let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
@@ -191,6 +266,35 @@ mod tests {
         assert_eq!(collected(body(10), 10).await.unwrap().len(), 10);
         assert_eq!(collected(body(11), 10).await, Err(RefusalKind::TooLarge));
         assert_eq!(collected(TestRequest::default(), 10).await.unwrap().len(), 0);
+    }
+
+    /// A body of which nothing is there for so many looks, and then one piece.
+    fn after(looks: usize) -> Payload {
+        let mut looked = 0;
+        let pieces = futures_util::stream::poll_fn(move |context| {
+            context.waker().wake_by_ref();
+            looked += 1;
+            if looked <= looks { Poll::Pending } else { Poll::Ready(Some(Ok(Bytes::from_static(b"x")))) }
+        });
+        Payload::Stream { payload: Box::pin(pieces) }
+    }
+
+    #[tokio::test]
+    async fn only_a_body_that_is_waited_for_costs_a_timer() {
+        for (looks, has_timer) in [(0, false), (1, false), (2, true)] {
+            let mut payload = after(looks);
+            let mut pieces = Pieces::new(&mut payload, Duration::from_secs(30));
+            assert_eq!(pieces.next().await.unwrap().as_deref(), Some(&b"x"[..]));
+            assert_eq!(pieces.deadline.is_some(), has_timer, "{looks}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_come_is_cut_off() {
+        let nothing = futures_util::stream::pending::<Result<Bytes, PayloadError>>();
+        let mut payload: Payload = Payload::Stream { payload: Box::pin(nothing) };
+        let refused = Pieces::new(&mut payload, Duration::from_millis(5)).next().await.unwrap_err();
+        assert_eq!(refused.kind, RefusalKind::TooSlow);
     }
 
     #[tokio::test]

@@ -3,12 +3,12 @@
 //!
 //! ```json
 //! {"type":"urn:dstore:problem:not-found","title":"Not found","status":404,
-//!  "detail":"there is no item with this id","rid":"rid:dStore:acme:NA:table:orders"}
+//!  "detail":"there is no item with this id","rid":"rid:dStore:acme:NA:table:orders","request_id":"4bf92f…"}
 //! ```
 //!
 //! `type` is what programs look at, and never changes its meaning; `title` is the same for each
 //! type; `detail` is for people and may be worded better at any time. Handlers and services know
-//! none of this: they return [`Refusal`]. Where a fault is our own (500), the detail is logged with the
+//! none of this: they return [`Refusal`]. `request_id` is the request's tag, as in its header `x-request-id`. Where a fault is our own (500), the detail is logged with the
 //! refusal's kind and the client sees the same words, which therefore hold nothing secret.
 //!
 //! Rejected: one status per type (several types share 409 or 503 for good reason), and bodies in
@@ -17,7 +17,9 @@
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
+use crate::domain::observed::RequestTag;
 use crate::domain::{Refusal, RefusalKind};
+use crate::services::observing;
 
 /// The media type of problems (RFC 9457 §3).
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -70,6 +72,7 @@ pub const KINDS: &[RefusalKind] = &[
     RefusalKind::Internal,
     RefusalKind::Unavailable,
     RefusalKind::OutcomeUnknown,
+    RefusalKind::StorageFull,
 ];
 
 /// How a family of refusals is shown.
@@ -97,6 +100,7 @@ pub const fn problem_kind(kind: RefusalKind) -> ProblemKind {
         RefusalKind::OutcomeUnknown => {
             ProblemKind::new(504, "outcome-unknown", "The write may or may not have happened")
         }
+        RefusalKind::StorageFull => ProblemKind::new(507, "storage-full", "The tenant's storage limit is reached"),
     }
 }
 
@@ -108,19 +112,25 @@ struct Body<'a> {
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     rid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
 }
 
 /// The problem as JSON. `rid` names the resource that it is about, where the caller may know of it.
 pub fn problem_json(kind: ProblemKind, detail: &str, rid: Option<&str>) -> serde_json::Value {
-    let body = Body { r#type: kind.type_uri(), title: kind.title, status: kind.status, detail, rid };
+    let tag = observing::tag();
+    let request_id = tag.as_ref().map(RequestTag::as_str);
+    let body = Body { r#type: kind.type_uri(), title: kind.title, status: kind.status, detail, rid, request_id };
     serde_json::to_value(body).unwrap_or_default()
 }
 
 /// The answer that a refusal becomes.
 pub fn response(refusal: &Refusal, rid: Option<&str>) -> HttpResponse {
     let kind = problem_kind(refusal.kind);
-    if kind.status >= 500 {
-        tracing::warn!(kind = kind.name, detail = %refusal.message, "request refused");
+    // One of a limit says nothing of this process, and comes as often as the tenant writes.
+    if kind.status >= 500 && refusal.kind != RefusalKind::StorageFull {
+        let request_id = observing::tag().map(tracing::field::display);
+        tracing::warn!(kind = kind.name, detail = %refusal.message, request_id, "request refused");
     }
     let mut answer = builder(kind);
     if let Some(seconds) = refusal.retry_after_seconds {
@@ -175,7 +185,8 @@ mod tests {
             KINDS.iter().map(|kind| problem_kind(*kind)).map(|kind| format!("{} {}", kind.status, kind.name)).collect();
         let expected = "400 bad-input,401 unauthenticated,403 denied,404 not-found,408 too-slow,409 conflict,\
                         412 precondition-failed,413 too-large,415 unsupported-media-type,421 wrong-node,\
-                        422 request-id-reused,429 throttled,500 damaged,500 internal,503 unavailable,504 outcome-unknown";
+                        422 request-id-reused,429 throttled,500 damaged,500 internal,503 unavailable,504 outcome-unknown,\
+                        507 storage-full";
         assert_eq!(table.join(","), expected);
     }
 

@@ -8,8 +8,8 @@
 //! * `/metrics`: numbers, in Prometheus' text format (version 0.0.4).
 //!
 //! Parts of a role are watched by closures that look when asked, so that there is no second record of their
-//! state that could be wrong. Nothing here is secret, and nothing names a tenant, a table or an item; the
-//! listener still belongs in a network of the operators'.
+//! state that could be wrong. Nothing here is secret, and nothing names a table or an item; some numbers name a few tenants
+//! ([`super::usage_metrics`]). The listener belongs in a network of the operators'.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -148,11 +148,22 @@ impl Health {
 
 /// Numbers in the making, as text. All numbers of a name stand together, as the format wants them, also where several
 /// parts of a process tell numbers of the same name.
+///
+/// What is told as the same name has the same type and the same help: the first that tells a name says both.
 #[derive(Default)]
 pub struct Metrics {
     families: Vec<(String, String)>,
     /// A label of all numbers that are told now.
     common: Option<(&'static str, String)>,
+}
+
+/// A number as the format writes it: only infinities differ from Rust's way.
+fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "+Inf".to_owned(),
+        f64::NEG_INFINITY => "-Inf".to_owned(),
+        value => value.to_string(),
+    }
 }
 
 impl Metrics {
@@ -166,7 +177,33 @@ impl Metrics {
         self.line("counter", name, help, labels, value);
     }
 
+    /// How many of what was measured lie in each bucket. `bounds` are the upper ones (inclusive), in order; `buckets`, not
+    /// added up, has one more for what lies above the last. `sum` is of all that was measured.
+    pub fn histogram(
+        &mut self,
+        name: &str,
+        help: &str,
+        labels: &[(&str, &str)],
+        bounds: &[f64],
+        buckets: &[u64],
+        sum: f64,
+    ) {
+        let mut below = 0;
+        for (place, count) in buckets.iter().enumerate() {
+            below += count;
+            let bound = number(bounds.get(place).copied().unwrap_or(f64::INFINITY));
+            let labels = [labels, &[("le", bound.as_str())]].concat();
+            self.sample("histogram", name, "_bucket", help, &labels, below as f64);
+        }
+        self.sample("histogram", name, "_sum", help, labels, sum);
+        self.sample("histogram", name, "_count", help, labels, below as f64);
+    }
+
     fn line(&mut self, kind: &str, name: &str, help: &str, labels: &[(&str, &str)], value: f64) {
+        self.sample(kind, name, "", help, labels, value);
+    }
+
+    fn sample(&mut self, kind: &str, name: &str, suffix: &str, help: &str, labels: &[(&str, &str)], value: f64) {
         let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let common = self.common.iter().map(|(label, value)| (*label, value.as_str()));
         let labels: Vec<String> = common
@@ -174,16 +211,18 @@ impl Metrics {
             .map(|(label, value)| format!("{label}=\"{}\"", escape(value)))
             .collect();
         let braces = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.join(",")) };
-        let number = format!("{name}{braces} {value}\n");
+        let number = format!("{name}{suffix}{braces} {}\n", number(value));
         match self.families.iter_mut().find(|(known, _)| known == name) {
             Some((_, text)) => text.push_str(&number),
             None => {
-                self.families.push((name.to_owned(), format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{number}")))
+                let help = help.replace('\\', "\\\\").replace('\n', "\\n");
+                self.families.push((name.to_owned(), format!("# HELP {name} {help}\n# TYPE {name} {kind}\n{number}")));
             }
         }
     }
 
-    fn text(self) -> String {
+    /// All of them.
+    pub(super) fn text(self) -> String {
         self.families.into_iter().map(|(_, text)| text).collect()
     }
 }
@@ -240,6 +279,20 @@ mod tests {
                         dstore_ranges{node=\"2\",state=\"damaged\"} 1\n\
                         # HELP dstore_notices_total Notices.\n# TYPE dstore_notices_total counter\n\
                         dstore_notices_total 1000000\n";
+        assert_eq!(metrics.text(), expected);
+    }
+
+    #[test]
+    fn histograms_add_up_from_bucket_to_bucket() {
+        let mut metrics = Metrics::default();
+        let labels = [("operation", "get-item")];
+        metrics.histogram("dstore_request_seconds", "Time\nof \\.", &labels, &[0.001, 0.5], &[2, 0, 1], 7.25);
+        let expected = "# HELP dstore_request_seconds Time\\nof \\\\.\n# TYPE dstore_request_seconds histogram\n\
+                        dstore_request_seconds_bucket{operation=\"get-item\",le=\"0.001\"} 2\n\
+                        dstore_request_seconds_bucket{operation=\"get-item\",le=\"0.5\"} 2\n\
+                        dstore_request_seconds_bucket{operation=\"get-item\",le=\"+Inf\"} 3\n\
+                        dstore_request_seconds_sum{operation=\"get-item\"} 7.25\n\
+                        dstore_request_seconds_count{operation=\"get-item\"} 3\n";
         assert_eq!(metrics.text(), expected);
     }
 }

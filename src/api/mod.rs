@@ -14,17 +14,23 @@
 //! | [`health`] | `/healthz`, `/readyz`, `/metrics`: the same for every role |
 //! | [`admin`] | `/admin/v1/…`: everything that control can do |
 //! | [`inside`] | `/inside/v1/…`: what members ask of control |
+//! | [`usage_metrics`] | what was served, as numbers for `/metrics` |
+//! | [`observed`] | tags, traces and times of requests |
 //! | [`rest`] | `/v1/…`: tenants, tables and items, at the proxy and at the node alike |
+//! | [`dynamodb`] | the protocol of DynamoDB, at `/` beside REST |
 
 pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod calls;
+pub mod dynamodb;
 pub mod error;
 pub mod gate;
 pub mod health;
 pub mod inside;
+pub mod observed;
 pub mod path;
 pub mod rest;
 pub mod server;
 pub(crate) mod testing;
+pub mod usage_metrics;

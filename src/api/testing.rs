@@ -4,29 +4,35 @@
 
 #![cfg(test)]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod memory_items;
+
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::api::body::Limits;
+use crate::api::dynamodb::body_budget::BodyBudget;
 use crate::api::rest::{RestState, surface};
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
 use crate::crypto::Key256;
-use crate::domain::ids::{PrincipalId, ReceiptId, RequestId, SessionId, TableId, TenantId};
-use crate::domain::key::PackedKey;
+use crate::domain::ids::{PrincipalId, SessionId, TableId, TenantId};
+use crate::domain::observed::tag::TagNumbers;
 use crate::domain::rid::Location;
 use crate::domain::table::{TableChange, TableDefinition, TableSpecification, Tenant};
-use crate::domain::version::ItemVersion;
+use crate::domain::table_options::OptionTimes;
+use crate::domain::tenant_limits::TenantLimits;
 use crate::domain::{Clock, Random, Refusal, TableName, TenantName, Timestamp};
-use crate::replication::apply::{Effect, Present, evaluate};
-use crate::replication::operation::{Operation, Outcome, RequestIdentity};
 use crate::services::access::{AccessLists, ClaimedTenant, Claims, TokenAuthenticator, TokenKey, TokenKeys, issue};
+use crate::services::observing::{Logged, Observing};
 use crate::services::ports::*;
+use crate::services::usage::Meter;
+
+pub use memory_items::MemoryItems;
 
 /// A clock that stands still, in 2026.
 pub struct StandingClock;
@@ -47,135 +53,6 @@ impl Random for CountingRandom {
             let next = (self.0.fetch_add(1, Ordering::Relaxed) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
             piece.copy_from_slice(&next.to_be_bytes()[..piece.len()]);
         }
-    }
-}
-
-#[derive(Default)]
-struct ItemsInner {
-    index: u64,
-    items: BTreeMap<(TableId, PackedKey), StoredItem>,
-    requests: HashMap<(PrincipalId, RequestId), ([u8; 32], Outcome)>,
-    receipts: HashMap<(TableId, ReceiptId), ReceiptState>,
-    waiting: Vec<(TableId, Operation)>,
-}
-
-/// Items in memory.
-#[derive(Default)]
-pub struct MemoryItems {
-    inner: Mutex<ItemsInner>,
-    /// What the next call is refused with.
-    pub refuse_next: Mutex<Option<Refusal>>,
-    /// Whether writes that may be answered early stay queued until [`MemoryItems::apply_waiting`].
-    pub hold: AtomicBool,
-}
-
-impl MemoryItems {
-    fn check(&self) -> Result<(), Refusal> {
-        self.refuse_next.lock().take().map_or(Ok(()), Err)
-    }
-
-    /// Applies what is queued.
-    pub fn apply_waiting(&self) {
-        let mut inner = self.inner.lock();
-        for (table, operation) in std::mem::take(&mut inner.waiting) {
-            let outcome = inner.apply(table, &operation);
-            if let Some(receipt) = operation.receipt {
-                inner.receipts.insert((table, receipt), ReceiptState::Ended(outcome));
-            }
-        }
-    }
-
-    /// Loses what is queued.
-    pub fn lose_waiting(&self) {
-        let mut inner = self.inner.lock();
-        for (table, operation) in std::mem::take(&mut inner.waiting) {
-            if let Some(receipt) = operation.receipt {
-                inner.receipts.insert((table, receipt), ReceiptState::Lost);
-            }
-        }
-    }
-}
-
-impl ItemsInner {
-    fn apply(&mut self, table: TableId, operation: &Operation) -> Outcome {
-        if let Some(RequestIdentity::Client(request)) = &operation.request {
-            let known = self.requests.get(&(request.principal, request.request_id));
-            if let Some((digest, outcome)) = known {
-                return if *digest == request.digest { outcome.clone() } else { Outcome::RequestIdReused };
-            }
-        }
-        self.index += 1;
-        let place = (table, operation.key.clone());
-        let present = self.items.get(&place);
-        let present = present.map(|item| Present { version: item.version, document: Some(item.document.clone()) });
-        let (outcome, effect) = evaluate(self.index, operation, present.as_ref());
-        match effect {
-            Effect::None => {}
-            Effect::Store(document) => {
-                self.items.insert(place, StoredItem { document, version: ItemVersion(self.index) });
-            }
-            Effect::Remove => {
-                self.items.remove(&place);
-            }
-        }
-        if let Some(RequestIdentity::Client(request)) = &operation.request {
-            self.requests.insert((request.principal, request.request_id), (request.digest, outcome.clone()));
-        }
-        outcome
-    }
-}
-
-#[async_trait]
-impl Items for MemoryItems {
-    async fn read(
-        &self,
-        table: &Arc<TableDefinition>,
-        key: PackedKey,
-        _consistency: Consistency,
-    ) -> Result<Option<StoredItem>, Refusal> {
-        self.check()?;
-        Ok(self.inner.lock().items.get(&(table.id, key)).cloned())
-    }
-
-    async fn write(
-        &self,
-        table: &Arc<TableDefinition>,
-        operation: Operation,
-        respond_async: bool,
-    ) -> Result<WriteAnswer, Refusal> {
-        self.check()?;
-        let mut inner = self.inner.lock();
-        if respond_async && self.hold.load(Ordering::Relaxed) {
-            let receipt = operation.receipt.expect("who wants an early answer brings a receipt");
-            inner.receipts.insert((table.id, receipt), ReceiptState::Queued);
-            inner.waiting.push((table.id, operation));
-            return Ok(WriteAnswer::Queued);
-        }
-        Ok(WriteAnswer::Applied(inner.apply(table.id, &operation)))
-    }
-
-    async fn list(&self, table: &Arc<TableDefinition>, request: ListRequest) -> Result<Page, Refusal> {
-        self.check()?;
-        let inner = self.inner.lock();
-        let within = |key: &PackedKey| *key >= request.start && request.end.as_ref().is_none_or(|end| key < end);
-        let mut found: Vec<_> = inner
-            .items
-            .iter()
-            .filter(|((id, key), _)| *id == table.id && within(key))
-            .map(|((_, key), item)| (key.clone(), item.clone()))
-            .collect();
-        if request.descending {
-            found.reverse();
-        }
-        let more = found.len() > request.limit;
-        found.truncate(request.limit);
-        let last = found.last().filter(|_| more).map(|(key, _)| key.clone());
-        Ok(Page { items: found, last })
-    }
-
-    async fn receipt(&self, table: &Arc<TableDefinition>, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
-        self.check()?;
-        Ok(self.inner.lock().receipts.get(&(table.id, receipt)).cloned())
     }
 }
 
@@ -227,7 +104,8 @@ impl Catalog for MemoryCatalog {
             return Ok(((**known).clone(), Creation::Unchanged));
         }
         let id = TenantId::random(&self.random);
-        let new = Tenant { id, name: tenant.clone(), created_at: StandingClock.now() };
+        let (name, limits) = (tenant.clone(), TenantLimits::default());
+        let new = Tenant { id, name, created_at: StandingClock.now(), limits };
         tenants.insert(tenant.clone(), (Arc::new(new.clone()), Tables::new()));
         Ok((new, Creation::Created))
     }
@@ -264,6 +142,7 @@ impl Catalog for MemoryCatalog {
             specification,
             created_at: StandingClock.now(),
             version: 1,
+            option_times: OptionTimes::default(),
         };
         tables.insert(table.clone(), Arc::new(new.clone()));
         Ok((new, Creation::Created))
@@ -280,8 +159,11 @@ impl Catalog for MemoryCatalog {
         let (_, tables) = tenants.get_mut(tenant).ok_or_else(no_tenant)?;
         let there = tables.get_mut(table).ok_or_else(|| Refusal::not_found("there is no such table"))?;
         let mut changed = (**there).clone();
-        changed.specification.replication_factor =
-            change.replication_factor.or(changed.specification.replication_factor);
+        change.apply(&mut changed.specification)?;
+        if changed == **there {
+            return Ok(changed);
+        }
+        changed.option_times.note(&there.specification, &changed.specification, StandingClock.now());
         changed.version += 1;
         *there = Arc::new(changed.clone());
         Ok(changed)
@@ -290,6 +172,9 @@ impl Catalog for MemoryCatalog {
     async fn delete_table(&self, _caller: &Caller, tenant: &TenantName, table: &TableName) -> Result<(), Refusal> {
         let mut tenants = self.tenants.lock();
         let (_, tables) = tenants.get_mut(tenant).ok_or_else(no_tenant)?;
+        if tables.get(table).is_some_and(|there| there.specification.deletion_protection) {
+            return Err(Refusal::conflict("the table is protected from being deleted"));
+        }
         tables.remove(table).map(|_| ()).ok_or_else(|| Refusal::not_found("there is no such table"))
     }
 }
@@ -333,6 +218,10 @@ pub struct Fixture {
     pub items: Arc<MemoryItems>,
     /// The tenants and tables.
     pub catalog: Arc<MemoryCatalog>,
+    /// What was counted.
+    pub meter: Arc<Meter>,
+    /// What handlers work with.
+    pub state: Arc<RestState>,
     /// Where the server listens.
     pub address: SocketAddr,
     /// A token of root.
@@ -366,26 +255,39 @@ impl Fixture {
         let token_keys = Arc::new(TokenKeys::new(vec![token_key.clone()]));
         let lists = Arc::new(AccessLists::default());
         let clock = Arc::new(StandingClock);
+        let meter = Arc::<Meter>::default();
         let state = Arc::new(RestState {
             items: before(items.clone(), catalog.clone()),
             catalog: catalog.clone(),
             authenticator: Arc::new(TokenAuthenticator::new(token_keys.clone(), lists.clone(), clock.clone())),
+            access: lists.clone(),
+            domain: Some("db.example".into()),
             token_keys,
             clock,
             random: Arc::new(CountingRandom::default()),
             location: Location::free(),
             readiness: Arc::new(|| Ok(())),
             body_limits,
+            body_budget: BodyBudget::default(),
+            meter: meter.clone(),
+            observing: Arc::new(Observing {
+                logged: Logged::All,
+                slow: None,
+                tracing: None,
+                numbers: TagNumbers::new(&CountingRandom::default()),
+            }),
         });
         let listener = Listener::bind(SocketAddr::from(([127, 0, 0, 1], 0)), None).unwrap();
         let options = ServerOptions { workers: 1, ..ServerOptions::default() };
-        let server = server::start(vec![listener], &options, move || surface(state.clone())).unwrap();
+        let served = state.clone();
+        let server = server::start(vec![listener], &options, move || surface(served.clone())).unwrap();
         let address = server.addresses()[0];
         // Another test may have been first; any provider will do.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = reqwest::Client::builder().timeout(Duration::from_secs(60)).build().unwrap();
         let root = String::new();
-        let mut fixture = Fixture { items, catalog, address, root, token_key, lists, client, _server: server };
+        let mut fixture =
+            Fixture { items, catalog, meter, state, address, root, token_key, lists, client, _server: server };
         fixture.root = fixture.token(None, &[]);
         fixture.fill().await;
         fixture

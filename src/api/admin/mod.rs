@@ -14,8 +14,11 @@
 //! | `ranges.rs` | ranges, and upgrades of the formats |
 //! | `members.rs` | invitations, nodes, proxies, reporters, keys |
 //! | `access.rs` | principals, access keys, tokens |
+//! | `log_level.rs` | how much all processes log |
+//! | `usage.rs` | what was used |
 
 mod access;
+mod log_level;
 mod members;
 mod permissions;
 mod ranges;
@@ -23,6 +26,7 @@ mod resources;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -37,6 +41,7 @@ use crate::services::control::ControlPlane;
 use crate::services::ports::{Authenticator, Caller};
 
 pub use access::{AccessKeyAnswer, TokenAnswer, TokenRequest};
+pub use log_level::LogLevelRequest;
 pub use members::{InvitationAnswer, InvitationRequest, NodeStatusRequest};
 pub use permissions::{AdminNeed, Target};
 pub use ranges::{MoveLeaderRequest, MoveReplicaRequest, SplitRequest};

@@ -149,7 +149,21 @@ pub(super) async fn tenant_list(plane: &ControlPlane, call: AdminCall) -> Answer
 pub(super) async fn tenant_show(plane: &ControlPlane, call: AdminCall) -> Answer {
     let name = tenant(&call)?;
     let found = plane.tenant(&name).ok_or_else(|| Refusal::not_found(format!("there is no tenant {name}")))?;
-    of_tenant(plane, &found)
+    with_stored(plane, &found).await
+}
+
+/// A tenant and, where that is limited, how much it stores.
+async fn with_stored(plane: &ControlPlane, tenant: &Tenant) -> Answer {
+    let (status, mut json) = of_tenant(plane, tenant)?;
+    if tenant.limits.storage_bytes.is_some() {
+        json["stored_bytes"] = plane.tenant_stored(tenant.id).await?.into();
+    }
+    Ok((status, json))
+}
+
+pub(super) async fn tenant_limits(plane: &ControlPlane, call: AdminCall) -> Answer {
+    let changed = plane.tenant_limits_set(&call.caller, &tenant(&call)?, &call.body()?).await?;
+    with_stored(plane, &changed).await
 }
 
 pub(super) async fn tenant_create(plane: &ControlPlane, call: AdminCall) -> Answer {

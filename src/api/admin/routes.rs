@@ -7,7 +7,7 @@ use crate::services::control::ControlPlane;
 use crate::services::ports::Caller;
 
 use super::permissions::{AdminNeed, AdminNeed::Admin, AdminNeed::Root, Target};
-use super::{access, members, ranges, resources};
+use super::{access, log_level, members, ranges, resources, usage};
 
 pub(super) type AdminRoute = Route<Arc<ControlPlane>, Arc<Caller>, AdminNeed>;
 
@@ -29,6 +29,7 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("GET" "tenant" ["after", "limit"], Admin(Target::Own) => resources::tenant_list),
     route!("GET" "tenant/{tenant}" [], Admin(Target::Tenant) => resources::tenant_show),
     route!("PUT" "tenant/{tenant}" [], Root => resources::tenant_create),
+    route!("POST" "tenant/{tenant}" [], Root => resources::tenant_limits),
     route!("DELETE" "tenant/{tenant}" ["recursive"], Root => resources::tenant_delete),
     route!("GET" "tenant/{tenant}/table" ["after", "limit"], Admin(Target::Tenant) => resources::table_list),
     route!("GET" "tenant/{tenant}/deleted-table" [], Admin(Target::Tenant) => resources::deleted_table_list),
@@ -45,6 +46,7 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("GET" "history" ["resource", "before", "limit"], Admin(Target::Resource) => resources::history),
     route!("GET" "notice" ["component"], Root => resources::notice_list),
     route!("POST" "notice/{component}/acknowledge" ["up_to"], Root => resources::notice_acknowledge),
+    route!("GET" "usage" ["tenant", "table", "from", "to", "last", "step", "by"], Admin(Target::QueriedTenant) => usage::usage),
     route!("POST" "invitation" [], Root => members::invite),
     route!("GET" "node" [], Root => members::node_list),
     route!("GET" "node/{node}" [], Root => members::node_show),
@@ -58,6 +60,9 @@ pub static ROUTES: &[AdminRoute] = &[
     route!("DELETE" "reporter/{id}" [], Root => members::reporter_remove),
     route!("GET" "upgrade" [], Root => ranges::upgrade_status),
     route!("POST" "upgrade/finish" [], Root => ranges::upgrade_finish),
+    route!("GET" "log-level" [], Root => log_level::show),
+    route!("PUT" "log-level" [], Root => log_level::set),
+    route!("DELETE" "log-level" [], Root => log_level::reset),
     route!("GET" "key" [], Root => members::key_list),
     route!("POST" "key/{kind}/rotate" ["owner"], Root => members::key_rotate),
     route!("GET" "principal" ["tenant"], Admin(Target::QueriedTenant) => access::principal_list),

@@ -89,6 +89,24 @@ impl World {
     }
 }
 
+/// What each of these may ask, a line for each route.
+async fn found(world: &World, callers: &[Caller]) -> String {
+    let mut found = String::new();
+    for route in ROUTES {
+        found.push_str(&format!("{} {}:", route.method, route.path.trim_start_matches("/admin/v1/")));
+        for caller in callers {
+            found.push_str(match world.may(caller, route).await {
+                Ok(()) => " yes",
+                Err(refusal) if refusal.kind == crate::domain::RefusalKind::NotFound => " 404",
+                Err(refusal) if refusal.kind == crate::domain::RefusalKind::Denied => " 403",
+                Err(refusal) => panic!("{} {}: {refusal}", route.method, route.path),
+            });
+        }
+        found.push('\n');
+    }
+    found
+}
+
 /// Who may ask what: a changed line here is a changed permission.
 #[tokio::test]
 async fn the_permissions_are_pinned() {
@@ -99,25 +117,14 @@ async fn the_permissions_are_pinned() {
         world.caller("globex", ALL),
         world.caller("acme", &[Capability::Read, Capability::Write]),
     ];
-    let mut found = String::new();
-    for route in ROUTES {
-        found.push_str(&format!("{} {}:", route.method, route.path.trim_start_matches("/admin/v1/")));
-        for caller in &callers {
-            found.push_str(match world.may(caller, route).await {
-                Ok(()) => " yes",
-                Err(refusal) if refusal.kind == crate::domain::RefusalKind::NotFound => " 404",
-                Err(refusal) if refusal.kind == crate::domain::RefusalKind::Denied => " 403",
-                Err(refusal) => panic!("{} {}: {refusal}", route.method, route.path),
-            });
-        }
-        found.push('\n');
-    }
+    let found = found(&world, &callers).await;
     // root, an admin of the tenant, an admin of another one, a principal of the tenant without admin
     let expected = "\
         GET status: yes 403 403 403\n\
         GET tenant: yes yes yes 403\n\
         GET tenant/{tenant}: yes yes 404 403\n\
         PUT tenant/{tenant}: yes 403 404 403\n\
+        POST tenant/{tenant}: yes 403 404 403\n\
         DELETE tenant/{tenant}: yes 403 404 403\n\
         GET tenant/{tenant}/table: yes yes 404 403\n\
         GET tenant/{tenant}/deleted-table: yes yes 404 403\n\
@@ -134,6 +141,7 @@ async fn the_permissions_are_pinned() {
         GET history: yes yes 404 403\n\
         GET notice: yes 403 403 403\n\
         POST notice/{component}/acknowledge: yes 403 403 403\n\
+        GET usage: yes yes 404 403\n\
         POST invitation: yes 403 403 403\n\
         GET node: yes 403 403 403\n\
         GET node/{node}: yes 403 403 403\n\
@@ -147,6 +155,9 @@ async fn the_permissions_are_pinned() {
         DELETE reporter/{id}: yes 403 403 403\n\
         GET upgrade: yes 403 403 403\n\
         POST upgrade/finish: yes 403 403 403\n\
+        GET log-level: yes 403 403 403\n\
+        PUT log-level: yes 403 403 403\n\
+        DELETE log-level: yes 403 403 403\n\
         GET key: yes 403 403 403\n\
         POST key/{kind}/rotate: yes 403 403 403\n\
         GET principal: yes yes 404 403\n\

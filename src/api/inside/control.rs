@@ -6,27 +6,32 @@ use super::InsideNeed;
 use crate::api::auth::{Need, authorise};
 use crate::api::calls::{Answer, Call, Route, nothing, ok};
 use crate::domain::ids::Role;
-use crate::domain::{Refusal, RefusalKind};
+use crate::domain::{Refusal, RefusalKind, Timestamp};
 use crate::services::control::wire::{
-    WireAccess, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse, WireMade,
-    WirePart, WireParts,
+    WireAccess, WireAddress, WireCatalogChange, WireCertificate, WireCertificateRequest, WireChange, WireKeyInUse,
+    WireMade, WirePart, WireParts,
 };
 use crate::services::control::{ControlPlane, KeyOwner, SecretName};
 use crate::services::ports::{Capability, Catalog, Creation};
+use crate::services::reporting::events::EventFeed;
 
 type InsideCall = Call<Option<KeyOwner>>;
 type InsideRoute = Route<Arc<ControlPlane>, Option<KeyOwner>, InsideNeed>;
 
 const MEMBERS: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy, Role::Reporting]);
 const SERVING: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy]);
+const REPORTING: InsideNeed = InsideNeed::Roles(&[Role::Reporting]);
 
 macro_rules! route {
     ($method:literal $path:literal $need:expr => $handler:ident) => {
+        route!($method $path [], $need => $handler)
+    };
+    ($method:literal $path:literal $query:expr, $need:expr => $handler:ident) => {
         InsideRoute {
             method: $method,
             path: concat!("/inside/v1/", $path),
             need: $need,
-            query: &[],
+            query: &$query,
             handler: |plane, call| Box::pin(async move { $handler(&plane, call).await }),
         }
     };
@@ -40,7 +45,11 @@ pub static CONTROL_ROUTES: &[InsideRoute] = &[
     route!("POST" "key-in-use" MEMBERS => key_in_use),
     route!("POST" "certificate" MEMBERS => certificate),
     route!("GET" "access" SERVING => access),
+    route!("GET" "log-level" MEMBERS => log_level),
     route!("POST" "catalog" SERVING => catalog),
+    route!("GET" "members" REPORTING => members),
+    route!("POST" "address" REPORTING => address),
+    route!("GET" "events" ["after"], REPORTING => events),
 ];
 
 fn peer(call: &InsideCall) -> Result<KeyOwner, Refusal> {
@@ -75,6 +84,26 @@ async fn certificate(plane: &ControlPlane, call: InsideCall) -> Answer {
 
 async fn access(plane: &ControlPlane, call: InsideCall) -> Answer {
     ok(&WireAccess::new(&plane.access_for(peer(&call)?).await?))
+}
+
+async fn members(plane: &ControlPlane, call: InsideCall) -> Answer {
+    ok(&plane.inside_members(peer(&call)?).await?)
+}
+
+async fn log_level(plane: &ControlPlane, call: InsideCall) -> Answer {
+    plane.member_confirm(peer(&call)?).await?;
+    ok(&plane.log_level().await?)
+}
+
+async fn address(plane: &ControlPlane, call: InsideCall) -> Answer {
+    let WireAddress { inside_url } = call.body()?;
+    plane.member_address_set(peer(&call)?, inside_url).await?;
+    nothing()
+}
+
+async fn events(plane: &ControlPlane, call: InsideCall) -> Answer {
+    plane.member_confirm(peer(&call)?).await?;
+    ok(&plane.events_since(Timestamp(call.query_parsed("after")?.unwrap_or(0))).await?)
 }
 
 async fn catalog(plane: &ControlPlane, call: InsideCall) -> Answer {

@@ -1,5 +1,5 @@
 //! The inside API, `/inside/v1/…`: what members ask of control ([`control_surface`]), and of a node
-//! ([`node_surface`]), over mutual TLS.
+//! ([`node_surface`]), and reporting of nodes and proxies ([`usage_surface`]), over mutual TLS.
 //!
 //! Who is asking is who the certificate names; no header and no body can say otherwise. Each route lists the
 //! roles that may ask it, and services check further that a peer asks for its own. `join` alone is open to one
@@ -8,6 +8,8 @@
 mod control;
 mod frames;
 mod node;
+mod reporting;
+mod usage;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,7 +27,9 @@ use crate::transport::pki::PeerIdentity;
 
 pub use control::CONTROL_ROUTES;
 pub use frames::FRAMES_NEED;
-pub use node::{NODE_ROUTES, RANGE_NEED, node_surface};
+pub use node::{NODE_ROUTES, NodeInside, RANGE_NEED, node_surface};
+pub use reporting::{REPORTING_ROUTES, reporting_surface};
+pub use usage::{USAGE_PATH, USAGE_ROUTES, usage_surface};
 
 /// Who may ask a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,7 +102,9 @@ mod tests {
         let bodies = [("POST", RANGE_PATH, RANGE_NEED), ("POST", FRAMES_PATH, FRAMES_NEED)];
         let control = CONTROL_ROUTES.iter().map(|route| (route.method, route.path, route.need));
         let node = NODE_ROUTES.iter().map(|route| (route.method, route.path, route.need)).chain(bodies);
-        let routes = control.chain(node);
+        let usage = USAGE_ROUTES.iter().map(|route| (route.method, route.path, route.need));
+        let reporting = REPORTING_ROUTES.iter().map(|route| (route.method, route.path, route.need));
+        let routes = control.chain(node).chain(usage).chain(reporting);
         for (method, path, need) in routes {
             let let_in = |role: Role| {
                 let peer = PeerIdentity { plane: PlaneId::from_bytes([1; 16]), role, id: Uuid::from_bytes([2; 16]) };
@@ -117,10 +123,16 @@ mod tests {
             POST /inside/v1/key-in-use: node proxy reporting\n\
             POST /inside/v1/certificate: node proxy reporting\n\
             GET /inside/v1/access: node proxy\n\
+            GET /inside/v1/log-level: node proxy reporting\n\
             POST /inside/v1/catalog: node proxy\n\
+            GET /inside/v1/members: reporting\n\
+            POST /inside/v1/address: reporting\n\
+            GET /inside/v1/events: reporting\n\
             GET /inside/v1/table/{table}/range: control\n\
             POST /inside/v1/range: node proxy\n\
-            POST /inside/v1/frames: node\n";
+            POST /inside/v1/frames: node\n\
+            POST /inside/v1/usage: reporting\n\
+            GET /inside/v1/usage: control\n";
         assert_eq!(table, expected);
     }
 }

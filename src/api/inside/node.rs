@@ -19,15 +19,19 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::usage::{self, USAGE_PATH};
 use super::{InsideNeed, admit, frames, peer_of};
 use crate::api::calls::{self, Route, ok};
-use crate::api::{body, error};
+use crate::api::{body, error, observed};
 use crate::domain::ids::{PlaneId, Role};
+use crate::domain::observed::Stage;
 use crate::domain::{Refusal, RefusalKind};
 use crate::services::control::KeyOwner;
+use crate::services::observing::{self, Observing, Subject};
 use crate::services::range_reports::OwnRanges;
 use crate::services::ranges::wire::{Answer, QUESTION_BYTES_MAX, Question, RANGE_PATH, encode_refusal};
 use crate::services::ranges::{RangeAddress, RangeService};
+use crate::services::usage::UsageSource;
 use crate::transport::frame_client::FRAMES_PATH;
 use crate::transport::links::Inbox;
 
@@ -47,22 +51,41 @@ pub const RANGE_NEED: InsideNeed = InsideNeed::Roles(&[Role::Node, Role::Proxy])
 /// What a question may take.
 const LIMITS: body::Limits = body::Limits { bytes_max: QUESTION_BYTES_MAX, time_max: Duration::from_secs(30) };
 
-/// The function that answers a node's inside requests: `service` has its ranges, `own` says what they are, `inbox` takes
-/// the messages of other nodes where this one has groups. For [`crate::api::server::start`].
+/// What a node serves inside.
+#[derive(Clone)]
+pub struct NodeInside {
+    /// Has its ranges.
+    pub service: Arc<dyn RangeService>,
+    /// Says what they are.
+    pub own: Arc<dyn OwnRanges>,
+    /// Takes the messages of other nodes, where this one has groups.
+    pub inbox: Option<Arc<dyn Inbox>>,
+    /// Has counted what clients that asked this node used.
+    pub usage: Arc<dyn UsageSource>,
+    /// Notes what is asked of ranges.
+    pub observing: Arc<Observing>,
+}
+
+/// The function that answers a node's inside requests. For [`crate::api::server::start`].
 pub fn node_surface(
-    service: Arc<dyn RangeService>,
-    own: Arc<dyn OwnRanges>,
-    inbox: Option<Arc<dyn Inbox>>,
+    inside: NodeInside,
     plane: PlaneId,
 ) -> impl Fn(HttpRequest, Payload) -> Pin<Box<dyn Future<Output = HttpResponse>>> + Clone {
     move |request: HttpRequest, payload| -> Pin<Box<dyn Future<Output = HttpResponse>>> {
         if request.uri().path() == RANGE_PATH {
-            return Box::pin(respond(service.clone(), plane, request, payload));
+            let (service, observing) = (inside.service.clone(), inside.observing.clone());
+            return Box::pin(async move {
+                let answer = respond(service, plane, &request, payload);
+                observed::inside(&observing, &request, answer).await
+            });
         }
         if request.uri().path() == FRAMES_PATH {
-            return Box::pin(frames::take(inbox.clone(), plane, request, payload));
+            return Box::pin(frames::take(inside.inbox.clone(), plane, request, payload));
         }
-        let own = own.clone();
+        if request.uri().path() == USAGE_PATH {
+            return Box::pin(usage::answer(inside.usage.clone(), plane, request, payload));
+        }
+        let own = inside.own.clone();
         Box::pin(async move {
             let admit = async |need: &InsideNeed, request: &HttpRequest, _: &[(&'static str, String)]| {
                 admit(*need, peer_of(request, plane))
@@ -75,10 +98,10 @@ pub fn node_surface(
 async fn respond(
     service: Arc<dyn RangeService>,
     plane: PlaneId,
-    request: HttpRequest,
+    request: &HttpRequest,
     mut payload: Payload,
 ) -> HttpResponse {
-    match question(plane, &request, &mut payload).await {
+    match question(plane, request, &mut payload).await {
         Ok((address, question)) => match ask(&*service, address, question).await {
             Ok(answer) => HttpResponse::Ok().body(answer.encode()),
             Err(refusal) => refused(&refusal),
@@ -98,10 +121,14 @@ async fn question(
         return Err(Refusal::not_found("there is nothing here but POST of questions to ranges"));
     }
     let bytes = body::collect_apart(request, payload, LIMITS).await?;
-    Question::decode(&bytes).map_err(|problem| Refusal::bad_input(format!("this is no question to a range: {problem}")))
+    observing::lap(Stage::Body);
+    let decoded = Question::decode(&bytes);
+    decoded.map_err(|problem| Refusal::bad_input(format!("this is no question to a range: {problem}")))
 }
 
 async fn ask(service: &dyn RangeService, address: RangeAddress, question: Question) -> Result<Answer, Refusal> {
+    observing::about(Subject { operation: question.word(), tenant: None, is_quick: true });
+    observing::lap(Stage::Prepare);
     match question {
         Question::Read { key, consistency } => service.read(address, key, consistency).await.map(Answer::Item),
         Question::Write { operation, respond_async } => {
@@ -109,6 +136,7 @@ async fn ask(service: &dyn RangeService, address: RangeAddress, question: Questi
         }
         Question::List(request) => service.list(address, request).await.map(Answer::Page),
         Question::Receipt(receipt) => service.receipt(address, receipt).await.map(Answer::Receipt),
+        Question::Stored { hash, part } => service.stored(address, hash, part).await.map(Answer::Stored),
     }
 }
 

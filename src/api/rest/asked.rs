@@ -3,6 +3,7 @@
 //! endpoint's scope names is there.
 
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use actix_web::HttpRequest;
@@ -15,6 +16,7 @@ use super::state::RestState;
 use crate::api::path::{Query, decode_segment};
 use crate::domain::Refusal;
 use crate::domain::table::{TableDefinition, Tenant};
+use crate::domain::usage::Cost;
 use crate::services::ports::{Caller, Consistency};
 
 /// What the path names and was found.
@@ -45,6 +47,8 @@ pub struct Asked<'a> {
     pub target: Target,
     /// The body, where the endpoint takes one.
     pub body: Bytes,
+    /// What it cost, as far as it was served.
+    pub cost: Cell<Cost>,
 }
 
 impl<'a> Asked<'a> {

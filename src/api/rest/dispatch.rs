@@ -7,6 +7,8 @@
 //! 4. tenant and table are there, and are those that the credential means (404);
 //! 5. the body is of a known type (415), small enough (413) and fast enough (408).
 //!
+//! What stands at `/` is for the protocol of DynamoDB ([`crate::api::dynamodb`]), but for the start page that a browser asks for.
+//!
 //! Handlers of items are awaited in place; the others are boxed, because the future of a request is as
 //! large as its largest branch and is moved about.
 
@@ -21,10 +23,12 @@ use super::asked::{Asked, Target};
 use super::parameters::Parameter;
 use super::routes::{self, Action, Scope};
 use super::state::RestState;
-use super::{items, listing, openapi, receipts, start_page, tables, tenants, write};
+use super::{items, listing, metered, openapi, receipts, start_page, tables, tenants, write};
 use crate::api::path::{Query, RawPath, decode_segment};
-use crate::api::{auth, body, error};
+use crate::api::{auth, body, dynamodb, error, observed};
+use crate::domain::observed::Stage;
 use crate::domain::{Refusal, RefusalKind, TableName, TenantName};
+use crate::services::observing;
 
 /// The function that answers requests, for [`crate::api::server::start`].
 pub fn surface(
@@ -35,14 +39,21 @@ pub fn surface(
 
 /// Answers one request.
 pub async fn answer(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
-    match serve(&state, &request, &mut payload).await {
-        Ok(answer) => answer,
-        Err(refused) => body::close_after(refused, payload),
-    }
+    let answer = async {
+        match serve(&state, &request, &mut payload).await {
+            Ok(answer) => answer,
+            Err(refused) => body::close_after(refused, payload),
+        }
+    };
+    observed::client(&state.observing, &request, answer).await
 }
 
 /// The answer; as an error where the body of the request may not have been read to its end.
 async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, HttpResponse> {
+    if dynamodb::dispatch::is_door(request) {
+        return Box::pin(dynamodb::dispatch::serve(state, request, payload)).await;
+    }
+    let began = std::time::Instant::now();
     let Some((route, given)) = RawPath::cut(request.uri().path()).and_then(|path| routes::find(&path)) else {
         let known = "there is nothing under this path; GET /v1/openapi.json lists what there is";
         return Err(error::response(&Refusal::not_found(known), None));
@@ -59,11 +70,14 @@ async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) 
         caller: None,
         target: Target::Service,
         body: bytes::Bytes::new(),
+        cost: Default::default(),
     };
     let answered = match prepare(&mut asked, payload).await {
         Ok(()) => handle(&asked).await,
         Err(refusal) => Err(refusal),
     };
+    metered::count(&asked, began, &answered);
+    observed::about(&asked);
     answered.map_err(|refusal| error::response(&sent_on(refusal, request), asked.rid().as_deref()))
 }
 
@@ -88,13 +102,16 @@ async fn prepare(asked: &mut Asked<'_>, payload: &mut Payload) -> Result<(), Ref
             None => None,
         };
         auth::authorise(&caller, endpoint.need, tenant.as_deref())?;
+        observing::lap(Stage::Authenticate);
         asked.caller = Some(caller);
     }
     asked.query = Query::parse(asked.request.uri().query(), endpoint.query)?;
     asked.target = find_target(asked, endpoint.scope)?;
+    observing::lap(Stage::Route);
     if !endpoint.media_types.is_empty() {
         body::check_media_type(asked.request, endpoint.media_types)?;
         asked.body = body::collect(asked.request, payload, asked.state.body_limits).await?;
+        observing::lap(Stage::Body);
     }
     Ok(())
 }

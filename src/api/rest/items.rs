@@ -5,10 +5,11 @@
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_TYPE, ETAG, HeaderValue};
 
-use super::asked::Asked;
+use super::asked::{Asked, Target};
 use super::conditions::{self, Reading};
 use super::keys;
 use super::listing;
+use super::metered;
 use super::parameters::Parameter;
 use super::rid::RID_HEADER;
 use crate::domain::Refusal;
@@ -24,8 +25,7 @@ const LISTING_PARAMETERS: [&str; 6] = ["sort_prefix", "sort_from", "sort_to", "l
 /// `NotFound`, `PreconditionFailed`, `BadInput`, and those of the service.
 pub async fn read(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
     let table = asked.table();
-    let one = asked.given.get(Parameter::Sort).is_some();
-    if table.specification.sort_type.is_some() && !one {
+    if is_listing(asked) {
         return Box::pin(listing::query(asked)).await;
     }
     if let Some(name) = LISTING_PARAMETERS.iter().find(|name| asked.query.get(name).is_some()) {
@@ -34,8 +34,16 @@ pub async fn read(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
     let key = keys::of_item(asked)?;
     let preconditions = conditions::preconditions(asked.request.headers())?;
     let consistency = asked.consistency()?;
+    let key_bytes = key.packed.len();
     let found = asked.state.items.read(table, key.packed, consistency).await?;
+    metered::read(asked, key_bytes, found.as_ref(), consistency);
     show(asked, &preconditions, found)
+}
+
+/// Whether a path of an ID stands for all items of that ID. None does where the table is not known.
+pub fn is_listing(asked: &Asked<'_>) -> bool {
+    let Target::Table(table) = &asked.target else { return false };
+    table.specification.sort_type.is_some() && asked.given.get(Parameter::Sort).is_none()
 }
 
 fn show(asked: &Asked<'_>, preconditions: &Preconditions, found: Option<StoredItem>) -> Result<HttpResponse, Refusal> {

@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::asked::Asked;
 use super::keys::{self, write_string};
+use super::metered;
 use super::pages;
 use crate::crypto::cursor::Binding;
 use crate::domain::Refusal;
@@ -76,9 +77,10 @@ async fn page(
     let page = if empty {
         Page::default()
     } else {
-        let request = ListRequest { start, end, limit, descending, consistency };
+        let request = ListRequest { index: None, start, end, limit, descending, consistency, bytes_max: None };
         asked.state.items.list(asked.table(), request).await?
     };
+    metered::listed(asked, &page, consistency);
     let cursor = match &page.last {
         None => None,
         Some(last) => Some(pages::cursor(asked, binding, last.as_bytes())?),

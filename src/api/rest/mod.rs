@@ -16,6 +16,7 @@
 //! | [`receipts`] | what became of a write that was answered early |
 //! | [`tables`], [`tenants`] | definitions |
 //! | [`keys`], [`conditions`], [`pages`], [`rid`] | keys, ETags, cursors and names of resources, as text |
+//! | [`metered`] | what of each request is counted |
 //! | [`openapi`], [`start_page`] | the service described, for programs and for people |
 //!
 //! The next author must keep: item answers have no body but the item, so that a GET streams what is
@@ -27,6 +28,7 @@ pub mod dispatch;
 pub mod items;
 pub mod keys;
 pub mod listing;
+pub mod metered;
 pub mod openapi;
 pub mod pages;
 pub mod parameters;

@@ -14,6 +14,7 @@ use super::parameters::{Parameter, QUERY_PARAMETERS};
 use super::routes::{Endpoint, ROUTES, Route, Segment, Shape};
 use crate::api::auth::{Need, capability_name};
 use crate::api::error::{KINDS, METHOD_NOT_ALLOWED, PROBLEM_JSON, problem_kind};
+use crate::domain::local_index::{INDEX_ATTRIBUTE_BYTES_MAX, LOCAL_INDEXES_MAX, PROJECTED_NAMES_MAX};
 
 /// The document.
 pub fn show() -> HttpResponse {
@@ -188,6 +189,42 @@ fn problem_response() -> Value {
     })
 }
 
+/// What can be said of a table besides its keys, as a table has it, and as a change does: there null takes it back.
+fn options() -> (Vec<(&'static str, Value)>, Vec<(&'static str, Value)>) {
+    let name = json!({"type": "string", "minLength": 1, "maxLength": 255,
+        "description": "The attribute that holds when an item expires, in seconds since 1970."});
+    let units =
+        json!({"type": "integer", "minimum": 1, "description": "Units a second; kept and shown, nothing is reserved."});
+    let throughput = json!({"type": "object", "required": ["read", "write"],
+        "properties": {"read": units, "write": units}, "additionalProperties": false});
+    let tag = json!({"type": "string", "maxLength": 256});
+    let or_null = |schema: &Value| json!({"oneOf": [schema, {"type": "null"}]});
+    let tags = |tag: Value| json!({"type": "object", "additionalProperties": tag, "maxProperties": 50});
+    let both = [
+        ("table_class", json!({"enum": ["standard", "infrequent-access"]})),
+        ("deletion_protection", json!({"type": "boolean", "description": "Whether it cannot be deleted (409)."})),
+    ];
+    let change =
+        [("time_to_live", or_null(&name)), ("throughput", or_null(&throughput)), ("tags", tags(or_null(&tag)))];
+    let table = [("time_to_live", name), ("throughput", throughput), ("tags", tags(tag))];
+    (table.into_iter().chain(both.clone()).collect(), change.into_iter().chain(both).collect())
+}
+
+/// Local indexes of a table.
+fn local_indexes(key_type: &Value) -> Value {
+    let attribute = json!({"type": "string", "minLength": 1, "maxLength": INDEX_ATTRIBUTE_BYTES_MAX});
+    let include = json!({"type": "object", "required": ["include"], "additionalProperties": false,
+        "properties": {"include": {"type": "array", "minItems": 1, "maxItems": PROJECTED_NAMES_MAX, "uniqueItems": true, "items": attribute}}});
+    let index = json!({
+        "name": {"type": "string", "pattern": "^[a-zA-Z0-9_.-]{3,255}$"},
+        "attribute": attribute, "key_type": key_type,
+        "projection": {"default": "all", "oneOf": [{"enum": ["all", "keys-only"]}, include]},
+    });
+    json!({"type": "array", "maxItems": LOCAL_INDEXES_MAX,
+        "description": "Orders of the items of an ID beside that of the sort key; settled when the table is made. The DynamoDB protocol reads by them.",
+        "items": {"type": "object", "required": ["name", "attribute", "key_type"], "properties": index, "additionalProperties": false}})
+}
+
 fn schemas() -> Value {
     let text = json!({"type": "string"});
     let cursor = json!({"type": ["string", "null"], "description": "For the next page; null on the last."});
@@ -195,10 +232,18 @@ fn schemas() -> Value {
     let key = json!({"type": ["string", "integer"]});
     let types: Vec<String> =
         KINDS.iter().map(|kind| problem_kind(*kind)).chain([METHOD_NOT_ALLOWED]).map(|kind| kind.type_uri()).collect();
-    let specification = json!({
+    let (options, option_changes) = options();
+    let mut specification = json!({
         "id_type": key_type, "id_name": text, "sort_type": key_type, "sort_name": text,
         "replication_factor": {"enum": [1, 3, 5]}, "initial_ranges": {"type": "integer", "minimum": 1, "maximum": 1024},
     });
+    let mut change = json!({"replication_factor": {"enum": [1, 3, 5]}});
+    for (into, from) in [(&mut specification, options), (&mut change, option_changes)] {
+        for (name, schema) in from {
+            into[name] = schema;
+        }
+    }
+    specification["local_indexes"] = local_indexes(&key_type);
     let mut table = specification.clone();
     for (name, schema) in [("table", &text), ("tenant", &text), ("uuid", &text), ("created_at", &text), ("rid", &text)]
     {
@@ -215,7 +260,7 @@ fn schemas() -> Value {
             "id": key, "sort": key, "etag": text, "item": {"$ref": "#/components/schemas/Item"}}},
         "ItemPage": page("items", "ItemEntry"),
         "TableSpecification": {"type": "object", "required": ["id_type"], "properties": specification, "additionalProperties": false},
-        "TableChange": {"type": "object", "properties": {"replication_factor": {"enum": [1, 3, 5]}}, "additionalProperties": false},
+        "TableChange": {"type": "object", "properties": change, "additionalProperties": false},
         "Table": {"type": "object", "properties": table},
         "TablePage": page("tables", "Table"),
         "Tenant": {"type": "object", "properties": {"tenant": text, "uuid": text, "created_at": text, "rid": text}},
@@ -225,7 +270,7 @@ fn schemas() -> Value {
             "etag": text, "problem": {"$ref": "#/components/schemas/Problem"}, "rid": text}},
         "Health": {"type": "object", "properties": {"status": {"enum": ["alive", "ready"]}}},
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail"], "properties": {
-            "type": {"enum": types}, "title": text, "status": {"type": "integer"}, "detail": text, "rid": text}},
+            "type": {"enum": types}, "title": text, "status": {"type": "integer"}, "detail": text, "rid": text, "request_id": text}},
     })
 }
 

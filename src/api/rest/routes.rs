@@ -170,7 +170,7 @@ const READ_OR_WRITE: Need = Need::AnyOf(&[Capability::Read, Capability::Write]);
 
 const READ_PROBLEMS: &[u16] = &[400, 401, 403, 404, 421, 429, 500, 503];
 const ITEM_READ_PROBLEMS: &[u16] = &[400, 401, 403, 404, 412, 421, 429, 500, 503];
-const ITEM_WRITE_PROBLEMS: &[u16] = &[400, 401, 403, 404, 408, 412, 413, 415, 421, 422, 429, 500, 503, 504];
+const ITEM_WRITE_PROBLEMS: &[u16] = &[400, 401, 403, 404, 408, 412, 413, 415, 421, 422, 429, 500, 503, 504, 507];
 const ITEM_DELETE_PROBLEMS: &[u16] = &[400, 401, 403, 404, 412, 421, 422, 429, 500, 503, 504];
 const CREATE_PROBLEMS: &[u16] = &[400, 401, 403, 404, 408, 409, 413, 415, 429, 500, 503, 504];
 const DELETE_PROBLEMS: &[u16] = &[400, 401, 403, 404, 409, 429, 500, 503, 504];
@@ -286,7 +286,7 @@ const CREATE_TABLE: Endpoint = Endpoint {
 const CHANGE_TABLE: Endpoint = Endpoint {
     method: Method::POST,
     action: Action::ChangeTable,
-    summary: "Changes a table while it serves: how many replicas its ranges have",
+    summary: "Changes a table while it serves: how many replicas its ranges have, when items expire, and so on",
     need: ADMIN,
     scope: Scope::Tenant,
     media_types: JSON,
@@ -298,7 +298,7 @@ const CHANGE_TABLE: Endpoint = Endpoint {
 const DELETE_TABLE: Endpoint = Endpoint {
     method: Method::DELETE,
     action: Action::DeleteTable,
-    summary: "Deletes a table; it can be brought back for seven days",
+    summary: "Deletes a table, unless it is protected; it can be brought back for seven days",
     need: ADMIN,
     scope: Scope::Tenant,
     answers: &[(204, Shape::Nothing)],

@@ -1,13 +1,16 @@
-//! What the handlers of REST work with. `roles` fills it: at the proxy with services that route, at
-//! the node with the storage engine.
+//! What the handlers of clients' requests work with, in REST and in the protocol of DynamoDB alike. `roles` fills it: at the
+//! proxy with services that route, at the node with the storage engine.
 
 use std::sync::Arc;
 
 use crate::api::body::Limits;
+use crate::api::dynamodb::body_budget::BodyBudget;
 use crate::domain::rid::Location;
 use crate::domain::{Clock, Random, Refusal};
-use crate::services::access::TokenKeys;
+use crate::services::access::{AccessLists, TokenKeys};
+use crate::services::observing::Observing;
 use crate::services::ports::{Authenticator, Catalog, Items};
+use crate::services::usage::Meter;
 
 /// Tells whether requests can be served now, and if not, why.
 pub type Readiness = Arc<dyn Fn() -> Result<(), Refusal> + Send + Sync>;
@@ -20,6 +23,10 @@ pub struct RestState {
     pub catalog: Arc<dyn Catalog>,
     /// Tells who is asking.
     pub authenticator: Arc<dyn Authenticator>,
+    /// The access keys that signatures are checked with.
+    pub access: Arc<AccessLists>,
+    /// The domain below which tenants have hosts of their own.
+    pub domain: Option<Arc<str>>,
     /// Cursors are sealed under keys that follow from these.
     pub token_keys: Arc<TokenKeys>,
     /// The present time.
@@ -32,4 +39,10 @@ pub struct RestState {
     pub readiness: Readiness,
     /// What a body may take.
     pub body_limits: Limits,
+    /// What all bodies of the protocol of DynamoDB may take together.
+    pub body_budget: BodyBudget,
+    /// Counts what is served.
+    pub meter: Arc<Meter>,
+    /// What is noted of requests.
+    pub observing: Arc<Observing>,
 }

@@ -6,7 +6,19 @@
 //!  "created_at":"2026-01-31T12:00:00Z","version":1,"rid":"rid:dStore:acme:NA:table:orders"}
 //! ```
 //!
-//! The body of a POST changes what can be changed while the table serves: `replication_factor`.
+//! What was said of a table besides its keys follows where it is not the default: `throughput`, `table_class`,
+//! `deletion_protection`, `time_to_live`, `tags`, and its `local_indexes`, which are settled when it is made:
+//!
+//! ```json
+//! [{"name":"by-total","attribute":"total","key_type":"Integer","projection":"all"}]
+//! ```
+//!
+//! A projection is `"all"` (where none is said), `"keys-only"`, or `{"include":["name","street"]}`. The order of indexes is
+//! part of the definition.
+//!
+//! The body of a POST changes what can be changed while the table serves: `replication_factor` and those, but for indexes; null
+//! takes one back, also a single tag. A table that is protected is not deleted (409).
+//!
 //! The body of a PUT is the definition: `id_type` must be given; the rest has defaults. The same
 //! definition again is 200, another 409: whether they are the same is the catalogue's decision.
 
@@ -133,7 +145,7 @@ pub async fn change(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
 /// Deletes a table.
 ///
 /// # Errors
-/// `NotFound`, and those of the service.
+/// `NotFound`, `Conflict` where it is protected, and those of the service.
 pub async fn delete(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
     let name = TableName::new(&asked.parameter(Parameter::Table)?)?;
     let tenant = asked.tenant();
@@ -169,7 +181,7 @@ fn check(specification: &TableSpecification) -> Result<(), Refusal> {
     if let Some(factor) = specification.replication_factor {
         check_replication_factor(factor)?;
     }
-    Ok(())
+    specification.check_options()
 }
 
 #[cfg(test)]
@@ -188,6 +200,9 @@ mod tests {
             r#"{"id_type":"String","sort_type":"String","sort_name":"id"}"#,
             r#"{"id_type":"String","replication_factor":2}"#,
             r#"{"id_type":"String","initial_ranges":0}"#,
+            r#"{"id_type":"String","time_to_live":""}"#,
+            r#"{"id_type":"String","throughput":{"read":0,"write":1}}"#,
+            r#"{"id_type":"String","local_indexes":[{"name":"by-total","attribute":"total","key_type":"Integer"}]}"#,
         ] {
             assert!(!check_text(bad), "{bad}");
         }

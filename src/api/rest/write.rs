@@ -48,8 +48,11 @@ pub async fn write(asked: &Asked<'_>) -> Result<HttpResponse, Refusal> {
     let request = client_request(asked, &key)?;
     let respond_async = prefers_async(headers);
     let receipt = respond_async.then(|| receipt_id(key.packed.hash(), &*asked.state.random));
-    let operation = Operation { key: key.packed, change, preconditions, request, receipt };
-    match (asked.state.items.write(table, operation, respond_async).await?, receipt) {
+    let operation = Operation { key: key.packed, change, preconditions, conditional: None, request, receipt };
+    let sent_bytes = operation.sent_bytes();
+    let answer = asked.state.items.write(table, operation, respond_async).await?;
+    asked.cost.set(answer.cost(sent_bytes));
+    match (answer, receipt) {
         (WriteAnswer::Applied(outcome), _) => Ok(applied(asked, ended(&outcome)?)),
         (WriteAnswer::Queued, Some(receipt)) => Ok(queued(asked, receipt)),
         (WriteAnswer::Queued, None) => Err(Refusal::internal("a write was queued that nobody asked to be queued")),
@@ -77,7 +80,13 @@ pub fn ended(outcome: &Outcome) -> Result<Ended, Refusal> {
         Outcome::Updated(version) => well(StatusCode::OK, Some(*version)),
         Outcome::Deleted => well(StatusCode::NO_CONTENT, None),
         Outcome::NotFound => Err(no_item()),
-        Outcome::PreconditionFailed => Err(conditions::precondition_failed()),
+        Outcome::PreconditionFailed | Outcome::ConditionFailed(_) => Err(conditions::precondition_failed()),
+        Outcome::Changed(changed) => match changed.version {
+            Some(version) if changed.existed => well(StatusCode::OK, Some(version)),
+            Some(version) => well(StatusCode::CREATED, Some(version)),
+            None if changed.existed => well(StatusCode::NO_CONTENT, None),
+            None => Err(no_item()),
+        },
         Outcome::Invalid(message) => Err(Refusal::bad_input(message.as_str())),
         Outcome::RequestIdExpired => {
             let what = "the write was under way for so long that nobody knows whether it happened; read the item, and ask again if it did not";

@@ -196,7 +196,7 @@ async fn dots_are_ids_where_the_client_leaves_them_alone() {
 /// Whatever a service refuses with, the client sees it as the table says.
 #[tokio::test]
 async fn refusals_of_services_keep_their_kind() {
-    use RefusalKind::{Damaged, Internal, OutcomeUnknown, Throttled, Unavailable, WrongNode};
+    use RefusalKind::{Damaged, Internal, OutcomeUnknown, StorageFull, Throttled, Unavailable, WrongNode};
     let fixture = Fixture::start().await;
     let cases = [
         (WrongNode, 421),
@@ -205,6 +205,7 @@ async fn refusals_of_services_keep_their_kind() {
         (OutcomeUnknown, 504),
         (Damaged, 500),
         (Internal, 500),
+        (StorageFull, 507),
     ];
     for (kind, status) in cases {
         let location = (kind == WrongNode).then(|| "https://n2.example:8080/".to_owned());
@@ -241,7 +242,7 @@ async fn the_location_of_another_node_keeps_path_and_query() {
 #[tokio::test]
 async fn people_and_programs_find_what_this_is() {
     let fixture = Fixture::start().await;
-    let page = fixture.ask_as("", "GET", "/", &[], "").await;
+    let page = fixture.ask_as("", "GET", "/", &[("accept", "text/html,*/*;q=0.8")], "").await;
     assert!(page.header("content-type").starts_with("text/html") && page.text.contains("/v1/openapi.json"));
     let document = fixture.ask_as("", "GET", "/v1/openapi.json", &[], "").await.json();
     assert_eq!(document["openapi"], "3.1.0");

@@ -105,6 +105,72 @@ async fn the_number_of_copies_is_changed_while_a_table_serves() {
 }
 
 #[tokio::test]
+async fn options_of_a_table_are_shown_changed_and_held() {
+    let fixture = Fixture::start().await;
+    let path = "/v1/tenant/acme/table/orders";
+    let body = r#"{"id_type":"String","time_to_live":"until","deletion_protection":true,"tags":{"team":"blue"}}"#;
+    let made = fixture.ask("PUT", path, &[], body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let table = made.json();
+    assert_eq!((&table["time_to_live"], &table["deletion_protection"]), (&json!("until"), &json!(true)));
+    assert_eq!((&table["tags"], &table["throughput"]), (&json!({"team": "blue"}), &Value::Null));
+    assert_eq!(fixture.ask("PUT", path, &[], body).await.status, 200);
+    let refused = fixture.ask("DELETE", path, &[], "").await;
+    assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"));
+    let change =
+        r#"{"time_to_live":null,"deletion_protection":false,"tags":{"team":null},"throughput":{"read":1,"write":2}}"#;
+    let changed = fixture.ask("POST", path, &[], change).await.json();
+    assert_eq!((&changed["time_to_live"], &changed["tags"]), (&Value::Null, &Value::Null));
+    assert_eq!(changed["throughput"], json!({"read": 1, "write": 2}));
+    for bad in [r#"{"time_to_live":""}"#, r#"{"tags":{"":"x"}}"#, r#"{"tags":{"x":1}}"#, r#"{"throughput":{"read":1}}"#]
+    {
+        assert_eq!(fixture.ask("POST", path, &[], bad).await.problem(), "bad-input", "{bad}");
+    }
+    assert_eq!(fixture.ask("DELETE", path, &[], "").await.status, 204);
+}
+
+#[tokio::test]
+async fn local_indexes_are_part_of_the_definition() {
+    let fixture = Fixture::start().await;
+    let path = "/v1/tenant/acme/table/orders";
+    let sorted = |indexes: &str| format!(r#"{{"id_type":"String","sort_type":"Integer","local_indexes":[{indexes}]}}"#);
+    let by_total = r#"{"name":"by-total","attribute":"total","key_type":"Integer"}"#;
+    let by_name =
+        r#"{"name":"by-name","attribute":"name","key_type":"String","projection":{"include":["street","town"]}}"#;
+    let both = sorted(&format!("{by_total},{by_name}"));
+    let made = fixture.ask("PUT", path, &[], &both).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let table = made.json();
+    let shown = json!([
+        {"name": "by-total", "attribute": "total", "key_type": "Integer", "projection": "all"},
+        {"name": "by-name", "attribute": "name", "key_type": "String", "projection": {"include": ["street", "town"]}},
+    ]);
+    assert_eq!(table["local_indexes"], shown);
+    assert_eq!(fixture.ask("GET", path, &[], "").await.json(), table);
+    let again = fixture.ask("PUT", path, &[], &both).await;
+    assert_eq!((again.status, again.json()), (200, table));
+    let others =
+        [sorted(""), sorted(by_total), sorted(&format!("{by_name},{by_total}")), both.replace("street", "road")];
+    for other in others {
+        let refused = fixture.ask("PUT", path, &[], &other).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (409, "conflict"), "{other}");
+    }
+    let change = fixture.ask("POST", path, &[], r#"{"local_indexes":[]}"#).await;
+    assert_eq!((change.status, change.problem().as_str()), (400, "bad-input"), "an index cannot be changed");
+    let none = fixture.ask("PUT", "/v1/tenant/acme/table/others", &[], &sorted("")).await;
+    assert_eq!((none.status, &none.json()["local_indexes"]), (201, &Value::Null));
+    let unsorted = format!(r#"{{"id_type":"String","local_indexes":[{by_total}]}}"#);
+    let twice = sorted(&format!("{by_total},{by_total}"));
+    let of_a_key = sorted(&by_total.replace(r#""total""#, r#""sort""#));
+    let unknown = sorted(&by_total.replace("Integer", "Text"));
+    let short = sorted(&by_total.replace("by-total", "ab"));
+    for bad in [unsorted, twice, of_a_key, unknown, short, sorted("{}")] {
+        let refused = fixture.ask("PUT", "/v1/tenant/acme/table/bad", &[], &bad).await;
+        assert_eq!((refused.status, refused.problem().as_str()), (400, "bad-input"), "{bad}");
+    }
+}
+
+#[tokio::test]
 async fn definitions_that_make_no_table_are_refused() {
     let fixture = Fixture::start().await;
     let path = "/v1/tenant/acme/table/orders";

@@ -2,9 +2,11 @@
 
 mod access;
 mod bad_input;
+mod counted;
 mod definitions;
 mod items;
 mod listing;
+mod observed;
 mod two_nodes;
 
 use crate::api::testing::{Answer, Fixture};

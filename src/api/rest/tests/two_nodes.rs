@@ -17,7 +17,9 @@ use crate::domain::table::TableDefinition;
 use crate::domain::{Refusal, TableName, TenantName};
 use crate::replication::operation::Operation;
 use crate::services::items::{NodeAddress, OwnNode, RangeRoute, RoutedItems, Routes};
-use crate::services::ports::{Catalog, Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use crate::services::ports::{
+    Catalog, Consistency, Items, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use crate::services::ranges::{RangeAddress, RangeService};
 
 /// Where the hashes of the second node begin.
@@ -87,6 +89,10 @@ impl RangeService for Held {
 
     async fn receipt(&self, address: RangeAddress, receipt: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
         self.items.receipt(&self.table(address), receipt).await
+    }
+
+    async fn stored(&self, address: RangeAddress, _: u32, part: StoredPart) -> Result<Stored, Refusal> {
+        self.items.stored(&self.table(address), part).await
     }
 }
 
