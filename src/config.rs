@@ -26,6 +26,7 @@ pub mod contexts;
 mod example;
 mod load;
 pub mod schema;
+pub mod sinks;
 mod values;
 
 pub use crate::domain::watermark::Watermark;
@@ -93,10 +94,16 @@ pub struct Config {
     pub log: Log,
     /// Memory budgets.
     pub memory: Memory,
+    /// What a reporter gathers, and how long it keeps it.
+    pub reporting: Reporting,
     /// When work is refused.
     pub limits: Limits,
+    /// What is counted.
+    pub usage: Usage,
     /// What is logged, and how.
     pub logging: Logging,
+    /// Where traces go.
+    pub tracing: Tracing,
     /// How keys that rest on this machine are sealed.
     pub keys: Keys,
 }
@@ -123,6 +130,8 @@ pub struct Client {
     pub tls_key: Option<PathBuf>,
     /// Whether HTTP without TLS may be served where other machines reach it.
     pub plain_http: bool,
+    /// The domain below which each tenant has a host of its own.
+    pub domain: Option<String>,
 }
 
 /// `[inside]`
@@ -222,6 +231,8 @@ pub struct Node {
     pub location: String,
     /// In how many seconds all files are verified and all copies compared.
     pub scrub_period: u64,
+    /// In how many seconds tables whose items expire are looked through.
+    pub expiry_period: u64,
 }
 
 /// `[log]`
@@ -244,6 +255,20 @@ pub struct Memory {
     pub item_cache_mib: u64,
 }
 
+/// `[reporting]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reporting {
+    /// For how many hours records are kept that all sinks have.
+    pub records_hours: u64,
+    /// Whether notices and what admins did become records, too.
+    pub events: bool,
+    /// Free space on the disk below which nothing more is gathered.
+    pub disk_refuse: Watermark,
+    /// The file that names the sinks.
+    pub sinks_file: Option<PathBuf>,
+}
+
 /// `[limits]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -264,6 +289,16 @@ pub struct Limits {
     pub drain_seconds: u64,
 }
 
+/// `[usage]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Usage {
+    /// Counts on disk that reporting has not taken yet, at most, in MiB.
+    pub spool_mib: u64,
+    /// Tenants that have counters of their own in `/metrics`.
+    pub tenants: usize,
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -282,6 +317,32 @@ pub struct Logging {
     pub format: LogFormat,
     /// The least level, or directives such as `info,dstore::storage=debug`.
     pub level: String,
+    /// Which requests get a line.
+    pub requests: LoggedRequests,
+    /// From how many milliseconds on a request is told to be slow; 0 for never.
+    pub slow_ms: u64,
+}
+
+/// Which requests get a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LoggedRequests {
+    /// None.
+    None,
+    /// Those answered with a status of 500 and above.
+    Errors,
+    /// All.
+    All,
+}
+
+/// `[tracing]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tracing {
+    /// The collector that spans are sent to.
+    pub endpoint: Option<String>,
+    /// Which part of all requests is sampled, besides those that their clients sample.
+    pub sample: f64,
 }
 
 /// `[keys]`

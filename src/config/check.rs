@@ -2,6 +2,7 @@
 //! it listens and by `dstore config check`; it changes nothing on disk.
 
 use super::schema::{self, Kind, SETTINGS};
+use super::sinks::SinksConfig;
 use super::{Config, CoordinatorKind, Origins, Role};
 use std::fmt;
 use std::net::SocketAddr;
@@ -35,7 +36,29 @@ impl Config {
         if matches!(role, Role::Node | Role::Dev | Role::Standalone) {
             self.check_storage(&mut problems);
         }
+        if schema_has(role, "tracing.endpoint") {
+            self.check_tracing(&mut problems);
+        }
+        if let Some(path) =
+            self.reporting.sinks_file.as_deref().filter(|path| path.is_file() && role == Role::Reporting)
+        {
+            let problem = SinksConfig::load(path).err();
+            let reason = problem.map(|problem| format!("{}: {problem}", path.display()));
+            problems.extend(reason.map(|reason| Problem { key: "reporting.sinks_file", reason }));
+        }
         problems
+    }
+
+    /// Spans go to a collector that is near, which passes them on.
+    fn check_tracing(&self, problems: &mut Vec<Problem>) {
+        if self.tracing.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("https://")) {
+            let reason = "spans are sent by plain HTTP: let a collector on this machine take them, as http://127.0.0.1:4318, and pass them on by TLS";
+            problems.push(Problem { key: "tracing.endpoint", reason: reason.to_owned() });
+        }
+        if self.tracing.endpoint.is_none() && self.tracing.sample > 0.0 {
+            let reason = "traces are taken but go nowhere: set tracing.endpoint, too";
+            problems.push(Problem { key: "tracing.sample", reason: reason.to_owned() });
+        }
     }
 
     /// Files that are named must be readable, and those with secrets must be closed to others.

@@ -34,7 +34,7 @@ pub fn example() -> String {
 fn literal(setting: &Setting) -> String {
     let default = setting.default.unwrap_or_default();
     match setting.kind {
-        Kind::Count(..) | Kind::Switch => default.to_owned(),
+        Kind::Count(..) | Kind::Part | Kind::Switch => default.to_owned(),
         Kind::Urls => format!("[{default:?}]"),
         _ => format!("{default:?}"),
     }

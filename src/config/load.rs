@@ -214,6 +214,10 @@ fn check(kind: Kind, text: &str) -> Result<(), String> {
             .all(|part| is_url(part.trim()))
             .then_some(())
             .ok_or("URLs that begin with http:// or https://, separated by commas"),
+        Kind::Part => {
+            let is_part = text.parse::<f64>().is_ok_and(|part| (0.0..=1.0).contains(&part));
+            is_part.then_some(()).ok_or("a number from 0 to 1, such as 0.01")
+        }
         Kind::Switch => matches!(text, "true" | "false").then_some(()).ok_or("true or false"),
         Kind::Watermark => Watermark::parse(text).map(|_| ()).ok_or("an amount such as 512 MiB, 2 GiB or 5%"),
         Kind::Path | Kind::Text => (!text.is_empty()).then_some(()).ok_or("something that is not empty"),

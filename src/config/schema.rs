@@ -20,6 +20,8 @@ pub enum Kind {
     Choice(&'static [&'static str]),
     /// A whole number within these bounds.
     Count(u64, u64),
+    /// A number from 0 to 1.
+    Part,
     /// `true` or `false`.
     Switch,
     /// `512 MiB` or `5%`.
@@ -81,7 +83,11 @@ const SERVING: &[Role] = &[Role::Dev, Role::Standalone, Role::Node, Role::Proxy]
 /// All sections, in the order of the example file.
 pub const SECTIONS: &[Section] = &[
     Section { name: "data", roles: EVERY, about: "Where this process keeps its data." },
-    Section { name: "client", roles: SERVING, about: "The listener for clients: REST under /v1/." },
+    Section {
+        name: "client",
+        roles: SERVING,
+        about: "The listener for clients: REST under /v1/, the DynamoDB protocol at /.",
+    },
     Section {
         name: "inside",
         roles: &[Role::Node, Role::Proxy, Role::Control, Role::Reporting],
@@ -106,8 +112,19 @@ pub const SECTIONS: &[Section] = &[
     Section { name: "node", roles: STORING, about: "What a node says of itself." },
     Section { name: "log", roles: STORING, about: "The commit log, which makes writes durable." },
     Section { name: "memory", roles: STORING, about: "Memory budgets." },
+    Section {
+        name: "reporting",
+        roles: &[Role::Reporting],
+        about: "What a reporter gathers, and how long it keeps it.",
+    },
     Section { name: "limits", roles: SERVING, about: "When work is refused, so that what was promised can be kept." },
+    Section {
+        name: "usage",
+        roles: SERVING,
+        about: "What is counted of each tenant's requests, until reporting has it.",
+    },
     Section { name: "logging", roles: EVERY, about: "What is logged, and how." },
+    Section { name: "tracing", roles: SERVING, about: "Where traces of requests go." },
     Section { name: "keys", roles: EVERY, about: "How keys that rest on this machine are sealed." },
 ];
 
@@ -129,6 +146,7 @@ pub const SETTINGS: &[Setting] = &[
     unset("client.tls_cert", Kind::Path, "The certificate chain in PEM; without it, plain HTTP is served."),
     unset("client.tls_key", Kind::Path, "The certificate's private key in PEM."),
     setting("client.plain_http", Kind::Switch, "false", "Whether plain HTTP may be served on an address that other machines reach, as behind a proxy that ends TLS."),
+    unset("client.domain", Kind::Text, "The domain under which tenants have hosts, TENANT.DOMAIN, that take only access keys of that tenant."),
 
     setting("inside.listen", Kind::Address, "127.0.0.1:8081", "Address and port; port 0 takes a free one and prints it."),
     unset("inside.advertise", Kind::Url, "The URL under which other roles reach this process, where it is not the address it listens on."),
@@ -161,12 +179,18 @@ pub const SETTINGS: &[Setting] = &[
     setting("node.zone", Kind::Text, "default", "The zone this node stands in: replicas of a range are spread over zones."),
     setting("node.location", Kind::Text, "NA", "The set of zones that tables may be pinned to."),
     setting("node.scrub_period", Kind::Count(1, 1 << 26), "604800", "In how many seconds every page of every file is verified once, and the copies of every range are compared."),
+    setting("node.expiry_period", Kind::Count(1, 1 << 26), "3600", "How often each table with a time to live is looked through for items that have expired, in seconds."),
 
     setting("log.segment_mib", Kind::Count(1, 1024), "64", "The size of one segment of the commit log, in MiB."),
     setting("log.budget_mib", Kind::Count(4, 1 << 20), "1024", "How large all segments together may grow before writers are held back, in MiB."),
 
     setting("memory.tables_mib", Kind::Count(1, 1 << 20), "256", "Memory for writes that are not yet in SQLite, in MiB."),
     setting("memory.item_cache_mib", Kind::Count(0, 1 << 20), "256", "Memory for items that were read lately, in MiB; 0 keeps none."),
+
+    setting("reporting.records_hours", Kind::Count(1, 8760), "24", "For how many hours records are kept that all sinks have; those that a sink lacks are kept until it has them."),
+    setting("reporting.events", Kind::Switch, "true", "Whether notices and what admins did become records, too."),
+    setting("reporting.disk_refuse", Kind::Watermark, "512 MiB", "Free space on the disk below which nothing more is gathered; proxies and nodes keep what they count until there is room."),
+    unset("reporting.sinks_file", Kind::Path, "The file that names the sinks to export to, as docs/sinks.example.toml; without it nothing is exported."),
 
     setting("limits.queue", Kind::Count(1, 1 << 20), "4096", "How many requests may wait at once; further ones are answered 503."),
     setting("limits.connections", Kind::Count(1, 1 << 20), "10000", "How many clients may be connected at once."),
@@ -176,8 +200,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("limits.body_seconds", Kind::Count(1, 3600), "30", "How long the body of a request may take to arrive, in seconds."),
     setting("limits.drain_seconds", Kind::Count(0, 3600), "30", "How long a stopping process waits for requests it has begun, in seconds."),
 
+    setting("usage.spool_mib", Kind::Count(1, 1 << 20), "64", "How large the counts on disk that reporting has not taken yet may grow, in MiB; then the oldest are thrown away."),
+    setting("usage.tenants", Kind::Count(0, 1000), "20", "How many tenants have counters of their own in /metrics; all others share one."),
+
     setting("logging.format", Kind::Choice(&["text", "json"]), "text", "Text for a terminal, or one JSON object a line."),
     setting("logging.level", Kind::Text, "info", "The least level: error, warn, info, debug or trace, also by module, as in info,dstore::storage=debug."),
+    setting("logging.requests", Kind::Choice(&["none", "errors", "all"]), "errors", "Which requests of clients get a line: none, those answered with a status of 500 and above, or all."),
+    setting("logging.slow_ms", Kind::Count(0, 3_600_000), "500", "From how many milliseconds on a request gets a line with the time of each stage; 0 for never."),
+
+    unset("tracing.endpoint", Kind::Url, "The OpenTelemetry collector that spans are sent to by OTLP over plain HTTP, such as http://127.0.0.1:4318."),
+    setting("tracing.sample", Kind::Part, "0", "Which part of all requests is traced, from 0 to 1, besides those that their clients trace."),
 
     unset("keys.passphrase_file", Kind::Path, "The file that holds a passphrase under which this machine's key parts are sealed."),
     unset("keys.passphrase", Kind::Secret, "The passphrase itself."),
@@ -196,6 +228,11 @@ pub fn nearest(wrong: &str) -> &'static str {
         (edits(setting.key, wrong).min(2 * elsewhere + edits(setting.name(), name)), elsewhere)
     };
     SETTINGS.iter().min_by_key(near).map_or("", |setting| setting.key)
+}
+
+/// The one of these that `wrong` was probably meant to be: the fewest edits.
+pub(super) fn nearest_of(known: impl Iterator<Item = &'static str>, wrong: &str) -> &'static str {
+    known.min_by_key(|known| edits(known, wrong)).unwrap_or_default()
 }
 
 /// The number of characters to insert, remove or replace to get from one text to the other (Levenshtein).

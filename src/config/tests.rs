@@ -77,6 +77,8 @@ fn values_that_do_not_fit_are_refused_with_what_would() {
         ("log.segment_mib", "0", "from 1 to 1024"),
         ("log.segment_mib", "many", "from 1 to 1024"),
         ("client.plain_http", "yes", "true or false"),
+        ("tracing.sample", "1.5", "from 0 to 1"),
+        ("logging.requests", "some", "none of none, errors, all"),
         ("limits.disk_refuse", "100%", "512 MiB"),
         ("control.url", "control:8081", "http://"),
         ("coordinator.endpoints", "http://a, b", "separated by commas"),
@@ -130,6 +132,17 @@ fn an_open_address_wants_tls() {
     let flags = [("client.listen", "0.0.0.0:0"), ("client.plain_http", "true")];
     let (config, origins) = load("", &[], &flags).expect("loads");
     assert_eq!(config.check(Role::Proxy, &origins), []);
+}
+
+#[test]
+fn traces_go_to_a_collector_near_by() {
+    let keys = |flags: &[(&str, &str)]| {
+        let (config, origins) = load("", &[], flags).expect("loads");
+        config.check(Role::Proxy, &origins).iter().map(|problem| problem.key).collect::<Vec<_>>()
+    };
+    assert_eq!(keys(&[("tracing.endpoint", "http://127.0.0.1:4318"), ("tracing.sample", "0.25")]), [""; 0]);
+    assert_eq!(keys(&[("tracing.endpoint", "https://collector:4318")]), ["tracing.endpoint"]);
+    assert_eq!(keys(&[("tracing.sample", "1")]), ["tracing.sample"]);
 }
 
 #[test]

@@ -14,12 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use zeroize::Zeroizing;
 
 use super::ambient;
 use super::coordinators::{self, OpenCoordinator};
 use super::key_files::{self, KeyFileError, Passphrase};
+use super::logging;
 use super::private_files;
 use crate::api::admin::{self, AdminState};
 use crate::api::inside;
@@ -27,12 +29,12 @@ use crate::api::server::{self, Listener, RunningServer, ServerOptions};
 use crate::config::Config;
 use crate::coordination::Writer;
 use crate::crypto::{Key256, recovery};
-use crate::domain::ids::{ControlId, PlaneId};
+use crate::domain::ids::{ControlId, PlaneId, Role};
 use crate::domain::{Refusal, Timestamp};
 use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
 use crate::services::control::election::{Election, LEASE_SECONDS};
 use crate::services::control::{
-    ControlOptions, ControlPlane, RecoveryContents, RecoverySummary, RemoteReports, SessionStart,
+    ControlOptions, ControlPlane, RecoveryContents, RecoverySummary, RemoteReports, RemoteUsageReports, SessionStart,
 };
 use crate::services::ports::Caller;
 use crate::transport::pki::certificate_request;
@@ -87,6 +89,12 @@ pub enum LocalCommand {
         passphrase: Zeroizing<String>,
         /// The first key for tokens, where the administrator chose one.
         token_key_file: Option<PathBuf>,
+        /// Whom to invite at once.
+        invitations: Vec<Newcomer>,
+        /// Where their join tokens go; the data folder where none is given.
+        join_tokens: Option<PathBuf>,
+        /// Whether it is well where there is a cluster already.
+        unless_there: bool,
     },
     /// Serves until told to stop.
     Serve,
@@ -119,9 +127,13 @@ pub enum LocalCommand {
 /// See [`ControlError`].
 pub async fn run(config: &Config, command: LocalCommand, show: impl Fn(serde_json::Value)) -> Result<(), ControlError> {
     show(match command {
-        LocalCommand::Init { passphrase, token_key_file } => {
+        LocalCommand::Init { unless_there: true, .. } if is_there(config).await? => {
+            serde_json::json!({ "is_new": false })
+        }
+        LocalCommand::Init { passphrase, token_key_file, invitations, join_tokens, .. } => {
             let token_key = token_key_file.as_deref().map(key_files::read_clear_key).transpose()?;
-            serde_json::json!(init(config, passphrase.as_bytes(), token_key).await?)
+            let wishes = InitWishes { token_key, invitations, join_tokens };
+            serde_json::json!(init(config, passphrase.as_bytes(), wishes).await?)
         }
         LocalCommand::Serve => return super::control_serving::serve(config, show).await,
         LocalCommand::RecoveryExport { passphrase, file } => {
@@ -138,9 +150,59 @@ pub async fn run(config: &Config, command: LocalCommand, show: impl Fn(serde_jso
     Ok(())
 }
 
+/// Somebody to invite while a cluster is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Newcomer {
+    /// What it will be.
+    pub role: Role,
+    /// The name that it will have, and its join token's file.
+    pub name: String,
+}
+
+impl std::str::FromStr for Newcomer {
+    type Err = String;
+
+    /// `ROLE=NAME`. The name becomes that of a file, so it is held to letters that are harmless there.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (role, name) = text.split_once('=').ok_or("write it as ROLE=NAME, as in node=node-1")?;
+        let role = match role {
+            "node" => Role::Node,
+            "proxy" => Role::Proxy,
+            "reporter" | "reporting" => Role::Reporting,
+            other => return Err(format!("{other:?} is not invited: there are node, proxy and reporter")),
+        };
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+        match !name.is_empty() && name.len() <= 63 && name.chars().all(is_plain) {
+            true => Ok(Self { role, name: name.to_owned() }),
+            false => Err("a name is 1 to 63 letters, digits, - and _ here".to_owned()),
+        }
+    }
+}
+
+/// What the administrator may wish for when a cluster is made.
+#[derive(Debug, Default)]
+pub struct InitWishes {
+    /// The first key for tokens; random where none is given.
+    pub token_key: Option<Key256>,
+    /// Whom to invite at once, so that a cluster can be made whole before control serves.
+    pub invitations: Vec<Newcomer>,
+    /// Where their join tokens go, a file for each; the data folder where none is given.
+    pub join_tokens: Option<PathBuf>,
+}
+
+/// Whether the coordinator holds a cluster.
+async fn is_there(config: &Config) -> Result<bool, ControlError> {
+    let data = &config.data.dir;
+    private_files::create_folder(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
+    let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
+    Ok(ControlPlane::exists(coordinator.handle.as_ref()).await?)
+}
+
 /// What `init` made.
 #[derive(Debug, serde::Serialize)]
 pub struct InitReport {
+    /// True: there was no cluster before.
+    pub is_new: bool,
     /// The new control plane.
     pub plane: PlaneId,
     /// Where the control key is.
@@ -151,13 +213,16 @@ pub struct InitReport {
     pub authority_file: PathBuf,
     /// Where the recovery file is.
     pub recovery_file: PathBuf,
+    /// Where the join tokens of those are who were invited.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub join_token_files: Vec<PathBuf>,
 }
 
-/// Makes a cluster. `token_key` is the first key for tokens, where the administrator chose one.
+/// Makes a cluster.
 ///
 /// # Errors
 /// `Refused` with `Conflict` where there is one already; `File` where a secret file is there already.
-pub async fn init(config: &Config, passphrase: &[u8], token_key: Option<Key256>) -> Result<InitReport, ControlError> {
+pub async fn init(config: &Config, passphrase: &[u8], wishes: InitWishes) -> Result<InitReport, ControlError> {
     let data = &config.data.dir;
     private_files::create_folder(data).map_err(|source| ControlError::File { path: data.clone(), source })?;
     let coordinator = coordinators::open(&config.coordinator, data, Writer::Control)?;
@@ -172,22 +237,31 @@ pub async fn init(config: &Config, passphrase: &[u8], token_key: Option<Key256>)
     let (clock, random) = (ambient::clock(), ambient::random());
     let keys_passphrase = Passphrase::from_settings(&config.keys)?;
     let control_key = key_files::read_or_make_key(&key_path, keys_passphrase.as_ref(), random.as_ref())?;
-    let created = ControlPlane::create(&coordinator.handle, &control_key, token_key, &clock, &random).await?;
+    let created = ControlPlane::create(&coordinator.handle, &control_key, wishes.token_key, &clock, &random).await?;
     let plane = open_plane(&coordinator, &control_key).await?;
     let root = Caller { principal: created.root, name: "root".to_owned(), tenant: None, capabilities: Vec::new() };
     let start = SessionStart { note: "control init".to_owned(), seconds: Some(ROOT_SESSION_SECONDS) };
     let grant = plane.session_start(&root, created.root, start).await?;
-    let report = InitReport {
+    let mut report = InitReport {
+        is_new: true,
         plane: created.plane,
         control_key_file: key_path,
         root_token_file: data.join("root.token"),
         authority_file: data.join("authority.pem"),
         recovery_file: data.join("recovery.dstore"),
+        join_token_files: Vec::new(),
     };
     write_new(&report.root_token_file, grant.token.as_bytes(), 0o600)?;
     write_new(&report.authority_file, plane.cluster().authority_pem.as_bytes(), 0o644)?;
     let sealed = recovery_bytes(&plane, &control_key, passphrase).await?;
     write_new(&report.recovery_file, &sealed, 0o600)?;
+    let folder = wishes.join_tokens.unwrap_or_else(|| data.clone());
+    for Newcomer { role, name } in wishes.invitations {
+        let path = folder.join(format!("{name}.join-token"));
+        let invitation = plane.invite(&root, role, Some(name), None).await?;
+        write_new(&path, invitation.token.as_bytes(), 0o600)?;
+        report.join_token_files.push(path);
+    }
     Ok(report)
 }
 
@@ -246,6 +320,7 @@ pub struct RunningControl {
     admin: RunningServer,
     inside: RunningServer,
     tasks: Vec<JoinHandle<()>>,
+    leads: watch::Receiver<bool>,
     _coordinator: OpenCoordinator,
 }
 
@@ -253,6 +328,11 @@ impl RunningControl {
     /// The control plane.
     pub fn plane(&self) -> &Arc<ControlPlane> {
         &self.plane
+    }
+
+    /// Whether this instance leads, as it changes.
+    pub fn leads(&self) -> watch::Receiver<bool> {
+        self.leads.clone()
     }
 
     /// Where the admin API listens.
@@ -296,6 +376,12 @@ pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let options = ServerOptions { workers: 2, ..ServerOptions::default() };
     let reports = RemoteReports::new(plane.plane(), coordinator.handle.clone(), identity.clone(), &authority_pem);
     plane.ask_nodes_through(Arc::new(reports));
+    plane.ask_reporters_through(Arc::new(RemoteUsageReports {
+        plane: plane.plane(),
+        coordinator: coordinator.handle.clone(),
+        identity: identity.clone(),
+        authority_pem: authority_pem.clone(),
+    }));
     // Members that have not joined yet show no certificate; each route says who may ask it.
     let inside_listener = Listener::bind(config.inside.listen, Some(tls(ClientCertificates::Optional)?))?;
     let surface_plane = plane.clone();
@@ -305,14 +391,16 @@ pub async fn start(config: &Config) -> Result<RunningControl, ControlError> {
     let state = Arc::new(AdminState { plane: plane.clone(), authenticator });
     let admin = server::start(vec![admin_listener], &options, move || admin::surface(state.clone()))?;
     let election = Election::stand(coordinator.handle.clone(), instance, LEASE_SECONDS);
+    let leads = election.changes();
     let tasks = vec![
         follow,
-        tokio::spawn(plane.clone().place_while_leading(election.changes())),
+        tokio::spawn(plane.clone().place_while_leading(leads.clone())),
         tokio::spawn(maintain(plane.clone(), election)),
         tokio::spawn(renew(plane.clone(), identity, instance, authority_pem)),
+        logging::follow(plane.clone(), ambient::clock()),
     ];
     tracing::info!(plane = %plane.plane(), admin = ?admin.addresses(), inside = ?inside.addresses(), "control serves");
-    Ok(RunningControl { plane, admin, inside, tasks, _coordinator: coordinator })
+    Ok(RunningControl { plane, admin, inside, tasks, leads, _coordinator: coordinator })
 }
 
 /// Cleans up while this instance leads.

@@ -1,15 +1,16 @@
 //! `dstore control serve` as a process: health first, then control as soon as the coordinator can be asked.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::control::{ControlError, RunningControl, start};
 use super::lifecycle;
 use super::serving::start_health;
-use crate::api::health::{Condition, Health};
+use crate::api::health::{Condition, Health, Metrics};
 use crate::config::Config;
-use crate::coordination::{Coordinator, layout};
+use crate::coordination::{Coordinator, StoreHealth, layout};
 use crate::domain::RefusalKind;
 
 /// What `/readyz` calls the coordinator.
@@ -36,13 +37,10 @@ pub async fn serve(config: &Config, show: impl Fn(serde_json::Value)) -> Result<
     };
     if let Some(running) = started {
         health.note(WHAT, Condition::Good);
-        let reachable = Arc::new(AtomicBool::new(true));
-        let told = reachable.clone();
-        health.count(move |metrics| {
-            let is_reachable = f64::from(u8::from(told.load(Ordering::Relaxed)));
-            metrics.gauge("dstore_coordinator_reachable", "1 where the coordinator answers.", &[], is_reachable);
-        });
-        let look = tokio::spawn(look(running.plane().coordinator().clone(), health, reachable));
+        let seen = Arc::new(Mutex::new(Seen { is_reachable: true, state: None }));
+        let (told, leads) = (seen.clone(), running.leads());
+        health.count(move |metrics| tell(metrics, &told.lock(), *leads.borrow()));
+        let look = tokio::spawn(look(running.plane().coordinator().clone(), health, seen));
         show(serde_json::json!({
             "role": "control",
             "admin": running.admin_addresses(),
@@ -70,16 +68,38 @@ async fn start_when_possible(config: &Config, health: &Health) -> Result<Running
     }
 }
 
-/// Looks whether the coordinator answers: without it control hands its members what it handed them before, and can
-/// change nothing.
-async fn look(coordinator: Arc<dyn Coordinator>, health: Arc<Health>, reachable: Arc<AtomicBool>) {
+/// What was seen of the coordinator.
+struct Seen {
+    is_reachable: bool,
+    state: Option<StoreHealth>,
+}
+
+/// Looks whether the coordinator answers, and how full it is: without it control hands its members what it handed them
+/// before, and can change nothing.
+async fn look(coordinator: Arc<dyn Coordinator>, health: Arc<Health>, seen: Arc<Mutex<Seen>>) {
     loop {
         let condition = match coordinator.get(layout::CONTROL_CLUSTER).await {
             Ok(_) => Condition::Good,
             Err(error) => Condition::Stale(format!("{error}; members are told what they were told before")),
         };
-        reachable.store(condition == Condition::Good, Ordering::Relaxed);
+        let state = coordinator.health().await.ok();
+        *seen.lock() = Seen { is_reachable: condition == Condition::Good, state };
         health.note(WHAT, condition);
         tokio::time::sleep(LOOK_PAUSE).await;
+    }
+}
+
+/// The numbers of an instance of control, which has seen this of the coordinator when it last looked.
+fn tell(metrics: &mut Metrics, seen: &Seen, leads: bool) {
+    let is_reachable = f64::from(u8::from(seen.is_reachable));
+    metrics.gauge("dstore_coordinator_reachable", "1 where the coordinator answers.", &[], is_reachable);
+    let help = "1 where this instance of control leads, which means that it places ranges and cleans up.";
+    metrics.gauge("dstore_control_leads", help, &[], f64::from(u8::from(leads)));
+    let Some(coordinator) = &seen.state else { return };
+    let help = "Bytes that the coordinator's database takes.";
+    metrics.gauge("dstore_coordinator_bytes", help, &[], coordinator.bytes as f64);
+    if let Some(quota) = coordinator.quota_bytes {
+        let help = "Bytes that the coordinator's database may take.";
+        metrics.gauge("dstore_coordinator_quota_bytes", help, &[], quota as f64);
     }
 }

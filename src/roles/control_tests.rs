@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::ambient;
-use super::control::{init, recovery_restore, recovery_verify, start};
+use super::control::{InitWishes, Newcomer, init, recovery_restore, recovery_verify, start};
 use super::membership::Membership;
 use super::renewal::Renewal;
 use crate::config::Config;
@@ -34,8 +34,8 @@ fn config(folder: &std::path::Path) -> Config {
 async fn a_cluster_is_made_served_and_joined() {
     let folder = tempfile::tempdir().unwrap();
     let config = config(folder.path());
-    let report = init(&config, PASSPHRASE, None).await.unwrap();
-    assert!(init(&config, PASSPHRASE, None).await.is_err(), "there is a cluster already");
+    let report = init(&config, PASSPHRASE, InitWishes::default()).await.unwrap();
+    assert!(init(&config, PASSPHRASE, InitWishes::default()).await.is_err(), "there is a cluster already");
     let control = start(&config).await.unwrap();
     let authority = std::fs::read_to_string(&report.authority_file).unwrap();
     let token = std::fs::read_to_string(&report.root_token_file).unwrap();
@@ -116,7 +116,7 @@ fn shown(identity: &std::sync::Arc<Identity>, authority: &str) -> Vec<u8> {
 async fn a_certificate_is_exchanged_at_two_thirds_of_its_life_while_it_is_in_use() {
     let (folder, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let config = config(folder.path());
-    let report = init(&config, PASSPHRASE, None).await.unwrap();
+    let report = init(&config, PASSPHRASE, InitWishes::default()).await.unwrap();
     let control = start(&config).await.unwrap();
     let root = control.plane().principal_root().await.unwrap();
     let caller =
@@ -159,8 +159,8 @@ async fn a_certificate_is_exchanged_at_two_thirds_of_its_life_while_it_is_in_use
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn joining_says_what_is_wrong() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    init(&config(folder.path()), PASSPHRASE, None).await.unwrap();
-    init(&config(other.path()), PASSPHRASE, None).await.unwrap();
+    init(&config(folder.path()), PASSPHRASE, InitWishes::default()).await.unwrap();
+    init(&config(other.path()), PASSPHRASE, InitWishes::default()).await.unwrap();
     let (control, foreign) =
         (start(&config(folder.path())).await.unwrap(), start(&config(other.path())).await.unwrap());
     let root = control.plane().principal_root().await.unwrap();
@@ -184,7 +184,7 @@ async fn joining_says_what_is_wrong() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_recovery_file_of_init_brings_control_back_on_another_machine() {
     let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let report = init(&config(folder.path()), PASSPHRASE, None).await.unwrap();
+    let report = init(&config(folder.path()), PASSPHRASE, InitWishes::default()).await.unwrap();
     let there = config(other.path());
     assert!(recovery_restore(&there, b"another passphrase", &report.recovery_file).await.is_err());
     assert_eq!(recovery_restore(&there, PASSPHRASE, &report.recovery_file).await.unwrap(), 3);
@@ -194,4 +194,32 @@ async fn the_recovery_file_of_init_brings_control_back_on_another_machine() {
     let control = start(&there).await.unwrap();
     assert_eq!(control.plane().plane(), report.plane);
     control.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_invited_while_a_cluster_is_made_joins_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path());
+    let invitations = ["node=n-1", "reporter=usage"].map(|text| text.parse::<Newcomer>().unwrap()).to_vec();
+    let join_tokens = Some(folder.path().join("join"));
+    let report = init(&config, PASSPHRASE, InitWishes { invitations, join_tokens, token_key: None }).await.unwrap();
+    let tokens: Vec<String> =
+        report.join_token_files.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    assert!(report.join_token_files[0].ends_with("join/n-1.join-token"));
+    let control = start(&config).await.unwrap();
+    let url = format!("https://{}", control.inside_addresses()[0]);
+    let describe = |request: &mut JoinRequest| request.uri = Some("https://node:8080/".to_owned());
+    assert!(join(&url, &tokens[1], Role::Node, describe).await.is_err(), "it is a reporter's");
+    join(&url, &tokens[0], Role::Node, describe).await.unwrap();
+    join(&url, &tokens[1], Role::Reporting, |_| {}).await.unwrap();
+    control.stop().await.unwrap();
+}
+
+#[test]
+fn newcomers_are_written_as_role_and_name() {
+    let newcomer: Newcomer = "proxy=p_2".parse().unwrap();
+    assert_eq!((newcomer.role, newcomer.name.as_str()), (Role::Proxy, "p_2"));
+    for wrong in ["node", "node=", "control=c", "node=../etc", "node=a b", "=x"] {
+        assert!(wrong.parse::<Newcomer>().is_err(), "{wrong}");
+    }
 }

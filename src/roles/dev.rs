@@ -50,6 +50,10 @@ pub fn greeting(running: &OneProcess, data: &Path, offered: &Offered, program: &
     let table = format!("{url}/v1/tenant/{tenant}/table/things");
     let auth = format!("-H 'Authorization: Bearer {token}'");
     let json = "-H 'Content-Type: application/json'";
+    // Any region will do; the tools of AWS want one.
+    let aws = format!(
+        "AWS_ACCESS_KEY_ID={access_key_id} AWS_SECRET_ACCESS_KEY={secret_access_key} AWS_DEFAULT_REGION=us-east-1"
+    );
     let (data, credentials) = (data.display(), data.join(FILE_NAME));
     let credentials = credentials.display();
     let admin = match offered {
@@ -74,6 +78,8 @@ pub fn greeting(running: &OneProcess, data: &Path, offered: &Offered, program: &
          curl -w '\\n' -X PUT {table} {auth} {json} -d '{{\"id_type\":\"String\"}}'\n  \
          curl -w 'HTTP %{{http_code}}\\n' -X PUT {table}/id/hello {auth} {json} -d '{{\"greeting\":\"world\",\"stars\":[1,2,3]}}'\n  \
          curl -w '\\n' {table}/id/hello {auth}\n\n\
+         The same by the protocol of DynamoDB, whose endpoint is {url}:\n\n  \
+         {aws} aws dynamodb list-tables --endpoint-url {url}\n\n\
          Look at it from another terminal:\n\n  {admin}\n\n\
          Stop with Ctrl-C; what is stored stays in the data folder.\n"
     )

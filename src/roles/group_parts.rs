@@ -30,6 +30,9 @@ use crate::transport::memory::MemoryNetwork;
 /// How long a planned stop may take to hand leadership over.
 const HAND_OVER_TIME: Duration = Duration::from_secs(5);
 
+/// How long one waits then for requests that wait for a group.
+const ANSWER_TIME: Duration = Duration::from_secs(3);
+
 /// How a node's frames get to other nodes.
 pub enum Wires {
     /// They are in the same process.
@@ -93,6 +96,14 @@ impl NodeGroups {
     /// Before a planned stop, while requests are still answered: others lead from now on.
     pub async fn hand_over(&self) {
         self.groups.hand_over_all(Instant::now() + HAND_OVER_TIME).await;
+    }
+
+    /// The last before other nodes are heard no more: what woke meanwhile is handed over, whoever waits is answered, and the others
+    /// are told.
+    pub async fn depart(&self) {
+        self.hand_over().await;
+        self.groups.until_unused(Instant::now() + ANSWER_TIME).await;
+        self.groups.depart();
     }
 }
 

@@ -1,4 +1,4 @@
-//! What all roles share: logging, the signals that stop a process, and settings turned into what
+//! What all roles share: the signals that stop a process, and settings turned into what
 //! the parts take.
 
 use std::process::ExitCode;
@@ -6,44 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::api::body::Limits;
-use crate::config::{Config, LogFormat, Origin, Origins};
+use crate::config::{Config, Origin, Origins};
 use crate::domain::rid::Location;
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
+use crate::services::usage::UsageSettings;
 use crate::storage::log::LogOptions;
 use crate::transport::tls::public_server_config;
 
 use super::descriptors;
 use super::key_files::Passphrase;
+use super::logging::{start_logging, start_logging_at};
 use super::node_parts::{NodeSettings, StartError};
+use super::observing::ObservingSettings;
 use super::one_process::{self, OneProcess, OneProcessOptions};
 use super::{dev, standalone};
-
-/// Sends log lines to stderr, as the settings say.
-pub fn start_logging(config: &Config) {
-    start_logging_at(config, &config.logging.level);
-}
-
-fn start_logging_at(config: &Config, level: &str) {
-    // The server's library tells of its threads at this level, which is of use to nobody who runs a store.
-    let level = if level == "info" { "info,actix_server=warn,actix_http=warn" } else { level };
-    // It calls what any client can send an error of ours. Who wants to see it names it.
-    // And openraft warns of each message that did not arrive. What that comes to for a group, its host tells.
-    let level = &format!("actix_http::h1::dispatcher=off,openraft=error,{level}");
-    let filter =
-        tracing_subscriber::EnvFilter::try_new(level).unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
-    let started = match config.logging.format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.try_init(),
-    };
-    if started.is_err() {
-        eprintln!("warning: logging was set up before; its settings are not used");
-    }
-}
 
 /// Waits for Ctrl-C or SIGTERM.
 pub async fn stop_asked() {
@@ -84,10 +61,17 @@ pub fn node_settings(config: &Config, nodes: u16) -> NodeSettings {
         },
         cache_bytes: config.memory.item_cache_mib << 20,
         scrub_period: Duration::from_secs(config.node.scrub_period),
+        expiry_period: Duration::from_secs(config.node.expiry_period),
+        usage: usage_settings(config),
         // The limit of open files is the process's, so its nodes share it.
         open_files_max: (files_max / nodes).max(1),
         ..defaults
     }
+}
+
+/// How usage is counted, from the configuration.
+pub fn usage_settings(config: &Config) -> UsageSettings {
+    UsageSettings { spool_bytes: config.usage.spool_mib << 20, tenants_max: config.usage.tenants }
 }
 
 /// What a process that is its own control plane is asked for, from the configuration.
@@ -107,6 +91,7 @@ pub fn one_process_options(
         listen: config.client.listen,
         tls: client_tls(config)?,
         advertise: config.client.advertise.clone(),
+        domain: config.client.domain.as_deref().map(Arc::from),
         admin_listen: config.admin.listen,
         is_admin_chosen: is_chosen("admin.listen"),
         metrics_listen: config.metrics.listen,
@@ -119,6 +104,7 @@ pub fn one_process_options(
         location: Location::new(&config.node.location).map_err(|refusal| StartError(refusal.message))?,
         body_limits: Limits { time_max: Duration::from_secs(config.limits.body_seconds), ..Limits::default() },
         connections_max: config.limits.connections,
+        observing: ObservingSettings::of(config),
     })
 }
 
@@ -198,9 +184,15 @@ pub fn run_node(config: &Config) -> ExitCode {
 }
 
 /// Runs `dstore proxy` until it is told to stop.
-pub fn run_proxy(config: &Config) -> ExitCode {
+pub fn run_proxy(config: &Config, origins: &Origins) -> ExitCode {
     start_logging(config);
-    run(super::proxy::run(config))
+    run(super::proxy::run(config, origins))
+}
+
+/// Runs `dstore reporting` until it is told to stop.
+pub fn run_reporting(config: &Config) -> ExitCode {
+    start_logging(config);
+    run(super::reporting::run(config))
 }
 
 /// Runs a command of control that needs the control key; `serve` until it is told to stop. What it has to tell goes to `show`.

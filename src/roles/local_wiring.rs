@@ -1,5 +1,5 @@
 //! What stands between the parts when they share a process: key parts come from control by a call,
-//! and nodes are reached by a call.
+//! and nodes are reached by a call, and looked at as one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,14 +7,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::RwLock;
 
+use super::node_parts::RunningNode;
+use crate::api::health::{Condition, Health};
+use crate::api::rest::Readiness;
 use crate::domain::Refusal;
 use crate::domain::ids::{NodeId, Role, TableId, TenantId};
+use crate::domain::usage::Component;
 use crate::services::assignments::{HandedPart, HandedParts, KeyParts};
 use crate::services::control::remote::handed_parts;
 use crate::services::control::{ControlPlane, KeyOwner, SecretName};
 use crate::services::items::{Nodes, RangeRoute};
 use crate::services::range_reports::{NodeReporter, OwnRanges, RangeReport, RangeReports};
 use crate::services::ranges::RangeService;
+use crate::services::usage::{Meter, UsageSource};
 
 /// The key parts of one node, from the control plane in this process.
 pub struct LocalKeyParts {
@@ -91,4 +96,36 @@ impl Nodes for LocalNodes {
             )
         })
     }
+}
+
+/// Those that count in this process: its nodes.
+pub(super) fn sources(nodes: &[RunningNode]) -> Vec<(Component, Arc<dyn UsageSource>)> {
+    let source = |node: &RunningNode| {
+        let component = Component { role: Role::Node, id: node.node.0 };
+        (component, Arc::clone(&node.usage) as Arc<dyn UsageSource>)
+    };
+    nodes.iter().map(source).collect()
+}
+
+/// Tells whether the data of all nodes in the process can be used, and has `health` tell it.
+pub(super) fn watch_storage(health: &Health, nodes: &[RunningNode]) -> Readiness {
+    let engines: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.engine)).collect();
+    let readiness: Readiness = Arc::new(move || engines.iter().try_for_each(|engine| engine.readiness()));
+    let storage = Arc::clone(&readiness);
+    health.watch("storage", move || match storage() {
+        Ok(()) => Condition::Good,
+        Err(refusal) => Condition::Waiting(refusal.to_string()),
+    });
+    readiness
+}
+
+/// All nodes answer through one listener, so the first one counts for all.
+pub(super) fn counted(nodes: &[RunningNode]) -> Arc<Meter> {
+    nodes.first().map_or_else(Arc::default, |node| Arc::clone(node.usage.meter()))
+}
+
+/// The only instance of control that there is leads.
+pub(super) async fn place(control: Arc<ControlPlane>) {
+    let (_leads, always) = tokio::sync::watch::channel(true);
+    control.place_while_leading(always).await;
 }

@@ -1,5 +1,6 @@
-//! What a node and a proxy have in common: a data folder of their own, a listener for health before anything else, a
-//! membership at a control plane, keys, access lists, and the routing table.
+//! What members of a cluster have in common: a data folder of their own, a listener for health before anything else, a
+//! membership at a control plane, and keys ([`Entry`], all that a reporter has of it); a node and a proxy access lists and the
+//! routing table, too ([`Member`]).
 //!
 //! The order of a start, and what it waits for (said in `/readyz` under these names):
 //!
@@ -21,6 +22,7 @@
 //! <data>/<plane>/key-parts        control's parts, only with a passphrase
 //! <data>/<plane>/routing.copy     the routing table as last told
 //! <data>/<plane>/access.copy      who may come in, as last told
+//! <data>/<plane>/usage/           what was counted and reporting does not have, see [`crate::services::usage`]
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -35,8 +37,9 @@ use super::key_files::{Passphrase, read_or_make_key};
 use super::member_parts::{KeptAt, MemberParts, is_away};
 use super::membership::{self, Membership};
 use super::node_parts::StartError;
+use super::observing::ObservingSettings;
 use super::renewal::Renewal;
-use super::{ambient, private_files};
+use super::{ambient, logging, private_files};
 use crate::api::health::{Condition, Health};
 use crate::config::{Config, CoordinatorKind};
 use crate::coordination::{Coordinator, Writer};
@@ -45,8 +48,10 @@ use crate::crypto::hierarchy::KeyKind;
 use crate::domain::ids::{NodeId, ProxyId, Role};
 use crate::domain::{Clock, Random};
 use crate::services::control::remote::{RemoteControl, join};
-use crate::services::control::{AccessMirror, AccessStatus, JoinRequest, check_cluster_format, token_parts};
+use crate::services::control::{AccessMirror, AccessStatus, JoinRequest, KeyPart, check_cluster_format, token_parts};
+use crate::services::observing::Observing;
 use crate::services::routing::{DiskCopyOptions, RoutingOptions, RoutingSource, RoutingStatus, RoutingTable};
+use crate::storage::keys::{FileKeys, KeyOwner, KeyUnavailable, VersionedKey};
 use crate::transport::tls::Identity;
 
 /// How long a start waits for the coordinator to tell the version of the cluster's formats.
@@ -68,6 +73,8 @@ pub struct Ground {
     pub clock: Arc<dyn Clock>,
     /// The system's random source.
     pub random: Arc<dyn Random>,
+    /// What is noted of requests.
+    pub observing: Arc<Observing>,
     _lock: std::fs::File,
 }
 
@@ -82,7 +89,9 @@ impl Ground {
         private_files::create_folder(&data).map_err(|error| StartError(format!("{}: {error}", data.display())))?;
         let lock = lock_folder(&data)?;
         let passphrase = Passphrase::from_settings(&config.keys)?.map(Arc::new);
-        Ok(Self { role, data, health, passphrase, clock: ambient::clock(), random: ambient::random(), _lock: lock })
+        let (clock, random) = (ambient::clock(), ambient::random());
+        let observing = ObservingSettings::of(config).start(&role.to_string(), &health, &clock, &random)?;
+        Ok(Self { role, data, health, passphrase, clock, random, observing, _lock: lock })
     }
 }
 
@@ -92,16 +101,16 @@ fn check(config: &Config, role: Role) -> Result<(), StartError> {
             "a {role} needs to know its control plane: give --control URL (setting control.url), the address of control's inside listener"
         )));
     }
-    if config.coordinator.kind != CoordinatorKind::Etcd {
+    // A reporter has no business there.
+    if role != Role::Reporting && config.coordinator.kind != CoordinatorKind::Etcd {
         return Err(StartError(format!(
             "a {role} reaches the coordinator over the network: set coordinator.kind = \"etcd\" and coordinator.endpoints"
         )));
     }
-    let unspecified = |listen: std::net::SocketAddr, advertise: &Option<String>| {
-        role == Role::Node && listen.ip().is_unspecified() && advertise.is_none()
-    };
+    let unspecified =
+        |listen: std::net::SocketAddr, advertise: &Option<String>| listen.ip().is_unspecified() && advertise.is_none();
     for (name, wrong) in [
-        ("client", unspecified(config.client.listen, &config.client.advertise)),
+        ("client", role == Role::Node && unspecified(config.client.listen, &config.client.advertise)),
         ("inside", unspecified(config.inside.listen, &config.inside.advertise)),
     ] {
         if wrong {
@@ -132,8 +141,8 @@ pub fn lock_folder(data: &Path) -> Result<std::fs::File, StartError> {
     Ok(file)
 }
 
-/// A member of a control plane, with everything that serving stands on.
-pub struct Member {
+/// Who a member is, and control, which knows it.
+pub struct Entry {
     /// Who it is.
     pub membership: Membership,
     /// Its folder for this control plane.
@@ -142,14 +151,11 @@ pub struct Member {
     pub identity: Arc<Identity>,
     /// Control.
     pub control: RemoteControl,
-    /// The coordinator.
-    pub coordinator: Arc<dyn Coordinator>,
     /// Control's parts of its keys.
     pub parts: Arc<MemberParts>,
-    _coordinator: OpenCoordinator,
 }
 
-impl Member {
+impl Entry {
     /// Reads the membership, or joins. Key parts are waited for by [`MemberParts::wait`].
     ///
     /// # Errors
@@ -169,42 +175,73 @@ impl Member {
         let control = RemoteControl::new(url, identity.clone(), &membership.authority_pem)
             .map_err(|problem| unusable(&problem))?;
         let folder = membership.folder(&ground.data);
+        let kept_at = ground.passphrase.clone();
+        let kept_at = kept_at.map(|passphrase| KeptAt { path: folder.join("key-parts"), passphrase });
+        let parts = MemberParts::new(control.clone(), membership.id, kept_at, ground.random.clone());
+        Ok(Self { membership, folder, identity, control, parts: Arc::new(parts) })
+    }
+
+    /// What renews the certificate.
+    pub fn renewal(&self, ground: &Ground) -> Arc<Renewal> {
+        Arc::new(Renewal {
+            control: self.control.clone(),
+            identity: self.identity.clone(),
+            data: ground.data.clone(),
+            membership: parking_lot::Mutex::new(self.membership.clone()),
+            clock: ground.clock.clone(),
+        })
+    }
+}
+
+/// A member of a control plane, with everything that serving stands on.
+pub struct Member {
+    entry: Entry,
+    /// The coordinator.
+    pub coordinator: Arc<dyn Coordinator>,
+    _coordinator: OpenCoordinator,
+}
+
+impl std::ops::Deref for Member {
+    type Target = Entry;
+
+    fn deref(&self) -> &Entry {
+        &self.entry
+    }
+}
+
+impl Member {
+    /// Enters as [`Entry::enter`], and opens the coordinator.
+    ///
+    /// # Errors
+    /// Where it can be told that waiting will not help; with what to do.
+    pub async fn enter(
+        ground: &Ground,
+        config: &Config,
+        describe: impl Fn(&mut JoinRequest),
+    ) -> Result<Self, StartError> {
+        let entry = Entry::enter(ground, config, describe).await?;
         let writer = match ground.role {
-            Role::Node => Writer::Node(NodeId(membership.id)),
-            _ => Writer::Proxy(ProxyId(membership.id)),
+            Role::Node => Writer::Node(NodeId(entry.membership.id)),
+            _ => Writer::Proxy(ProxyId(entry.membership.id)),
         };
-        let coordinator = coordinators::open(&config.coordinator, &folder, writer)
+        let coordinator = coordinators::open(&config.coordinator, &entry.folder, writer)
             .map_err(|error| StartError(format!("the coordinator's settings: {error}")))?;
         let format = check_cluster_format(&*coordinator.handle);
         // A coordinator that does not answer is waited for by others; members start without it.
         if let Ok(checked) = tokio::time::timeout(FORMAT_WAIT, format).await {
             checked.map_err(|refusal| StartError(refusal.to_string()))?;
         }
-        let kept_at = ground.passphrase.clone();
-        let kept_at = kept_at.map(|passphrase| KeptAt { path: folder.join("key-parts"), passphrase });
-        let parts = MemberParts::new(control.clone(), membership.id, kept_at, ground.random.clone());
-        let handle = coordinator.handle.clone();
-        Ok(Self {
-            membership,
-            folder,
-            identity,
-            control,
-            coordinator: handle,
-            parts: Arc::new(parts),
-            _coordinator: coordinator,
-        })
+        Ok(Self { entry, coordinator: coordinator.handle.clone(), _coordinator: coordinator })
     }
 
-    /// The key that a proxy's copies are sealed under: its own and control's part of it.
+    /// The keys that what a proxy keeps is sealed under: its own and control's part of it.
     ///
     /// # Errors
-    /// Where the own key cannot be had, or the parts cannot be combined.
-    pub fn proxy_key(&self, ground: &Ground) -> Result<Key256, StartError> {
+    /// Where the own key cannot be had.
+    pub fn proxy_keys(&self, ground: &Ground) -> Result<ProxyKeys, StartError> {
         let path = self.folder.join("proxy.key");
         let own = read_or_make_key(&path, ground.passphrase.as_deref(), &*ground.random)?;
-        let at_control = self.parts.own();
-        let newest = at_control.last().ok_or_else(|| StartError("control told no key part".to_owned()))?;
-        KeyKind::Proxy.combine(&[&own, &newest.part]).map_err(|error| StartError(format!("the proxy's key: {error}")))
+        Ok(ProxyKeys { own, parts: self.parts.clone() })
     }
 
     /// Follows routes and access lists, from their copies on disk first, which `key` seals; returns when both are
@@ -224,19 +261,13 @@ impl Member {
         let access = Arc::new(AccessMirror::open(copy("access.copy"), clock, random));
         watch_routing(&ground.health, routing.clone());
         watch_access(&ground.health, access.clone());
-        let renewal = Renewal {
-            control: self.control.clone(),
-            identity: self.identity.clone(),
-            data: ground.data.clone(),
-            membership: parking_lot::Mutex::new(self.membership.clone()),
-            clock: ground.clock.clone(),
-        };
         while access.refresh(&self.control).await.is_err() && access.status() == AccessStatus::Nothing {
             tokio::time::sleep(WAIT_PAUSE).await;
         }
         let tasks = vec![
             tokio::spawn(access.clone().follow(Arc::new(self.control.clone()))),
-            tokio::spawn(Arc::new(renewal).run()),
+            tokio::spawn(self.renewal(ground).run()),
+            logging::follow(self.control.clone(), ground.clock.clone()),
         ];
         let mut status = routing.subscribe();
         let known = status.wait_for(|status| status.source != RoutingSource::Nothing).await.is_ok();
@@ -244,6 +275,34 @@ impl Member {
             return Err(StartError("the routing table is followed no more".to_owned()));
         }
         Ok(Followed { routing, access, tasks })
+    }
+}
+
+/// The keys of a proxy, one for each version of control's part that is handed out.
+pub struct ProxyKeys {
+    own: Key256,
+    parts: Arc<MemberParts>,
+}
+
+impl ProxyKeys {
+    fn combined(&self, owner: KeyOwner, part: Option<&KeyPart>) -> Result<VersionedKey, KeyUnavailable> {
+        let part = part.filter(|_| owner == KeyOwner::Node);
+        let part = part.ok_or_else(|| KeyUnavailable("control hands out no such key part".to_owned()))?;
+        let key = KeyKind::Proxy.combine(&[&self.own, &part.part]);
+        let key = key.map_err(|error| KeyUnavailable(format!("the proxy's key: {error}")))?;
+        Ok(VersionedKey { version: part.version, key })
+    }
+}
+
+/// A proxy has keys of its own alone.
+impl FileKeys for ProxyKeys {
+    fn newest(&self, owner: KeyOwner) -> Result<VersionedKey, KeyUnavailable> {
+        self.combined(owner, self.parts.own().last())
+    }
+
+    fn of_version(&self, owner: KeyOwner, version: u32) -> Result<Key256, KeyUnavailable> {
+        let own = self.parts.own();
+        Ok(self.combined(owner, own.iter().find(|part| part.version == version))?.key)
     }
 }
 

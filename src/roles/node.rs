@@ -6,29 +6,32 @@
 
 use std::sync::Arc;
 
+use super::away;
+use super::expiring;
 use super::group_parts::Wires;
+use super::inside::{InsideSocket, failed};
 use super::lifecycle;
+use super::limiting::Limiting;
 use super::member::{Followed, Ground, Member};
 use super::node_metrics;
 use super::node_parts::{self, NodeIdentity, RunningNode, StartError};
 use super::proxy::{START, stop_health};
-use super::serving::{ClientListener, server_options, start_health, uri};
+use super::serving::{ClientListener, server_options, start_health};
 use crate::api::gate::{self, Gate};
 use crate::api::health::{Condition, Health};
-use crate::api::inside;
-use crate::api::server::{self, Listener, RunningServer};
+use crate::api::inside::{self, NodeInside};
+use crate::api::server::{self, RunningServer};
 use crate::config::Config;
 use crate::coordination::values::{NodeDetails, NodeStatus};
 use crate::domain::ids::{NodeId, Role};
 use crate::services::control::JoinRequest;
 use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::items::OwnNode;
-use crate::services::range_reports::{NodeReporter, OwnRanges};
-use crate::services::ranges::RangeService;
+use crate::services::range_reports::NodeReporter;
+use crate::services::tenant_limits::Door;
 use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::transport::dialing::NodeDialer;
 use crate::transport::links::Inbox;
-use crate::transport::tls::{ClientCertificates, server_config};
 
 /// Runs a node until it is told to stop. Prints its addresses as one line of JSON as soon as it has them.
 ///
@@ -41,7 +44,7 @@ pub async fn run(config: &Config) -> Result<(), StartError> {
     health.note(START, Condition::Waiting("it is starting".to_owned()));
     crate::storage::vfs::register(ground.random.clone()).map_err(|error| StartError(error.to_string()))?;
     let client = ClientListener::start(config, &health)?;
-    let inside = InsideSocket::take(config)?;
+    let inside = InsideSocket::take(config.inside.listen, config.inside.advertise.as_deref())?;
     println!(
         "{}",
         serde_json::json!({
@@ -63,29 +66,10 @@ pub async fn run(config: &Config) -> Result<(), StartError> {
         // While all are answered still, so that nobody notices.
         running.node.groups.hand_over().await;
         client.stop().await;
+        running.node.groups.depart().await;
         running.stop().await;
     }
     stop_health(health_server).await
-}
-
-/// The socket for other components, not yet served.
-struct InsideSocket {
-    listener: std::net::TcpListener,
-    address: std::net::SocketAddr,
-    uri: String,
-}
-
-impl InsideSocket {
-    fn take(config: &Config) -> Result<Self, StartError> {
-        let listen = config.inside.listen;
-        let failed = |error: std::io::Error| {
-            StartError(format!("cannot listen on {listen}: {error}. Choose another with inside.listen"))
-        };
-        let listener = std::net::TcpListener::bind(listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        let uri = uri(config.inside.advertise.as_deref(), "https", &[address]);
-        Ok(Self { listener, address, uri })
-    }
 }
 
 struct Running {
@@ -93,7 +77,10 @@ struct Running {
     inside: RunningServer,
     followed: Followed,
     _member: Member,
+    _limiting: Limiting,
     fresh: tokio::task::JoinHandle<()>,
+    expiring: tokio::task::JoinHandle<()>,
+    away: tokio::task::JoinHandle<()>,
 }
 
 impl Running {
@@ -102,6 +89,8 @@ impl Running {
             tracing::error!(%error, "the inside listener did not stop cleanly");
         }
         self.fresh.abort();
+        self.expiring.abort();
+        self.away.abort();
         self.node.stop().await;
         self.followed.stop().await;
     }
@@ -122,20 +111,9 @@ async fn start(
     };
     let member = Member::enter(ground, config, describe).await?;
     // Before anything is waited for: a proxy that asks meanwhile is answered, and does not hang.
-    let (gate, inside) = start_inside(ground, config, &member, socket.listener)?;
+    let (gate, inside) = start_inside(ground, config, &member, socket)?;
     member.parts.wait(&ground.health).await?;
-    let details = NodeDetails {
-        status: NodeStatus::Okay,
-        uri,
-        inside_uri: Some(inside_uri),
-        zone: Some(zone.clone()),
-        incarnation: None,
-        boot: None,
-        capacity_bytes: None,
-        free_bytes: None,
-        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-        format: Some(RECORDS_FORMAT),
-    };
+    let details = details(uri, inside_uri, zone);
     let node = NodeId(member.membership.id);
     let identity = NodeIdentity { node, plane: member.membership.plane, data: ground.data.clone(), details };
     let settings = lifecycle::node_settings(config, 1);
@@ -148,53 +126,70 @@ async fn start(
     member.parts.started();
     node_metrics::watch(&ground.health, &running, None);
     let engine = running.engine.clone();
-    ground.health.watch("storage", move || match engine.readiness() {
-        Ok(()) => Condition::Good,
-        Err(refusal) => Condition::Waiting(refusal.to_string()),
+    ground.health.watch("storage", move || {
+        engine.readiness().map_or_else(|refusal| Condition::Waiting(refusal.to_string()), |()| Condition::Good)
     });
     // Proxies are served as soon as the data is open: they check credentials themselves.
     let reporter =
         NodeReporter::new(running.engine.clone(), running.database.clone()).with_groups(running.groups.groups.clone());
     let (ranges, inbox) = (running.groups.ranges.clone(), running.groups.incoming.clone() as Arc<dyn Inbox>);
-    gate.open(Inside { service: ranges.clone(), own: Arc::new(reporter), inbox });
+    let usage = running.usage.clone();
+    gate.open(NodeInside {
+        service: ranges.clone(),
+        own: Arc::new(reporter),
+        inbox: Some(inbox),
+        usage: usage.clone(),
+        observing: ground.observing.clone(),
+    });
     let key = running.keys.newest(KeyOwner::Node);
     let key = key.map_err(|error| StartError(format!("the node's key: {error}")))?.key;
     let followed = member.follow(ground, key).await?;
     let own = OwnNode::new(node, ranges);
-    client.open(ground, &member, &followed, Arc::new(own));
+    let (coordinator, clock, notices) = (member.coordinator.clone(), ground.clock.clone(), running.notices.clone());
+    let mut limiting = Limiting::start(Door::Node, &followed.routing, coordinator, clock, notices, &ground.health);
+    limiting.at_node(&running, member.coordinator.clone());
+    let expiring = expiring::at_node(&running, &followed, ground, config);
+    let away = away::watch(followed.routing.clone(), followed.access.clone(), running.notices.clone());
+    usage.begin();
+    client.open(ground, &member, &followed, Arc::new(own), usage.meter(), limiting.limiter.clone());
     ground.health.note(START, Condition::Good);
     tracing::info!(plane = %member.membership.plane, id = %node, uri = client.uri(), "the node serves");
     let fresh = tokio::spawn(member.parts.clone().until_told());
-    Ok(Running { node: running, inside, followed, _member: member, fresh })
+    Ok(Running { node: running, inside, followed, _member: member, _limiting: limiting, fresh, expiring, away })
 }
 
-/// What is served inside: to proxies, and to control.
-#[derive(Clone)]
-struct Inside {
-    service: Arc<dyn RangeService>,
-    own: Arc<dyn OwnRanges>,
-    inbox: Arc<dyn Inbox>,
+/// What the node says of itself; what it does not know yet it tells later.
+fn details(uri: String, inside_uri: String, zone: &str) -> NodeDetails {
+    NodeDetails {
+        status: NodeStatus::Okay,
+        uri,
+        inside_uri: Some(inside_uri),
+        zone: Some(zone.to_owned()),
+        incarnation: None,
+        boot: None,
+        capacity_bytes: None,
+        free_bytes: None,
+        version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+        format: Some(RECORDS_FORMAT),
+    }
 }
 
-type InsideGate = Arc<Gate<Inside>>;
+type InsideGate = Arc<Gate<NodeInside>>;
 
 fn start_inside(
     ground: &Ground,
     config: &Config,
     member: &Member,
-    socket: std::net::TcpListener,
+    socket: InsideSocket,
 ) -> Result<(InsideGate, RunningServer), StartError> {
-    let failed = |error: &dyn std::fmt::Display| StartError(format!("the inside listener: {error}"));
-    let tls = server_config(member.identity.clone(), &member.membership.authority_pem, ClientCertificates::Required)
-        .map_err(|error| failed(&error))?;
     let (gate, plane, health): (InsideGate, _, _) = (Arc::default(), member.membership.plane, ground.health.clone());
     let waiting: Arc<dyn Fn() -> Result<(), crate::domain::Refusal> + Send + Sync> =
         Arc::new(move || health.readiness());
     let behind = gate.clone();
-    let server = server::start(vec![Listener::over(socket, Some(tls))], &server_options(config), move || {
-        gate::surface(behind.clone(), waiting.clone(), move |to: Inside| {
-            inside::node_surface(to.service, to.own, Some(to.inbox), plane)
-        })
-    });
+    let server = server::start(
+        vec![socket.secured(&member.identity, &member.membership.authority_pem)?],
+        &server_options(config),
+        move || gate::surface(behind.clone(), waiting.clone(), move |to: NodeInside| inside::node_surface(to, plane)),
+    );
     Ok((gate, server.map_err(|error| failed(&error))?))
 }

@@ -1,5 +1,6 @@
-//! What a node tells of itself in numbers. No number carries the name of a range, a table or a tenant: what there is of each
-//! node, lane or state is few, however many ranges there are, and is counted where it happens or when somebody asks.
+//! What a node tells of itself in numbers. No number carries the name of a range or a table: what there is of each
+//! node, lane or state is few, however many ranges there are, and is counted where it happens or when somebody asks. What was
+//! served to clients stands in [`crate::api::usage_metrics`].
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,11 +8,13 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use super::group_parts::NodeGroups;
 use super::node_parts::RunningNode;
 use crate::api::health::{Health, Metrics};
+use crate::api::usage_metrics;
 use crate::crypto::page::PAGE_LENGTH;
 use crate::services::engine::Engine;
 use crate::services::group::host::Groups;
 use crate::services::group::incoming::Incoming;
 use crate::services::scrubbing::ScrubCounters;
+use crate::services::usage::Usage;
 use crate::transport::links::{Lane, Links};
 
 /// Whose numbers they are.
@@ -22,6 +25,7 @@ struct Watched {
     incoming: Arc<Incoming>,
     unpublished: Arc<AtomicUsize>,
     scrub: Arc<ScrubCounters>,
+    usage: Arc<Usage>,
 }
 
 /// Has `health` tell of a node. Where there are several in the process, each number carries which of them it is of.
@@ -34,6 +38,7 @@ pub fn watch(health: &Health, node: &RunningNode, number: Option<u16>) {
         incoming: Arc::clone(incoming),
         unpublished: Arc::clone(&node.unpublished),
         scrub: Arc::clone(&node.scrub),
+        usage: Arc::clone(&node.usage),
     };
     let count = move |metrics: &mut Metrics| {
         watched.ranges(metrics);
@@ -42,6 +47,7 @@ pub fn watch(health: &Health, node: &RunningNode, number: Option<u16>) {
         watched.standing(metrics);
         watched.links(metrics);
         watched.scrub(metrics);
+        usage_metrics::tell(metrics, &watched.usage.numbers());
     };
     match number {
         Some(number) => health.count_as("node", number.to_string(), count),
@@ -67,6 +73,11 @@ impl Watched {
         count("dstore_node_log_records_total", "Records that the commit log made durable.", log.records);
         count("dstore_node_log_syncs_total", "Times that the commit log was synced.", log.syncs);
         count("dstore_node_log_written_bytes_total", "Bytes written to the commit log.", log.bytes_written);
+        let admission = self.engine.admission();
+        let help = "Writes that were refused, since too many were under way or the disk was nearly full.";
+        count("dstore_node_writes_refused_total", help, admission.refused());
+        let is_low = f64::from(u8::from(admission.is_near_full()));
+        metrics.gauge("dstore_node_disk_low", "1 where the disk has less room than limits.disk_notice.", &[], is_low);
     }
 
     fn scrub(&self, metrics: &mut Metrics) {
@@ -125,10 +136,14 @@ impl Watched {
             let labels = [("lane", name)];
             let mut count = |name: &str, help: &str, value: u64| metrics.counter(name, help, &labels, value as f64);
             count("dstore_link_frames_total", "Frames brought to other nodes.", counts.frames);
-            count("dstore_link_messages_total", "Messages in them.", counts.messages);
-            count("dstore_link_bytes_total", "Bytes of them.", counts.bytes);
+            count("dstore_link_messages_total", "Messages in frames brought to other nodes.", counts.messages);
+            count("dstore_link_bytes_total", "Bytes of frames brought to other nodes.", counts.bytes);
             count("dstore_link_frames_failed_total", "Frames that did not get through.", counts.frames_failed);
-            count("dstore_link_messages_lost_total", "Messages in those.", counts.messages_lost);
+            count(
+                "dstore_link_messages_lost_total",
+                "Messages in frames that did not get through.",
+                counts.messages_lost,
+            );
             let help = "Messages that were not taken, since too much waited for their node.";
             count("dstore_link_messages_refused_total", help, counts.messages_refused);
             let help = "Times that a node was reached again after a frame had failed.";
@@ -139,7 +154,7 @@ impl Watched {
         let incoming = self.incoming.counts();
         let mut count = |name: &str, help: &str, value: u64| metrics.counter(name, help, &[], value as f64);
         count("dstore_link_received_frames_total", "Frames that other nodes brought.", incoming.frames);
-        count("dstore_link_received_messages_total", "Messages in them that were understood.", incoming.messages);
+        count("dstore_link_received_messages_total", "Messages that other nodes brought.", incoming.messages);
         let help = "Frames and messages that were not understood.";
         count("dstore_link_received_senseless_total", help, incoming.senseless + incoming.unknown);
         metrics.gauge(

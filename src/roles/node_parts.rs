@@ -9,6 +9,7 @@
 //! <data>/<plane>/boots                           how often it was started, see [`super::boots`]
 //! <data>/<plane>/nodes.copy                      where other nodes are, see [`crate::services::node_directory`]
 //! <data>/<plane>/log/                            the commit log
+//! <data>/<plane>/usage/                          what was counted and reporting does not have, see [`crate::services::usage`]
 //! <data>/<plane>/<tenant>/<table>/<replica>.db   the replicas
 //! ```
 
@@ -17,27 +18,27 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::coordination::Coordinator;
 use crate::coordination::values::NodeDetails;
-use crate::crypto::cipher::NonceSource;
-use crate::domain::ids::{NodeId, PlaneId};
+use crate::coordination::{Coordinator, LeaseId};
+use crate::domain::ids::{NodeId, PlaneId, Role};
+use crate::domain::usage::Component;
 use crate::domain::{Clock, Random};
 use crate::services::assignments::incarnation::Incarnation;
 use crate::services::assignments::{AssignmentParts, Assignments, GroupInstances, KeyParts};
+use crate::services::engine::Engine;
 use crate::services::engine::admission::AdmissionLimits;
 use crate::services::engine::flusher::FlushBudget;
-use crate::services::engine::keys::{NodeKeys, PartVersions};
-use crate::services::engine::log_keys::CommitLogKeys;
+use crate::services::engine::keys::NodeKeys;
 use crate::services::engine::notices::Notices;
 use crate::services::engine::readers;
 use crate::services::engine::rotation::KeyRotation;
-use crate::services::engine::{Engine, EngineOptions, EngineParts};
 use crate::services::group::host::Groups;
 use crate::services::group::ports::GroupOperations;
-use crate::services::key_rounds::KeyRounds;
+use crate::services::key_rounds::{KeyRounds, WrapAlso};
 use crate::services::node_directory::{DirectoryCopy, NodeDirectory};
 use crate::services::notices::NoticeWriter;
 use crate::services::publishing::rounds::{HeldRanges, PublishingRounds};
@@ -47,18 +48,16 @@ use crate::services::retirement::Retirement;
 use crate::services::rolled_back::follow_objections;
 use crate::services::scrubbing::{self, ScrubCounters, ScrubParts};
 use crate::services::splitting::Splitting;
+use crate::services::usage::{Gauges, Usage, UsageParts, UsageSettings};
 use crate::storage::keys::FileKeys;
 use crate::storage::log::{Disk, LogOptions, SystemDisk};
 use crate::storage::node_database::NodeDatabase;
-use crate::storage::sqlite::keeper::{KeeperOptions, SqliteKeeper};
-use crate::storage::sqlite::node_database::SqliteNodeDatabase;
-use crate::storage::sqlite::range_store::FileOptions;
+use crate::storage::store::StoreError;
 
-use super::boots;
 use super::group_parts::{NodeGroups, Wires};
-use super::incarnation;
 use super::key_files::{KeyFileError, Passphrase};
-use super::own_keys::OwnKeys;
+use super::node_gauges::NodeGauges;
+use super::node_opening::{Opened, open};
 use super::presence::{DiskGauge, Presence};
 
 /// Sizes and limits of a node.
@@ -84,6 +83,10 @@ pub struct NodeSettings {
     pub key_round_seconds: u64,
     /// In which all files are verified once.
     pub scrub_period: Duration,
+    /// In which tables whose items expire are looked through once.
+    pub expiry_period: Duration,
+    /// Counting.
+    pub usage: UsageSettings,
 }
 
 impl Default for NodeSettings {
@@ -104,6 +107,8 @@ impl Default for NodeSettings {
             alive_seconds: 10,
             key_round_seconds: 60,
             scrub_period: Duration::from_secs(7 * 24 * 60 * 60),
+            expiry_period: Duration::from_secs(60 * 60),
+            usage: UsageSettings::default(),
         }
     }
 }
@@ -139,13 +144,23 @@ pub struct RunningNode {
     pub unpublished: Arc<AtomicUsize>,
     /// What was done to find damage.
     pub scrub: Arc<ScrubCounters>,
+    /// What it has to say to people.
+    pub notices: Arc<Notices>,
+    /// Counts what clients use that ask here; whoever serves them begins it.
+    pub usage: Arc<Usage>,
     presence: Presence,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl RunningNode {
+    /// The lease of its sign of life, as long as it has one.
+    pub fn lease(&self) -> Arc<Mutex<Option<LeaseId>>> {
+        self.presence.lease()
+    }
+
     /// Stops following, says that it was planned, writes everything to disk and closes it.
     pub async fn stop(self) {
+        self.usage.stop().await;
         for task in &self.tasks {
             task.abort();
         }
@@ -189,26 +204,13 @@ pub async fn start(
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
 ) -> Result<RunningNode, StartError> {
-    let folder = identity.data.join(identity.plane.to_string());
-    let boots = boots::begin(&folder, &*clock, &*random)?;
-    let incarnation = incarnation::read_or_make(&folder, &*random)?;
-    let (own_file, own) = OwnKeys::open(&folder, passphrase, Arc::clone(&random))?;
-    let at_control = node_part(&*parts).await?;
-    let keys = Arc::new(NodeKeys::new(own, at_control));
-    let file_keys: Arc<dyn FileKeys> = Arc::clone(&keys) as Arc<dyn FileKeys>;
-    let database = open_database(&identity, &file_keys, &random)?;
-    take_tenant_keys(&keys, &database, &*parts).await?;
-    let notices = Arc::new(Notices::default());
-    let engine =
-        open_engine(&identity, settings.clone(), file_keys.clone(), &database, &notices, &clock, &random).await?;
-
-    let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane: identity.plane, keys: file_keys };
-    let directory = Arc::new(NodeDirectory::open(Arc::clone(&coordinator), copy, Arc::clone(&random)));
+    let Opened { folder, boots, incarnation, own_file, keys, file_keys, database, notices, engine } =
+        open(&identity, &settings, &*parts, passphrase, &clock, &random).await?;
+    let directory = directory(&folder, identity.plane, file_keys.clone(), &coordinator, &random);
     let groups = NodeGroups::start(identity.node, &engine, wires, &directory, &random, &boots)?;
+    let usage = count_usage(&identity, settings.usage, file_keys, &engine, &groups, &notices, (&clock, &random));
     let details = NodeDetails { incarnation: Some(incarnation), ..identity.details };
-    let address = PublishedAddress { uri: details.uri.clone(), inside_uri: details.inside_uri.clone() };
-    let publisher =
-        Arc::new(RoutePublisher::new(identity.node, address, Arc::clone(&coordinator), Arc::clone(&directory)));
+    let publisher = publish(identity.node, &details, &coordinator, &directory);
     let assignments = Assignments::new(AssignmentParts {
         node: identity.node,
         coordinator: Arc::clone(&coordinator),
@@ -228,37 +230,94 @@ pub async fn start(
         Retirement::new(plane, coordinator, engine, keys, database.clone(), parts.clone(), clock.clone())
     };
     let rotation = Arc::new(KeyRotation::new(Arc::clone(&keys), database.clone(), Arc::new(own_file), random));
-    let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts);
+    let key_rounds = KeyRounds::new(Arc::clone(&keys), Arc::clone(&engine), rotation, parts).with(wrap_spool(&usage));
     let (scrub, scrubbing) = {
         let (node, period, groups) = (identity.node, settings.scrub_period, groups.groups.clone());
         let (engine, database, coordinator) = (engine.clone(), database.clone(), coordinator.clone());
         scrubbing::start(ScrubParts { node, engine, groups, database, coordinator, period })
     };
-    let (node, own) = (identity.node, incarnation);
-    let settling = Incarnation { node, own, details, coordinator: Arc::clone(&coordinator), boots };
+    let own =
+        Incarnation { node: identity.node, own: incarnation, details, coordinator: Arc::clone(&coordinator), boots };
     let (seconds, disk) = (settings.alive_seconds, disk_gauge(folder));
-    let (presence, plan) = follow_plan(settling, assignments, seconds, disk, &engine, &groups.groups, &notices);
-    let mut tasks = vec![
+    let (presence, plan) = follow_plan(own, assignments, seconds, disk, &engine, &groups.groups, &notices);
+    let own_tasks = [
         plan,
         tokio::spawn(follow_objections(engine.clone(), groups.groups.clone())),
         tokio::spawn(retirement.follow()),
         tokio::spawn(key_rounds.follow(settings.key_round_seconds)),
         tokio::spawn(look_after(Arc::clone(&engine))),
-        tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(notices)),
+        tokio::spawn(NoticeWriter::new(identity.node, coordinator, clock).follow(Arc::clone(&notices))),
     ];
-    tasks.extend(leading.into_iter().chain(scrubbing));
-    Ok(RunningNode { node, engine, keys, database, directory, groups, unpublished, scrub, presence, tasks })
+    let tasks = leading.into_iter().chain(scrubbing).chain(own_tasks).collect();
+    Ok(RunningNode {
+        node: identity.node,
+        engine,
+        keys,
+        database,
+        directory,
+        groups,
+        unpublished,
+        scrub,
+        notices,
+        usage,
+        presence,
+        tasks,
+    })
+}
+
+/// Where the other nodes are, with a copy on disk.
+fn directory(
+    folder: &std::path::Path,
+    plane: PlaneId,
+    keys: Arc<dyn FileKeys>,
+    coordinator: &Arc<dyn Coordinator>,
+    random: &Arc<dyn Random>,
+) -> Arc<NodeDirectory> {
+    let copy = DirectoryCopy { path: folder.join("nodes.copy"), plane, keys };
+    Arc::new(NodeDirectory::open(Arc::clone(coordinator), copy, Arc::clone(random)))
+}
+
+/// What publishes the routes of ranges led from here, under these addresses of the node.
+fn publish(
+    node: NodeId,
+    details: &NodeDetails,
+    coordinator: &Arc<dyn Coordinator>,
+    directory: &Arc<NodeDirectory>,
+) -> Arc<RoutePublisher> {
+    let address = PublishedAddress { uri: details.uri.clone(), inside_uri: details.inside_uri.clone() };
+    Arc::new(RoutePublisher::new(node, address, coordinator.clone(), directory.clone()))
+}
+
+/// Counts what clients use that ask this node.
+fn count_usage(
+    identity: &NodeIdentity,
+    settings: UsageSettings,
+    keys: Arc<dyn FileKeys>,
+    engine: &Arc<Engine>,
+    groups: &NodeGroups,
+    notices: &Arc<Notices>,
+    (clock, random): (&Arc<dyn Clock>, &Arc<dyn Random>),
+) -> Arc<Usage> {
+    let gauges: Arc<dyn Gauges> = Arc::new(NodeGauges::new(Arc::clone(engine), Arc::clone(&groups.groups)));
+    let parts = UsageParts {
+        component: Component { role: Role::Node, id: identity.node.0 },
+        plane: identity.plane,
+        folder: identity.data.join(identity.plane.to_string()).join("usage"),
+        keys,
+        clock: Arc::clone(clock),
+        random: Arc::clone(random),
+        notices: Arc::clone(notices),
+        gauges: Some(gauges),
+    };
+    Usage::new(parts, settings)
+}
+
+fn wrap_spool(usage: &Arc<Usage>) -> WrapAlso {
+    let usage = Arc::clone(usage);
+    Arc::new(move || usage.wrap_anew().map_err(StoreError::Failed))
 }
 
 /// The control plane's part of the node's key, all versions in use.
-async fn node_part(parts: &dyn KeyParts) -> Result<PartVersions, StartError> {
-    let mut at_control = PartVersions::default();
-    for handed in parts.node_part().await.map_err(|refusal| StartError(format!("the node's key part: {refusal}")))? {
-        at_control.add(handed.version, handed.part);
-    }
-    Ok(at_control)
-}
-
 /// What a node does for the ranges that it leads: publishes their routes, brings their groups to the copies that control
 /// wants, and splits them where it wishes for that. With how many routes wait.
 fn lead(
@@ -281,16 +340,6 @@ fn lead(
         Splitting::new(Arc::clone(coordinator), operations(), Arc::clone(groups) as _, Arc::clone(groups) as _);
     let tasks = [tokio::spawn(rounds.follow()), tokio::spawn(changes.follow()), tokio::spawn(splitting.follow())];
     (unpublished, tasks)
-}
-
-fn open_database(
-    identity: &NodeIdentity,
-    keys: &Arc<dyn FileKeys>,
-    random: &Arc<dyn Random>,
-) -> Result<Arc<dyn NodeDatabase>, StartError> {
-    let (keys, random) = (Arc::clone(keys), Arc::clone(random));
-    let opened = SqliteNodeDatabase::open(&identity.data, identity.plane, identity.node, keys, random);
-    Ok(opened.map_err(|error| StartError(error.to_string()))?)
 }
 
 /// Follows what the node is given, and says that it is there: both when it is settled which data folder it has.
@@ -324,58 +373,6 @@ fn disk_gauge(folder: PathBuf) -> DiskGauge {
 }
 
 /// Opens the storage engine over the node's folder, on a thread of its own.
-async fn open_engine(
-    identity: &NodeIdentity,
-    settings: NodeSettings,
-    keys: Arc<dyn FileKeys>,
-    database: &Arc<dyn NodeDatabase>,
-    notices: &Arc<Notices>,
-    clock: &Arc<dyn Clock>,
-    random: &Arc<dyn Random>,
-) -> Result<Arc<Engine>, StartError> {
-    let folder = identity.data.join(identity.plane.to_string());
-    let keeper_options = KeeperOptions {
-        open_files_max: settings.open_files_max,
-        file: FileOptions {
-            cache_pages: settings.cache_pages,
-            // The apply stage and the flusher look into files, too.
-            readers_max: settings.read_threads + 2,
-        },
-    };
-    let keeper = SqliteKeeper::new(
-        identity.data.clone(),
-        identity.plane,
-        identity.node,
-        Arc::clone(&keys),
-        Arc::clone(random),
-        keeper_options,
-    );
-    let nonces = NonceSource::new(Arc::clone(random));
-    let parts = EngineParts {
-        keeper: Arc::new(keeper),
-        database: Arc::clone(database),
-        log_keys: Arc::new(CommitLogKeys::new(identity.plane, identity.node, keys, nonces)),
-        disk: Arc::new(SystemDisk),
-        clock: Arc::clone(clock),
-        random: Arc::clone(random),
-        notices: Arc::clone(notices),
-    };
-    let options = EngineOptions {
-        log_folder: folder.join("log"),
-        log: settings.log,
-        flush: settings.flush,
-        admission: settings.admission,
-        cache_bytes: settings.cache_bytes,
-        apply_lanes: 1,
-        read_threads: settings.read_threads,
-        reads_waiting_max: settings.admission.writes_max,
-    };
-    let opened = tokio::task::spawn_blocking(move || Engine::open(parts, options)).await;
-    opened
-        .map_err(|_| StartError("the engine panicked while it opened".to_owned()))?
-        .map_err(|error| StartError(with_sources(&error)))
-}
-
 /// An error and what it came from, in one line.
 pub fn with_sources(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -386,32 +383,6 @@ pub fn with_sources(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
-}
-
-/// Puts the parts of all tenants that the node has data of into `keys`.
-async fn take_tenant_keys(
-    keys: &NodeKeys,
-    database: &Arc<dyn NodeDatabase>,
-    parts: &dyn KeyParts,
-) -> Result<(), StartError> {
-    let known = database.tenant_keys().map_err(|error| StartError(error.to_string()))?;
-    let mut tenants = std::collections::BTreeSet::new();
-    for part in known {
-        tenants.insert(part.tenant);
-        keys.add_tenant_at_node(part.tenant, part.version, part.part);
-    }
-    for tenant in tenants {
-        match parts.tenant_part(tenant).await {
-            Ok(handed) => {
-                handed.into_iter().for_each(|handed| keys.add_tenant_at_control(tenant, handed.version, handed.part))
-            }
-            // Its data stays sealed; everyone else is served.
-            Err(refusal) => {
-                tracing::warn!(%tenant, %refusal, "a tenant's key part is not to be had: its ranges are out of service")
-            }
-        }
-    }
-    Ok(())
 }
 
 async fn look_after(engine: Arc<Engine>) {

@@ -6,6 +6,7 @@
 //! <data>/credentials.json          addresses, token and access key, mode 0600; see [`super::credentials`]
 //! <data>/control/coordinator.db    the embedded coordinator
 //! <data>/control/control.key       control's own key, see [`super::key_files`]
+//! <data>/reporting/reporting.db    what was used, see [`super::local_reporting`]
 //! <data>/node-<n>/node.id          the n-th node's id
 //! <data>/node-<n>/<plane>/…        its data, see [`super::node_parts`]
 //! ```
@@ -19,6 +20,8 @@
 //! Sockets are taken before anything is made or opened: a port in use is told at once, and who connects early waits
 //! in the kernel's queue until requests are served.
 
+mod sockets;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,9 +31,10 @@ use rustls::ServerConfig;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::body::Limits;
+use crate::api::dynamodb::body_budget::BodyBudget;
 use crate::api::health::{Condition, Health};
 use crate::api::rest::{Readiness, RestState, surface};
-use crate::api::server::{self, Listener, RunningServer, ServerOptions};
+use crate::api::server::{self, RunningServer, ServerOptions};
 use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::coordination::values::{NodeDetails, NodeStatus};
 use crate::coordination::{Coordinator, Writer};
@@ -40,22 +44,30 @@ use crate::domain::{Clock, Random};
 use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
 use crate::services::control::records::RECORDS_FORMAT;
 use crate::services::control::{ControlOptions, ControlPlane};
-use crate::services::items::{Nodes, RoutedItems, Routes};
+use crate::services::items::{LivingItems, Nodes, RoutedItems, Routes};
+use crate::services::observing::Observing;
 use crate::services::ports::{Authenticator, Catalog, Items};
 use crate::services::range_reports::{NodeReporter, RangeReports};
 use crate::services::routing::{RoutingOptions, RoutingSource, RoutingTable};
+use crate::services::usage::{Meter, UsageSource};
 use crate::transport::memory::MemoryNetwork;
 
 use super::ambient;
 use super::credentials::{Credentials, Maker, told};
+use super::expiring;
 use super::group_parts::Wires;
 use super::key_files::{Passphrase, read_or_make_key};
-use super::local_wiring::{LocalKeyParts, LocalNodes};
+use super::limiting::Limiting;
+use super::local_reporting::{self, LocalReporting};
+use super::local_wiring::{LocalKeyParts, LocalNodes, counted, place, sources, watch_storage};
+use super::logging;
 use super::member::{lock_folder, watch_routing};
 use super::node_metrics;
 use super::node_parts::{self, NodeIdentity, NodeSettings, RunningNode, StartError};
+use super::observing::ObservingSettings;
 use super::private_files;
 use super::serving::start_health;
+use sockets::Sockets;
 
 /// What `/readyz` calls a start that is under way.
 const START: &str = "start";
@@ -75,6 +87,8 @@ pub struct OneProcessOptions {
     pub tls: Option<ServerConfig>,
     /// The URL under which clients reach it, where it is not the address.
     pub advertise: Option<String>,
+    /// The domain below which tenants have hosts of their own.
+    pub domain: Option<Arc<str>>,
     /// Where the admin API is served.
     pub admin_listen: SocketAddr,
     /// Whether a person chose that address. Where not, a free port will do if it is taken.
@@ -99,6 +113,8 @@ pub struct OneProcessOptions {
     pub body_limits: Limits,
     /// Client connections at once.
     pub connections_max: usize,
+    /// What is noted of requests.
+    pub observing: ObservingSettings,
 }
 
 /// Such a process, running.
@@ -112,6 +128,7 @@ pub struct OneProcess {
     servers: [RunningServer; 2],
     health: RunningServer,
     nodes: Vec<RunningNode>,
+    limiting: Limiting,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     routing: Arc<RoutingTable>,
     store: EmbeddedStore,
@@ -154,17 +171,7 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let routing = Arc::new(RoutingTable::start(coordinator, RoutingOptions::default(), clock, random));
     watch_routing(&health, Arc::clone(&routing));
     let local = Arc::new(LocalNodes::default());
-    let (network, mut nodes) = (MemoryNetwork::direct(), Vec::new());
-    for number in 1..=ground.options.nodes {
-        let node = ground.start_node(number, &network).await?;
-        local.add(node.node, Arc::clone(&node.groups.ranges));
-        let groups = Arc::clone(&node.groups.groups);
-        let reporter = NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)).with_groups(groups);
-        local.add_reporter(node.node, reporter);
-        let is_alone = ground.options.nodes == 1;
-        node_metrics::watch(&health, &node, (!is_alone).then_some(number));
-        nodes.push(node);
-    }
+    let nodes = ground.start_nodes(&local, &health).await?;
     ground.control.ask_nodes_through(Arc::clone(&local) as Arc<dyn RangeReports>);
     wait_for_nodes(&ground.control, &nodes).await?;
 
@@ -173,7 +180,7 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     let follower = ground.control.access_follow(Arc::clone(&keys), Arc::clone(&lists));
     let follower = follower.await.map_err(told("access lists"))?;
     let authenticator: Arc<dyn Authenticator> =
-        Arc::new(TokenAuthenticator::new(Arc::clone(&keys), lists, Arc::clone(&ground.clock)));
+        Arc::new(TokenAuthenticator::new(Arc::clone(&keys), Arc::clone(&lists), Arc::clone(&ground.clock)));
     let maker = Maker {
         control: &ground.control,
         authenticator: &*authenticator,
@@ -182,27 +189,37 @@ pub async fn start(options: OneProcessOptions) -> Result<OneProcess, StartError>
     };
     let credentials = maker.ready(&ground.options.data, &ground.url, &sockets.admin_url).await?;
     wait_for_routing(&routing).await?;
+    let handle = |writer| Arc::new(ground.store.handle(writer)) as Arc<dyn Coordinator>;
+    let limiting = Limiting::alone(&routing, &nodes, handle, &ground.clock, &health);
     let items = RoutedItems::new(Arc::clone(&routing) as Arc<dyn Routes>, local as Arc<dyn Nodes>)
-        .with_request_ids(Arc::clone(&ground.clock), Arc::clone(&ground.random));
+        .with_request_ids(Arc::clone(&ground.clock), Arc::clone(&ground.random))
+        .with_limits(Arc::clone(&limiting.limiter));
+    let items = Arc::new(LivingItems::new(Arc::new(items), Arc::clone(&ground.clock)));
     let admin_url = sockets.admin_url.clone();
-    let engines: Vec<_> = nodes.iter().map(|node| Arc::clone(&node.engine)).collect();
-    let readiness: Readiness = Arc::new(move || engines.iter().try_for_each(|engine| engine.readiness()));
-    let storage = Arc::clone(&readiness);
-    health.watch("storage", move || match storage() {
-        Ok(()) => Condition::Good,
-        Err(refusal) => Condition::Waiting(refusal.to_string()),
-    });
-    let servers = ground.serve(sockets, Arc::new(items), authenticator, keys, readiness)?;
+    let readiness = watch_storage(&health, &nodes);
+    nodes.iter().for_each(|node| node.usage.begin());
+    let observing = ground.options.observing.start("dev", &health, &ground.clock, &ground.random)?;
+    let noting = Noting { meter: counted(&nodes), observing };
+    let servers = ground.serve(sockets, items, authenticator, Known { keys, lists }, readiness, noting)?;
     let maintenance = tokio::spawn(maintain(Arc::clone(&ground.control)));
     let placement = tokio::spawn(place(Arc::clone(&ground.control)));
+    let log_level = logging::follow(Arc::clone(&ground.control), Arc::clone(&ground.clock));
+    let mut tasks = vec![follower, maintenance, placement, log_level];
+    let expiry_period = ground.options.node.expiry_period;
+    tasks.extend(expiring::start_all(&nodes, &routing, expiry_period, &ground.clock, &health));
+    tasks.extend(local_reporting::start(&ground.local_reporting(), sources(&nodes), &health).await?);
     let (control, store) = (ground.control, ground.store);
-    let tasks = vec![follower, maintenance, placement];
     health.note(START, Condition::Good);
-    let health = health_server;
-    Ok(OneProcess { credentials, admin_url, control, servers, health, nodes, tasks, routing, store, _lock: lock })
+    let (health, _lock) = (health_server, lock);
+    Ok(OneProcess { credentials, admin_url, control, servers, health, nodes, limiting, tasks, routing, store, _lock })
 }
 
 impl OneProcess {
+    /// What was counted at each node, for whoever gathers it.
+    pub fn usage(&self) -> Vec<Arc<dyn UsageSource>> {
+        sources(&self.nodes).into_iter().map(|(_, source)| source).collect()
+    }
+
     /// Stops everything: requests under way are answered, memory is written to disk.
     pub async fn stop(self) {
         for server in self.servers.into_iter().chain([self.health]) {
@@ -213,6 +230,7 @@ impl OneProcess {
         for task in &self.tasks {
             task.abort();
         }
+        drop(self.limiting);
         for node in self.nodes {
             node.stop().await;
         }
@@ -238,52 +256,33 @@ fn serve_health(options: &OneProcessOptions, health: &Arc<Health>) -> Result<Run
     Ok(server)
 }
 
-/// Both listeners, bound and not yet served.
-struct Sockets {
-    client: Listener,
-    admin: Listener,
-    url: String,
-    admin_url: String,
-}
-
-impl Sockets {
-    fn take(options: &OneProcessOptions) -> Result<Self, StartError> {
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let client = Listener::bind(options.listen, options.tls.clone()).map_err(|error| {
-            StartError(format!(
-                "cannot listen on {}: {error}. Choose another with --listen, port 0 takes a free one",
-                options.listen
-            ))
-        })?;
-        let admin = Self::take_admin(options)?;
-        let address = |listener: &Listener| listener.address().map_err(|error| StartError(error.to_string()));
-        let bound = format!("{scheme}://{}", address(&client)?);
-        let url = options.advertise.as_ref().map_or(bound, |url| url.trim_end_matches('/').to_owned());
-        let admin_url = format!("http://{}", address(&admin)?);
-        Ok(Self { client, admin, url, admin_url })
-    }
-
-    /// The admin listener's usual port, unless someone chose one; where nobody did and it is taken, or clients get a free
-    /// port too, a free one: the admin commands find it by their context.
-    fn take_admin(options: &OneProcessOptions) -> Result<Listener, StartError> {
-        let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-        let is_chosen = options.is_admin_chosen;
-        let wanted = if is_chosen || options.listen.port() != 0 { options.admin_listen } else { any };
-        let error = match Listener::bind(wanted, None) {
-            Ok(listener) => return Ok(listener),
-            Err(error) => error,
-        };
-        if !is_chosen && let Ok(listener) = Listener::bind(any, None) {
-            tracing::info!(%error, "the usual address of the admin API, {wanted}, is taken; it has a free port instead");
-            return Ok(listener);
-        }
-        Err(StartError(format!(
-            "cannot serve the admin API on {wanted}: {error}. Choose another with --admin-listen, port 0 takes a free one"
-        )))
-    }
-}
-
 impl Ground {
+    fn local_reporting(&self) -> LocalReporting<'_> {
+        LocalReporting {
+            control: &self.control,
+            data: &self.options.data,
+            passphrase: self.options.passphrase.as_deref(),
+            clock: &self.clock,
+            random: &self.random,
+        }
+    }
+
+    /// Starts all nodes, which are reached through `local`.
+    async fn start_nodes(&self, local: &LocalNodes, health: &Health) -> Result<Vec<RunningNode>, StartError> {
+        let (network, mut nodes) = (MemoryNetwork::direct(), Vec::new());
+        for number in 1..=self.options.nodes {
+            let node = self.start_node(number, &network).await?;
+            local.add(node.node, Arc::clone(&node.groups.ranges));
+            let groups = Arc::clone(&node.groups.groups);
+            let reporter = NodeReporter::new(Arc::clone(&node.engine), Arc::clone(&node.database)).with_groups(groups);
+            local.add_reporter(node.node, reporter);
+            let is_alone = self.options.nodes == 1;
+            node_metrics::watch(health, &node, (!is_alone).then_some(number));
+            nodes.push(node);
+        }
+        Ok(nodes)
+    }
+
     async fn start_node(&self, number: u16, network: &MemoryNetwork) -> Result<RunningNode, StartError> {
         let data = self.options.data.join(format!("node-{number}"));
         let node = read_or_make_id(&data.join("node.id"), &*self.random)?;
@@ -324,8 +323,9 @@ impl Ground {
         sockets: Sockets,
         items: Arc<dyn Items>,
         authenticator: Arc<dyn Authenticator>,
-        token_keys: Arc<TokenKeys>,
+        known: Known,
         readiness: Readiness,
+        noting: Noting,
     ) -> Result<[RunningServer; 2], StartError> {
         let failed = |error: std::io::Error| StartError(error.to_string());
         let admin =
@@ -334,12 +334,17 @@ impl Ground {
             items,
             catalog: Arc::clone(&self.control) as Arc<dyn Catalog>,
             authenticator,
-            token_keys,
+            access: known.lists,
+            domain: self.options.domain.clone(),
+            token_keys: known.keys,
             clock: Arc::clone(&self.clock),
             random: Arc::clone(&self.random),
             location: self.options.location.clone(),
             readiness,
             body_limits: self.options.body_limits,
+            body_budget: BodyBudget::default(),
+            meter: noting.meter,
+            observing: noting.observing,
         });
         let stop_timeout = Duration::from_secs(self.options.drain_seconds);
         let connections_max = self.options.connections_max;
@@ -349,6 +354,18 @@ impl Ground {
         let client = server::start(vec![sockets.client], &many, move || surface(Arc::clone(&rest)));
         Ok([client.map_err(failed)?, admin.map_err(failed)?])
     }
+}
+
+/// What credentials are checked with.
+struct Known {
+    keys: Arc<TokenKeys>,
+    lists: Arc<AccessLists>,
+}
+
+/// What is noted of requests.
+struct Noting {
+    meter: Arc<Meter>,
+    observing: Arc<Observing>,
 }
 
 /// Ranges of nodes that are left out would answer nothing: better said now than met request by request.
@@ -426,12 +443,6 @@ async fn wait_for_routing(routing: &RoutingTable) -> Result<(), StartError> {
         Ok(Ok(_)) => Ok(()),
         _ => Err(StartError("the routing table did not come up in time; the log says why".to_owned())),
     }
-}
-
-/// The only instance of control that there is leads.
-async fn place(control: Arc<ControlPlane>) {
-    let (_leads, always) = tokio::sync::watch::channel(true);
-    control.place_while_leading(always).await;
 }
 
 async fn maintain(control: Arc<ControlPlane>) {

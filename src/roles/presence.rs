@@ -68,6 +68,11 @@ impl Presence {
         Self { node, coordinator, lease, task }
     }
 
+    /// The lease under which it says so; none while there is none, and another one after it was lost.
+    pub fn lease(&self) -> Arc<Mutex<Option<LeaseId>>> {
+        Arc::clone(&self.lease)
+    }
+
     /// Says that the node was stopped as planned, and gives the lease back. Does not wait for a coordinator that is away.
     pub async fn leave(self) {
         self.task.abort();

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::lifecycle::client_tls;
 use super::member::{Followed, Ground, Member};
 use super::node_parts::StartError;
+use super::{ambient, process_metrics};
 use crate::api::body::Limits;
+use crate::api::dynamodb::body_budget::BodyBudget;
 use crate::api::gate::{self, Gate};
 use crate::api::health::{self, Health};
 use crate::api::rest::{RestState, surface};
@@ -17,7 +19,9 @@ use crate::config::Config;
 use crate::domain::rid::Location;
 use crate::services::access::TokenAuthenticator;
 use crate::services::control::remote::RemoteCatalog;
-use crate::services::items::{Nodes, RoutedItems};
+use crate::services::items::{LivingItems, Nodes, RoutedItems};
+use crate::services::tenant_limits::TenantLimiter;
+use crate::services::usage::Meter;
 
 /// Opens the listener for health, before anything else.
 ///
@@ -27,6 +31,7 @@ pub fn start_health(listen: SocketAddr, health: &Arc<Health>) -> Result<RunningS
     let listener = bind("metrics.listen", listen, None)?;
     let options = ServerOptions { workers: 1, connections_max: 256, ..ServerOptions::default() };
     let health = health.clone();
+    process_metrics::watch(&health, ambient::clock().now());
     server::start(vec![listener], &options, move || health::surface(health.clone()))
         .map_err(|error| StartError(error.to_string()))
 }
@@ -50,6 +55,7 @@ pub struct ClientListener {
     uri: String,
     body_limits: Limits,
     location: Location,
+    domain: Option<Arc<str>>,
 }
 
 impl ClientListener {
@@ -73,7 +79,8 @@ impl ClientListener {
         let server = server.map_err(|error| StartError(error.to_string()))?;
         let uri = uri(config.client.advertise.as_deref(), scheme, server.addresses());
         let body_limits = Limits { time_max: Duration::from_secs(config.limits.body_seconds), ..Limits::default() };
-        Ok(Self { gate, server, uri, body_limits, location })
+        let domain = config.client.domain.as_deref().map(Arc::from);
+        Ok(Self { gate, server, uri, body_limits, location, domain })
     }
 
     /// Where it listens.
@@ -86,23 +93,36 @@ impl ClientListener {
         &self.uri
     }
 
-    /// Serves from now on, reaching nodes this way.
-    pub fn open(&self, ground: &Ground, member: &Member, followed: &Followed, nodes: Arc<dyn Nodes>) {
+    /// Serves from now on, reaching nodes this way, counts what it serves, and holds tenants to their limits.
+    pub fn open(
+        &self,
+        ground: &Ground,
+        member: &Member,
+        followed: &Followed,
+        nodes: Arc<dyn Nodes>,
+        meter: &Arc<Meter>,
+        limiter: Arc<TenantLimiter>,
+    ) {
         let (keys, lists) = (followed.access.keys.clone(), followed.access.lists.clone());
         let health = ground.health.clone();
+        let items = RoutedItems::new(followed.routing.clone(), nodes)
+            .with_request_ids(ground.clock.clone(), ground.random.clone())
+            .with_limits(limiter);
         self.gate.open(Arc::new(RestState {
-            items: Arc::new(
-                RoutedItems::new(followed.routing.clone(), nodes)
-                    .with_request_ids(ground.clock.clone(), ground.random.clone()),
-            ),
+            items: Arc::new(LivingItems::new(Arc::new(items), ground.clock.clone())),
             catalog: Arc::new(RemoteCatalog::new(member.control.clone(), followed.routing.clone())),
-            authenticator: Arc::new(TokenAuthenticator::new(keys.clone(), lists, ground.clock.clone())),
+            authenticator: Arc::new(TokenAuthenticator::new(keys.clone(), lists.clone(), ground.clock.clone())),
+            access: lists,
+            domain: self.domain.clone(),
             token_keys: keys,
             clock: ground.clock.clone(),
             random: ground.random.clone(),
             location: self.location.clone(),
             readiness: Arc::new(move || health.readiness()),
             body_limits: self.body_limits,
+            body_budget: BodyBudget::default(),
+            meter: meter.clone(),
+            observing: ground.observing.clone(),
         }));
     }
 
