@@ -133,6 +133,9 @@ pub struct ProxyFlags {
     /// Settings by flag
     #[command(flatten)]
     pub listen: ListenFlags,
+    /// Address for reporting, always with mutual TLS; a free port of this machine where none is given (setting inside.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub inside_listen: Option<String>,
     /// How to join
     #[command(flatten)]
     pub join: JoinFlags,
@@ -141,7 +144,50 @@ pub struct ProxyFlags {
 impl ProxyFlags {
     /// The same as settings.
     pub fn overrides(&self) -> Vec<(String, String)> {
-        [self.listen.overrides(), self.join.overrides()].concat()
+        let inside = overrides([("inside.listen", self.inside_listen.clone())]);
+        [self.listen.overrides(), inside, self.join.overrides()].concat()
+    }
+}
+
+/// Flags of `dstore reporting`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct ReportingFlags {
+    /// Folder for everything that is kept (setting data.dir)
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address for control, always with mutual TLS; port 0 takes a free one (setting inside.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub inside_listen: Option<String>,
+    /// Address for metrics and health (setting metrics.listen)
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
+    /// Least level of log lines (setting logging.level)
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<String>,
+    /// How log lines look: text or json (setting logging.format)
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+    /// File with the passphrase that seals keys on this machine (setting keys.passphrase_file)
+    #[arg(long, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// How to join
+    #[command(flatten)]
+    pub join: JoinFlags,
+}
+
+impl ReportingFlags {
+    /// The same as settings.
+    pub fn overrides(&self) -> Vec<(String, String)> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        let own = overrides([
+            ("data.dir", path(&self.data)),
+            ("inside.listen", self.inside_listen.clone()),
+            ("metrics.listen", self.metrics_listen.clone()),
+            ("logging.level", self.log_level.clone()),
+            ("logging.format", self.log_format.clone()),
+            ("keys.passphrase_file", path(&self.passphrase_file)),
+        ]);
+        [own, self.join.overrides()].concat()
     }
 }
 

@@ -18,10 +18,13 @@
 pub mod bench;
 mod config;
 pub mod control;
+mod copy;
+pub mod dynamodb;
 mod flags;
+mod health;
 mod version;
 
-pub use flags::{DevFlags, ListenFlags, NodeFlags, OutputFormat, ProxyFlags};
+pub use flags::{DevFlags, ListenFlags, NodeFlags, OutputFormat, ProxyFlags, ReportingFlags};
 
 use crate::config::{Config, Origins, Role};
 use clap::{CommandFactory, Parser, Subcommand};
@@ -60,10 +63,19 @@ pub enum Command {
     /// Be the public entry of a cluster
     #[command(after_help = control::examples::SERVER_PROXY)]
     Proxy(ProxyFlags),
+    /// Gather what a cluster's tenants use, answer what was used, and hand it on
+    #[command(after_help = control::examples::SERVER_REPORTING)]
+    Reporting(ReportingFlags),
     /// Make, serve and administer a cluster
     Control(control::ControlCommand),
     /// Measure a server with the YCSB core workloads
     Bench(bench::Options),
+    /// Ask a process of any role whether it is alive, or serves: for health checks and scripts
+    #[command(after_help = control::examples::HEALTH)]
+    Health(health::HealthFlags),
+    /// Copy the data folder of a running process, as a backup
+    #[command(after_help = control::examples::COPY)]
+    Copy(copy::CopyFlags),
     /// Show and check the settings of this machine, without a server
     #[command(subcommand)]
     Config(config::Command),
@@ -103,6 +115,8 @@ pub enum ServeCommand {
     Node(NodeFlags),
     /// `dstore proxy`
     Proxy(ProxyFlags),
+    /// `dstore reporting`
+    Reporting(ReportingFlags),
     /// `dstore control init|serve|recovery`
     Control(control::ControlCommand),
 }
@@ -115,6 +129,7 @@ impl ServeCommand {
             ServeCommand::Node(flags) if flags.standalone => Role::Standalone,
             ServeCommand::Node(_) => Role::Node,
             ServeCommand::Proxy(_) => Role::Proxy,
+            ServeCommand::Reporting(_) => Role::Reporting,
             ServeCommand::Control(_) => Role::Control,
         }
     }
@@ -144,12 +159,18 @@ pub fn enter(arguments: impl IntoIterator<Item = OsString>) -> Entry {
             let overrides = [flags.overrides(), cli.set].concat();
             serve(ServeCommand::Proxy(flags), cli.config, overrides)
         }
+        Command::Reporting(flags) => {
+            let overrides = [flags.overrides(), cli.set].concat();
+            serve(ServeCommand::Reporting(flags), cli.config, overrides)
+        }
         Command::Control(command) if command.is_local() => {
             let overrides = [command.overrides(), cli.set].concat();
             serve(ServeCommand::Control(command), cli.config, overrides)
         }
         Command::Control(command) => Entry::Finished(command.run()),
         Command::Bench(options) => finished(bench::run(&options)),
+        Command::Health(flags) => Entry::Finished(health::run(&flags, cli.config.as_deref(), &cli.set)),
+        Command::Copy(flags) => finished(copy::run(&flags)),
         Command::Config(command) => finished(config::run(&command, cli.config.as_deref(), &cli.set)),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "dstore", &mut std::io::stdout());

@@ -8,7 +8,7 @@ pub const COMMIT: &str = env!("DSTORE_COMMIT");
 /// Formats on disk whose version stands in the files; each is named by the module that writes it.
 const FORMATS: &[(&str, u32)] = &[
     ("log", crate::storage::log::FORMAT_VERSION as u32),
-    ("entry", crate::replication::entry::FORMAT_VERSION as u32),
+    ("entry", crate::replication::entry::FORMAT_VERSION_CONDITIONAL as u32),
     ("file", crate::storage::vfs::header::FORMAT_VERSION),
 ];
 

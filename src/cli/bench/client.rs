@@ -1,5 +1,6 @@
 //! HTTP/1.1 (RFC 9112) over one TCP connection that stays open: just what `dstore bench` needs, at a few microseconds a
-//! request. Bodies come with a length or in chunks; anything else is an error, as is an answer that is no HTTP.
+//! request. Bodies come with a length or in chunks; anything else is an error, as is an answer that is no HTTP. Where a server
+//! says with an answer that it closes the connection, the next request opens another (§9.6).
 
 use std::io;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -31,9 +32,12 @@ impl Address {
 
 /// One open connection. After an error it must not be used again.
 pub struct Connection {
+    address: Address,
     stream: TcpStream,
     /// What was received and not yet consumed.
     buffer: Vec<u8>,
+    /// The server closes it after the answer that was read last.
+    is_over: bool,
 }
 
 /// An answer; its body is borrowed from the connection's buffer or was put together from chunks.
@@ -50,6 +54,7 @@ struct Head {
     bytes: usize,
     length: Option<usize>,
     is_chunked: bool,
+    closes: bool,
 }
 
 impl Connection {
@@ -60,7 +65,7 @@ impl Connection {
     pub async fn open(address: &Address) -> io::Result<Connection> {
         let stream = TcpStream::connect(&address.authority).await?;
         stream.set_nodelay(true)?;
-        Ok(Connection { stream, buffer: Vec::with_capacity(16 * 1024) })
+        Ok(Connection { address: address.clone(), stream, buffer: Vec::with_capacity(16 * 1024), is_over: false })
     }
 
     /// Sends a whole request as prepared bytes and waits for the answer.
@@ -68,6 +73,9 @@ impl Connection {
     /// # Errors
     /// Where the connection breaks or the answer is no HTTP.
     pub async fn exchange(&mut self, request: &[u8]) -> io::Result<Response> {
+        if self.is_over {
+            *self = Connection::open(&self.address).await?;
+        }
         self.stream.write_all(request).await?;
         let head = loop {
             if let Some(head) = parse_head(&self.buffer)? {
@@ -94,6 +102,7 @@ impl Connection {
             self.buffer.drain(..head.bytes + length);
             body
         };
+        self.is_over = head.closes;
         Ok(Response { status: head.status, body })
     }
 
@@ -150,7 +159,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     let status =
         first.strip_prefix(b"HTTP/1.1 ").and_then(|rest| std::str::from_utf8(rest.get(..3)?).ok()?.parse().ok());
     let Some(status) = status else { return Err(invalid("the answer is not HTTP/1.1")) };
-    let mut head = Head { status, bytes: end + 4, length: None, is_chunked: false };
+    let mut head = Head { status, bytes: end + 4, length: None, is_chunked: false, closes: false };
     for line in lines {
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { continue };
         let value = line[colon + 1..].trim_ascii();
@@ -158,6 +167,9 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
             head.length = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
         } else if line[..colon].eq_ignore_ascii_case(b"transfer-encoding") {
             head.is_chunked = value.eq_ignore_ascii_case(b"chunked");
+        } else if line[..colon].eq_ignore_ascii_case(b"connection") {
+            head.closes |=
+                value.split(|byte| *byte == b',').any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
         }
     }
     Ok(Some(head))
@@ -212,6 +224,31 @@ mod tests {
             let results: Vec<(u16, String)> = results.into_iter().map(|result| result.expect("an answer")).collect();
             assert_eq!(results, wanted.map(|(status, body)| (status, body.to_owned())), "pieces of {piece}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_server_that_closes_after_each_answer_gets_another_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        // By connection: the header of each answer on it.
+        let connections: [&[&str]; 3] =
+            [&["Connection: close"], &["connection: Keep-Alive, CLOSE"], &["connection: keep-alive", "x: close"]];
+        let server = tokio::spawn(async move {
+            for headers in connections {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                for header in headers {
+                    let mut request = [0; 4];
+                    stream.read_exact(&mut request).await.expect("a request on the same connection");
+                    let answer = format!("HTTP/1.1 200 OK\r\n{header}\r\ncontent-length: 2\r\n\r\nok");
+                    stream.write_all(answer.as_bytes()).await.expect("is sent");
+                }
+            }
+        });
+        let mut connection = Connection::open(&Address::parse(&url).expect("a URL")).await.expect("opens");
+        for header in connections.concat() {
+            assert_eq!(connection.exchange(b"PING").await.expect(header).body, b"ok");
+        }
+        server.await.expect("the server ends");
     }
 
     #[tokio::test]

@@ -48,6 +48,22 @@ impl Values {
         body.extend_from_slice(b"\"}");
     }
 
+    /// Appends the members of a whole item as DynamoDB's JSON, each after a comma: the key comes before them.
+    pub fn typed_members(&mut self, body: &mut Vec<u8>) {
+        for field in 0..FIELDS {
+            body.extend_from_slice(b",\"field");
+            body.push(b'0' + field as u8);
+            body.extend_from_slice(b"\":{\"S\":\"");
+            self.value(body);
+            body.extend_from_slice(b"\"}");
+        }
+    }
+
+    /// The number of a field, chosen at random.
+    pub fn any_field(&mut self) -> usize {
+        self.random.random_range(0..FIELDS)
+    }
+
     /// Appends one value of [`FIELD_BYTES`] letters: a number that counts up, then a piece of the block.
     pub fn value(&mut self, body: &mut Vec<u8>) {
         self.count += 1;

@@ -1,4 +1,5 @@
-//! `dstore bench`: the YCSB core workloads against a running server, over REST.
+//! `dstore bench`: the YCSB core workloads against a running server, over REST or the DynamoDB
+//! protocol.
 //!
 //! One thread drives all connections, each with one request under way (a closed loop, as in YCSB), because server and
 //! client mostly share a machine here: what the client burns, the server lacks. For the same reason the measure
@@ -10,7 +11,8 @@
 //! | [`workload`] | mixes A to F, and which record the next operation concerns |
 //! | [`item`] | items of ten fields whose values change at each write |
 //! | [`client`] | HTTP/1.1 over one connection that stays open |
-//! | [`rest`] | operations as requests |
+//! | [`rest`] | operations as requests of REST |
+//! | [`dynamodb`] | operations as requests of the DynamoDB protocol, signed |
 //! | [`runner`] | drives the connections and takes the times |
 //! | [`server_cpu`] | CPU time of the server's processes |
 //! | [`report`] | percentiles, as a table and as JSON |
@@ -24,6 +26,7 @@
 //! be measured as the server's latency on the same machine.
 
 pub mod client;
+pub mod dynamodb;
 pub mod item;
 pub mod report;
 pub mod rest;
@@ -32,15 +35,27 @@ pub mod server_cpu;
 pub mod workload;
 
 use super::OutputFormat;
-use clap::Args;
+use super::dynamodb::credentials::{Credentials, region};
+use clap::{Args, ValueEnum};
+use dynamodb::DynamoSession;
 use indicatif::{ProgressBar, ProgressStyle};
 use report::Report;
 use rest::{RestSession, Server};
-use runner::{BenchError, Extent, Plan};
+use runner::{BenchError, Extent, Plan, Session};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use workload::{Distribution, Workload};
+
+/// What is spoken to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Protocol {
+    /// dStore's own, with a bearer token
+    #[default]
+    Rest,
+    /// That of DynamoDB, signed with an access key; of any server that speaks it
+    Dynamodb,
+}
 
 /// Flags of `dstore bench`.
 #[derive(Debug, Clone, Args)]
@@ -48,10 +63,17 @@ pub struct Options {
     /// Where the server is; plain HTTP
     #[arg(long, default_value = "http://127.0.0.1:8080", value_name = "URL")]
     pub url: String,
+    /// What is spoken to it
+    #[arg(long, value_enum, default_value_t)]
+    pub protocol: Protocol,
     /// File with a bearer token; without it, the variable DSTORE_TOKEN is used
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// Tenant
+    /// With --protocol dynamodb: file with the access key, of `access-key create --out` or the credentials.json of a
+    /// dstore dev; without it, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are used
+    #[arg(long, value_name = "FILE")]
+    pub access_key_file: Option<PathBuf>,
+    /// Tenant; an access key has its own
     #[arg(long, default_value = "default")]
     pub tenant: String,
     /// Table; created where it is missing
@@ -117,13 +139,34 @@ pub fn run(options: &Options) -> bool {
 }
 
 async fn bench(options: &Options) -> Result<Report, BenchError> {
-    let server = Server::new(&options.url, &token(options)?, &options.tenant, &options.table)?;
-    server.create_table().await?;
-    let servers: Rc<[Server]> = Rc::new([server]);
-    let mut sessions = Vec::new();
-    for _ in 0..options.connections {
-        sessions.push(RestSession::open(Rc::clone(&servers)).await?);
+    let count = usize::from(options.connections);
+    match options.protocol {
+        Protocol::Rest => {
+            let server = Server::new(&options.url, &token(options)?, &options.tenant, &options.table)?;
+            server.create_table().await?;
+            let servers: Rc<[Server]> = Rc::new([server]);
+            let mut sessions = Vec::with_capacity(count);
+            for _ in 0..count {
+                sessions.push(RestSession::open(Rc::clone(&servers)).await?);
+            }
+            measure(options, sessions).await
+        }
+        Protocol::Dynamodb => {
+            let credentials = Credentials::find(options.access_key_file.as_deref()).map_err(BenchError::AccessKey)?;
+            let server = dynamodb::Server::new(&options.url, credentials, region(None), &options.table)?;
+            server.create_table().await?;
+            let server = Rc::new(server);
+            let mut sessions = Vec::with_capacity(count);
+            for _ in 0..count {
+                sessions.push(DynamoSession::open(Rc::clone(&server)).await?);
+            }
+            measure(options, sessions).await
+        }
     }
+}
+
+/// Loads, warms up, measures.
+async fn measure<S: Session>(options: &Options, mut sessions: Vec<S>) -> Result<Report, BenchError> {
     let mut plan = Plan {
         workload: Workload::Load,
         distribution: options.distribution.unwrap_or(options.workload.distribution()),

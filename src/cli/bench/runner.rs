@@ -5,6 +5,7 @@ use super::item::Values;
 use super::report::{Recorder, Report};
 use super::server_cpu;
 use super::workload::{Distribution, Generator, Kind, Operation, Records, Workload};
+use crate::cli::dynamodb::credentials::NoCredentials;
 use indicatif::ProgressBar;
 use std::cell::Cell;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ pub enum BenchError {
         /// Why.
         source: std::io::Error,
     },
+    /// No access key was given, or none that can be used.
+    #[error("no access key to sign with")]
+    AccessKey(#[source] NoCredentials),
     /// Nobody answers.
     #[error("{address} could not be reached")]
     Unreachable {

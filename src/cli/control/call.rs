@@ -37,6 +37,14 @@ impl Failure {
         Self { message: message.into(), code: USAGE }
     }
 
+    pub(super) fn unreached(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: UNREACHABLE }
+    }
+
+    pub(super) fn not_allowed(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: NOT_ALLOWED }
+    }
+
     pub(super) fn not_found(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: NOT_FOUND }
     }

@@ -26,6 +26,29 @@ Examples:
 
 The token is needed for the first start only; a standalone node's own are in DIR/credentials.json.";
 
+pub(crate) const HEALTH: &str = "\
+Examples:
+  dstore health                                whether the process on this machine answers
+  dstore health --ready --wait 60              until it serves, a minute at most
+  dstore health --address 10.1.0.7:9090        of another machine
+
+Exit codes: 0 yes, 1 no, 3 nothing answers there.";
+
+pub(crate) const COPY: &str = "\
+Examples:
+  dstore copy /var/lib/dstore/node /backup/node-1
+
+A cluster is brought back from such copies of its nodes, a snapshot of etcd that was made before them, and the
+recovery file: docs/OPERATIONS.md.";
+
+pub(crate) const SERVER_REPORTING: &str = "\
+Examples:
+  dstore reporting --control https://control:8081 --join-token-file join-token --data /var/lib/dstore-reporting
+  dstore reporting --control https://control:8081 --data /var/lib/dstore-reporting --inside-listen 10.1.0.5:8081
+
+The token is one of `dstore control reporter invite`, needed for the first start only. It reaches control and
+the inside listeners of proxies and nodes; `dstore control usage` reaches it through control.";
+
 pub(super) const CONTROL: &str = "\
 Which control plane is asked:
   dstore control login https://control:8082 --token-file root.token --authority-file authority.pem
@@ -40,6 +63,8 @@ Examples:
   dstore control init --data /var/lib/dstore-control --recovery-passphrase-file recovery-passphrase
   dstore control login https://control:8082 --token-file /var/lib/dstore-control/root.token \\
       --authority-file /var/lib/dstore-control/authority.pem
+  dstore control init --data /data --recovery-passphrase-file passphrase --unless-there \\
+      --invite node=node-1 --invite proxy=proxy-1 --join-tokens /join
 
 Move recovery.dstore away from this machine, and keep its passphrase elsewhere.";
 
@@ -82,17 +107,31 @@ pub(super) const TENANT: &str = "\
 Examples:
   dstore control tenant create acme
   dstore control tenant list
+  dstore control tenant set acme --storage-limit 10GiB --request-limit 1000
+  dstore control tenant set acme --storage-limit none --soft
   dstore control tenant delete acme --recursive    with all its tables, for good";
 
 pub(super) const TABLE: &str = "\
 Examples:
   dstore control table create users --tenant acme --id-type String
   dstore control table create posts --id-type String --sort-type Integer --initial-ranges 8
+  dstore control table create orders --id-type String --sort-type Integer \\
+      --local-index by-total=total:Integer --local-index by-name=name:String:keys-only
   dstore control table show rid:dStore:acme:NA:table:users
   dstore control table set acme/users --replication-factor 5
+  dstore control table set acme/users --time-to-live expires --deletion-protection true
   dstore control table delete users --tenant acme
   dstore control table list --tenant acme --deleted
   dstore control table undelete users --tenant acme --new-name users2";
+
+pub(super) const TRANSFER: &str = "\
+Examples:
+  dstore control table export users --out users.json.gz --access-key-file dstore-data/credentials.json
+  dstore control table import users users.json.gz --access-key-file access-key.json --url http://proxy:8080
+  dstore control table export users --out users.json --url https://dynamodb.eu-west-1.amazonaws.com --region eu-west-1
+
+The file has a line {\"Item\":{…}} for each item, as AWS exports tables to S3. Lines that cannot be taken are set
+aside in FILE.rejected, with reasons in FILE.reasons.";
 
 pub(super) const RANGE: &str = "\
 Examples:
@@ -118,6 +157,12 @@ Examples:
   dstore control upgrade status
   dstore control upgrade finish";
 
+pub(super) const LOG_LEVEL: &str = "\
+Examples:
+  dstore control log-level set debug --for 30m
+  dstore control log-level show
+  dstore control log-level reset";
+
 pub(super) const PROXY: &str = "\
 Examples:
   dstore control proxy invite --name proxy-1 --out join-token
@@ -134,6 +179,15 @@ pub(super) const KEY: &str = "\
 Examples:
   dstore control key list
   dstore control key rotate token";
+
+pub(super) const USAGE: &str = "\
+Examples:
+  dstore control usage                                     the last day, by tenant
+  dstore control usage --tenant acme --last 2h             its tables
+  dstore control usage --tenant acme --table users --by operation --last 30d
+  dstore control usage --from 2026-01-01 --to 2026-02-01 --step 1d --output csv
+
+Usage is gathered by `dstore reporting`; a minute may take half a minute to be complete.";
 
 pub(super) const PRINCIPAL: &str = "\
 Examples:
@@ -176,6 +230,9 @@ mod tests {
             DEV,
             SERVER_NODE,
             SERVER_PROXY,
+            SERVER_REPORTING,
+            HEALTH,
+            COPY,
             CONTROL,
             INIT,
             SERVE,
@@ -185,12 +242,15 @@ mod tests {
             STATUS,
             TENANT,
             TABLE,
+            TRANSFER,
             RANGE,
             NODE,
             UPGRADE,
+            LOG_LEVEL,
             PROXY,
             REPORTER,
             KEY,
+            USAGE,
             PRINCIPAL,
             ACCESS_KEY,
             TOKEN,

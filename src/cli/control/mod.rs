@@ -15,22 +15,41 @@
 
 mod access;
 mod call;
+mod chart;
 pub(super) mod examples;
+mod local_indexes;
+mod log_level;
 mod login;
 mod members;
 mod nodes;
 mod output;
 mod ranges;
 mod tenants;
+mod transfer;
 mod upgrade;
+mod usage;
 mod waiting;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::OutputFormat;
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ControlFormat {
+    /// For people
+    #[default]
+    #[value(alias = "text")]
+    Human,
+    /// For programs
+    Json,
+    /// Comma-separated; of `usage` alone
+    #[value(hide = true)]
+    Csv,
+}
 
 /// `dstore control …`
 #[derive(Debug, Args)]
@@ -38,7 +57,7 @@ use super::OutputFormat;
 pub struct ControlCommand {
     /// For people or for programs
     #[arg(long, value_enum, default_value_t, global = true)]
-    pub output: OutputFormat,
+    pub output: ControlFormat,
     /// What to do
     #[command(subcommand)]
     pub noun: Noun,
@@ -71,6 +90,8 @@ const LOCAL: &[&str] = &[
     "root_token_file",
     "authority_file",
     "recovery_file",
+    "join_token_files",
+    "is_new",
     "secrets",
     "missing",
     "admin",
@@ -119,6 +140,12 @@ pub enum Noun {
     /// Upgrades: which program each node runs, and the formats that all of them know
     #[command(subcommand, after_help = examples::UPGRADE)]
     Upgrade(upgrade::UpgradeCommand),
+    /// How much all processes of the cluster log, for a while
+    #[command(subcommand, after_help = examples::LOG_LEVEL)]
+    LogLevel(log_level::LogLevelCommand),
+    /// What tenants used: requests, bytes, capacity units and how long it took
+    #[command(after_help = examples::USAGE)]
+    Usage(usage::UsageFlags),
     /// Encryption keys: which there are and how old they are, never their bytes
     #[command(subcommand, after_help = examples::KEY)]
     Key(members::KeyCommand),
@@ -173,6 +200,15 @@ pub struct InitFlags {
     /// File with the first key for tokens, 64 hexadecimal digits; random where none is given
     #[arg(long, value_name = "FILE")]
     pub token_key_file: Option<PathBuf>,
+    /// Invite somebody at once, as in --invite node=node-1; may be given several times
+    #[arg(long, value_name = "ROLE=NAME")]
+    pub invite: Vec<String>,
+    /// Folder for the join tokens of those invited, as NAME.join-token; the data folder where none is given
+    #[arg(long, value_name = "DIR", requires = "invite")]
+    pub join_tokens: Option<PathBuf>,
+    /// Where there is a cluster already, leave it as it is and say so, instead of refusing
+    #[arg(long)]
+    pub unless_there: bool,
 }
 
 /// `dstore control recovery …`
@@ -231,8 +267,9 @@ impl ControlCommand {
 
     /// Prints what a command on control's own machine has to tell.
     pub fn show(&self, answer: serde_json::Value) {
-        output::Shown::new(answer, LOCAL).print(self.output);
-        if self.output == OutputFormat::Human && matches!(self.noun, Noun::Init(_)) {
+        let is_made = answer["is_new"] == true;
+        output::Shown::new(answer, LOCAL).print(self.format());
+        if self.format() == OutputFormat::Human && is_made {
             println!("\nNext: move the recovery file away from this machine, then\n{}", examples::AFTER_INIT);
         }
     }
@@ -249,18 +286,37 @@ impl ControlCommand {
         }
     }
 
+    /// For people or for programs.
+    fn format(&self) -> OutputFormat {
+        match self.output {
+            ControlFormat::Human | ControlFormat::Csv => OutputFormat::Human,
+            ControlFormat::Json => OutputFormat::Json,
+        }
+    }
+
     async fn ask(&self) -> Result<(), call::Failure> {
+        if self.output == ControlFormat::Csv && !matches!(self.noun, Noun::Usage(_)) {
+            return Err(call::Failure::usage("only `dstore control usage` can print csv; use --output json"));
+        }
         let shown = match &self.noun {
             Noun::Login(flags) => login::login(flags).await?,
             Noun::Context(command) => login::context(command)?,
             Noun::Status => output::Shown::new(call::Admin::open()?.get("status").await?, STATUS),
             Noun::Tenant(command) => tenants::tenant(command).await?,
+            Noun::Table(tenants::TableCommand::Export(flags)) => transfer::export(flags).await?,
+            Noun::Table(tenants::TableCommand::Import(flags)) => {
+                let (shown, failure) = transfer::import(flags).await?;
+                shown.print(self.format());
+                return failure.map_or(Ok(()), Err);
+            }
             Noun::Table(command) => tenants::table(command).await?,
-            Noun::Range(command) => ranges::range(command, self.output).await?,
+            Noun::Range(command) => ranges::range(command, self.format()).await?,
             Noun::Node(command) => nodes::node(command).await?,
             Noun::Proxy(command) => members::member("proxy", "proxy", command).await?,
             Noun::Reporter(command) => members::member("reporter", "reporting", command).await?,
-            Noun::Upgrade(command) => upgrade::upgrade(command, self.output).await?,
+            Noun::Upgrade(command) => upgrade::upgrade(command, self.format()).await?,
+            Noun::LogLevel(command) => log_level::log_level(command).await?,
+            Noun::Usage(flags) => return usage::usage(flags, self.output).await,
             Noun::Key(command) => members::key(command).await?,
             Noun::Principal(command) => access::principal(command).await?,
             Noun::AccessKey(command) => access::access_key(command).await?,
@@ -274,7 +330,7 @@ impl ControlCommand {
                 return Err(call::Failure::usage("this command runs on control's own machine"));
             }
         };
-        shown.print(self.output);
+        shown.print(self.format());
         Ok(())
     }
 }

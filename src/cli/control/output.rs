@@ -10,7 +10,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::local_indexes;
 use crate::cli::OutputFormat;
+use crate::domain::byte_size;
 
 /// An answer, and how people want it.
 pub(super) struct Shown {
@@ -58,7 +60,8 @@ impl Shown {
         }
     }
 
-    fn human(&self) -> String {
+    /// As people see it.
+    pub(super) fn human(&self) -> String {
         match &self.answer {
             Value::Null => format!("{}\n", self.done),
             Value::Array(rows) if rows.is_empty() => "(none)\n".to_owned(),
@@ -136,7 +139,13 @@ fn cell(path: &str, value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Number(number) if is_time(name) => time(number).unwrap_or_else(|| number.to_string()),
         Value::Number(number) if name == "age_seconds" => age(number.as_u64().unwrap_or(0)),
+        Value::Number(number) if ["storage_bytes", "stored_bytes"].contains(&name) => {
+            byte_size::show(number.as_u64().unwrap_or(0))
+        }
         Value::Array(values) if values.is_empty() => "-".to_owned(),
+        Value::Array(_) if name == "local_indexes" => {
+            local_indexes::shown(value).unwrap_or_else(|| readable(value).to_string())
+        }
         Value::Array(values) if values.iter().all(Value::is_string) => {
             values.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
         }
@@ -257,6 +266,20 @@ mod tests {
         let answer = json!({ "nodes": 3, "plane": "x", "note": "", "gone": null, "may": ["read", "write"] });
         assert_eq!(human(answer, &["plane"]), "plane  x\nmay    read,write\nnodes  3\nnote   -\n");
         assert_eq!(Shown::done(Value::Null, "dropped").human(), "dropped\n");
+    }
+
+    #[test]
+    fn local_indexes_are_spelled_as_they_are_typed() {
+        let index =
+            json!({ "name": "by-total", "attribute": "total", "key_type": "Integer", "projection": "keys-only" });
+        let rows =
+            json!([{ "name": "a", "local_indexes": [index] }, { "name": "b" }, { "name": "c", "local_indexes": [1] }]);
+        let expected = "\
+            NAME  LOCAL INDEXES\n\
+            a     by-total=total:Integer:keys-only\n\
+            b     -\n\
+            c     [1]\n";
+        assert_eq!(human(rows, &["name", "local_indexes"]), expected);
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! Commands that move something write the wish and wait until it has come true, saying on stderr how far it is; with
 //! `--no-wait` they return at once.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
@@ -147,12 +149,24 @@ async fn move_leader(admin: &Admin, which: &WhichRange, to: &str, no_wait: bool)
             format!("{to} is to lead the range; `dstore control range show` tells when it does"),
         ));
     }
-    let leads = |range: &Value| match range["leader"] == node.as_str() {
-        true => State::Done,
-        false => State::Waiting(format!("the range is still led by {}", range["leader"].as_str().unwrap_or("nobody"))),
-    };
-    wait(admin, &path, leads).await?;
+    let was_wished = AtomicBool::new(false);
+    wait(admin, &path, |range| leadership(range, &node, &was_wished)).await?;
     Ok(Shown::done(answer, format!("{to} leads the range")))
+}
+
+/// How far the wish is that this node lead the range. Where it was seen once and is gone, another took its place.
+fn leadership(range: &Value, node: &str, was_wished: &AtomicBool) -> State {
+    let leader = range["leader"].as_str();
+    if leader == Some(node) {
+        return State::Done;
+    }
+    let is_wished = range["wished_leader"] == node;
+    if was_wished.fetch_or(is_wished, Ordering::Relaxed) && !is_wished {
+        return State::Never(
+            "another node is to lead the range by now: control spreads leaderships evenly over the nodes that hold copies. Move that of another range away from this node first".to_owned(),
+        );
+    }
+    State::Waiting(format!("the range is still led by {}", leader.unwrap_or("nobody")))
 }
 
 async fn move_replica(
@@ -289,6 +303,20 @@ mod tests {
         assert!(matches!(state(json!([child("a", "changing"), child("b", "good")])), State::Waiting(_)));
         assert_eq!(state(json!([child("a", "good"), child("b", "under-replicated")])), State::Done);
         assert!(matches!(state(json!([{"range": "other", "health": "good"}])), State::Never(_)));
+    }
+
+    #[test]
+    fn a_wish_for_a_leader_ends_when_it_comes_true_or_another_takes_its_place() {
+        let was_wished = AtomicBool::new(false);
+        let state = |leader: &str, wished: Option<&str>| {
+            leadership(&json!({"leader": leader, "wished_leader": wished}), "n2", &was_wished)
+        };
+        assert!(matches!(state("n1", None), State::Waiting(_)), "the wish may not be known yet");
+        assert!(matches!(state("n1", Some("n2")), State::Waiting(_)));
+        assert_eq!(state("n2", None), State::Done);
+        assert!(matches!(state("n1", None), State::Never(_)));
+        assert!(matches!(state("n1", Some("n3")), State::Never(_)));
+        assert!(matches!(state("n1", Some("n2")), State::Waiting(_)));
     }
 
     #[test]
