@@ -3,7 +3,7 @@
 //! passphrase, so that they start while control is away.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -18,6 +18,8 @@ pub const TABLE: &str = "/v1/tenant/acme/table/things";
 pub const NO_ITEM: &str = "there is no item with this key";
 /// Keys that are read to see whether every range answers, at most.
 const PROBES_MAX: usize = 2_000;
+/// How long a command is waited for that may never be answered: longer than control waits for a node that is silent.
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(4);
 const PASSPHRASE: &str = "correct horse battery staple";
 /// The disk of a node, in MiB, where the table has few ranges.
 const DISK_MIB: u32 = 160;
@@ -226,6 +228,25 @@ impl Cluster {
     pub fn admin(&self, arguments: &[&str]) -> Value {
         let text = self.succeed(&[&["control", "--output", "json"][..], arguments].concat());
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("JSON, not {text:?}"))
+    }
+
+    /// Runs an admin command that may fail, or never be answered, while other things go on: what it printed, or why there is
+    /// nothing.
+    pub async fn ask(&self, arguments: &[&str]) -> Result<Value, String> {
+        let mut command = Command::new(crate::program());
+        self.surround(command.args(["control", "--output", "json"]).args(arguments));
+        let mut command = tokio::process::Command::from(command);
+        // Where it is given up, it ends.
+        let output = command.stdin(Stdio::null()).kill_on_drop(true).output();
+        let Ok(output) = tokio::time::timeout(COMMAND_TIME_MAX, output).await else {
+            return Err("no answer came in time".to_owned());
+        };
+        let output = output.expect("the binary starts");
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(serde_json::from_str(&text).unwrap_or_else(|_| panic!("JSON, not {text:?}")))
     }
 
     /// Starts a member that is down, and does not wait for it.

@@ -1,11 +1,13 @@
 //! What goes wrong. Each fault begins, holds for a while, and ends; a schedule is drawn from a seed, so that a run that found
-//! something can be had again. The order of events within the processes is not, which is what the simulation is for.
+//! something can be had again. The order of events within the processes is not, which is what the simulation is for. Changes of
+//! placement are among them: nothing goes wrong by them alone, but everything has to hold while they are under way.
 
 use rand::RngExt;
 use rand::rngs::StdRng;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
+use crate::placement::Wish;
 
 /// What goes wrong with whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,13 +34,15 @@ pub enum Fault {
     FullDisk(String),
     /// Asked to stop, and started again.
     Restart(String),
+    /// Ranges split, copies and leaderships moved.
+    Placement(Wish),
 }
 
 /// Draws a fault.
 pub fn draw(cluster: &Cluster, dice: &mut StdRng) -> Fault {
     let node = cluster.nodes[dice.random_range(0..cluster.nodes.len())].host.name.clone();
     let proxy = cluster.proxies[dice.random_range(0..cluster.proxies.len())].host.name.clone();
-    match dice.random_range(0..24) {
+    match dice.random_range(0..27) {
         0..=3 => Fault::Kill(node),
         4 => Fault::KillAllNodes,
         5..=7 => Fault::Pause(node),
@@ -55,15 +59,22 @@ pub fn draw(cluster: &Cluster, dice: &mut StdRng) -> Fault {
         20 => Fault::Kill("etcd".to_owned()),
         21 => Fault::Pause("etcd".to_owned()),
         22 => Fault::Kill("control".to_owned()),
-        _ => Fault::Pause("control".to_owned()),
+        23 => Fault::Pause("control".to_owned()),
+        _ => Fault::Placement(Wish::draw(node, dice)),
     }
 }
 
 impl Fault {
-    /// Whom it befalls; none where it is several.
+    /// Whether it only asks for another placement.
+    pub fn is_placement(&self) -> bool {
+        matches!(self, Fault::Placement(_))
+    }
+
+    /// Whom it befalls; none where it is several. Another placement is asked of control, who has to be there.
     pub fn victim(&self) -> Option<&str> {
         match self {
             Fault::KillAllNodes => None,
+            Fault::Placement(_) => Some("control"),
             Fault::Kill(name)
             | Fault::Pause(name)
             | Fault::Unplug(name)
@@ -105,6 +116,7 @@ impl Fault {
                 assert_eq!(code, Some(0), "{name} stops well");
                 cluster.member(name).process = None;
             }
+            Fault::Placement(wish) => wish.ask(cluster).await,
         }
     }
 
@@ -118,6 +130,7 @@ impl Fault {
             }
             Fault::Pause(name) => cluster.member(name).running().resume(),
             Fault::FullDisk(name) => cluster.free_disk(name),
+            Fault::Placement(_) => {}
             Fault::Unplug(name)
             | Fault::Part(name)
             | Fault::Deaf(name)

@@ -15,6 +15,7 @@
 mod cluster;
 mod faults;
 mod network;
+mod placement;
 mod planned;
 mod process;
 mod rest;

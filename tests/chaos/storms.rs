@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use crate::cluster::{Cluster, Shape};
 use crate::faults::{Fault, draw, wait};
 use crate::network::run;
+use crate::placement::until_settled;
 use crate::say;
 use crate::verify::{findings, verify};
 use crate::workload::Running;
@@ -83,7 +84,7 @@ fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
-/// `make chaos`: DSTORE_CHAOS_SECONDS of it, half with three nodes and half with five.
+/// `make chaos`: DSTORE_CHAOS_SECONDS of it, half with three nodes and half with five, where copies have somewhere to move to.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes as long as it is asked to: make chaos"]
 async fn a_long_storm() {
@@ -99,19 +100,18 @@ async fn a_long_storm() {
 }
 
 async fn storm(nodes: usize, seed: u64, length: Duration) -> bool {
-    let factor = if crate::FACTOR == 1 { 1 } else { nodes };
-    let Some(mut cluster) = Cluster::start(Shape { nodes, replication_factor: factor, ranges: 8 }).await else {
-        return false;
-    };
+    let shape = Shape { nodes, replication_factor: crate::FACTOR, ranges: 8 };
+    let Some(mut cluster) = Cluster::start(shape).await else { return false };
     let mut dice = StdRng::seed_from_u64(seed);
     let running = Running::start(&cluster, CLIENTS, seed);
     let began = Instant::now();
     while began.elapsed() < length {
         let (first, second) = (draw(&cluster, &mut dice), draw(&cluster, &mut dice));
         let seconds = dice.random_range(0.5..8.0);
-        // Two at a time, now and then, where they befall two.
+        // Two at a time, now and then, where they befall two; another placement meets something else wherever it can.
         let both = first.victim().is_some() && second.victim().is_some() && first.victim() != second.victim();
-        let second = (both && dice.random_range(0..4) == 0).then_some(second);
+        let is_placement = first.is_placement() || second.is_placement();
+        let second = (both && (is_placement || dice.random_range(0..4) == 0)).then_some(second);
         say(&format!("{:7.1} {first:?} {second:?} for {seconds:.1} s", began.elapsed().as_secs_f64()));
         first.begin(&mut cluster).await;
         if let Some(second) = &second {
@@ -125,6 +125,8 @@ async fn storm(nodes: usize, seed: u64, length: Duration) -> bool {
         wait(dice.random_range(0.2..4.0)).await;
     }
     let workload = running.stop().await;
+    cluster.until_all_ready().await;
+    until_settled(&cluster).await;
     verify(&mut cluster, &workload, seed).await;
     true
 }

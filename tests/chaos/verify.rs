@@ -97,42 +97,46 @@ async fn last_read(cluster: &Cluster, workload: &Workload, key: &str) -> Option<
 
 /// Waits until every node that has a copy of a key shows what the strong read showed.
 async fn until_copies_agree(cluster: &Cluster, found: &BTreeMap<String, Option<Stored>>) {
-    let operation = |asked| Operation {
-        client: LAST_READER,
-        action: Action::Read,
-        condition: Condition::Always,
-        asked,
-        answered: NEVER,
-        answer: Answer::Unknown,
-    };
     let copies = stream::iter(found.iter())
-        .map(|(key, item)| async move {
-            let (deadline, mut copies) = (Instant::now() + DEADLINE, 0);
-            for node in &cluster.nodes {
-                let url = format!("{}{TABLE}/id/{key}?consistency=eventual", node.url());
-                loop {
-                    match rest::send(rest::request(&cluster.client, &url, &cluster.token, &operation(0)), true).await {
-                        Told::NotDone(why) if why.starts_with("421") => break,
-                        Told::Ended(Answer::Item(copy)) if copy == *item => {
-                            copies += 1;
-                            break;
-                        }
-                        other => assert!(
-                            Instant::now() < deadline,
-                            "{key} at {}: {other:?}; a strong read shows {item:?}",
-                            node.host.name
-                        ),
-                    }
-                    wait_a_moment().await;
-                }
-            }
-            copies
-        })
+        .map(|(key, item)| until_copies_show(cluster, key, item.as_ref()))
         .buffer_unordered(READERS)
         .fold(0, |sum, copies| async move { sum + copies })
         .await;
     crate::say(&format!("{copies} copies of {} keys agree", found.len()));
-    assert!(copies >= found.len() * cluster.shape.replication_factor, "some copies are nowhere");
+}
+
+/// Waits until as many nodes as there shall be copies show this item, and no node another one; how many those are. All are
+/// asked again where some are missing, for a copy may move from one that is asked later to one that was asked before.
+async fn until_copies_show(cluster: &Cluster, key: &str, item: Option<&Stored>) -> usize {
+    let operation = Operation {
+        client: LAST_READER,
+        action: Action::Read,
+        condition: Condition::Always,
+        asked: 0,
+        answered: NEVER,
+        answer: Answer::Unknown,
+    };
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let (mut copies, mut others) = (0, Vec::new());
+        for node in &cluster.nodes {
+            let url = format!("{}{TABLE}/id/{key}?consistency=eventual", node.url());
+            match rest::send(rest::request(&cluster.client, &url, &cluster.token, &operation), true).await {
+                Told::NotDone(why) if why.starts_with("421") => {}
+                Told::Ended(Answer::Item(copy)) if copy.as_ref() == item => copies += 1,
+                other => others.push(format!("{} says {other:?}", node.host.name)),
+            }
+        }
+        if others.is_empty() && copies >= cluster.shape.replication_factor {
+            return copies;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "{key}: a strong read shows {item:?}, and so do {copies} copies; {}",
+            if others.is_empty() { "the others are nowhere".to_owned() } else { others.join(", ") }
+        );
+        wait_a_moment().await;
+    }
 }
 
 async fn wait_a_moment() {

@@ -11,6 +11,7 @@ use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use dstore::domain::key::{KeyType, KeyValue, PackedKey};
 use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::table_options::OptionTimes;
 use dstore::domain::watermark::Watermark;
 use dstore::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
 use dstore::replication::membership::Membership;
@@ -372,16 +373,10 @@ pub fn record(number: u8) -> ReplicaRecord {
         tenant: TenantName::new("acme").unwrap(),
         id: address().table,
         name: TableName::new("things").unwrap(),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(0),
         version: 1,
+        option_times: OptionTimes::default(),
     };
     ReplicaRecord {
         name: ReplicaName { tenant: TENANT, table: table.id, range: RANGE, replica: replica_id(number) },
@@ -404,6 +399,7 @@ pub fn put(id: &str, text: &str) -> Operation {
         key: packed(id),
         change: Change::Put(Document::from_json(text.as_bytes()).unwrap()),
         preconditions: Preconditions::default(),
+        conditional: None,
         request: None,
         receipt: None,
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use dstore::domain::ids::TenantId;
+use dstore::domain::local_index::LocalIndex;
 use dstore::storage::store::{RangeStore, ReplicaName, RewrapStep, StoreError, StoreKeeper};
 use parking_lot::{Condvar, Mutex};
 
@@ -39,9 +40,9 @@ pub struct GatedKeeper {
 }
 
 impl StoreKeeper for GatedKeeper {
-    fn create(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {
+    fn create(&self, name: ReplicaName, indexes: &[LocalIndex]) -> Result<Arc<dyn RangeStore>, StoreError> {
         self.gate.wait_until_open();
-        self.inner.create(name)
+        self.inner.create(name, indexes)
     }
 
     fn open(&self, name: ReplicaName) -> Result<Arc<dyn RangeStore>, StoreError> {

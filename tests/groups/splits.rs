@@ -151,11 +151,13 @@ async fn all_are_there(cluster: &Cluster, acknowledged: &BTreeMap<String, Outcom
     let mut found = BTreeMap::new();
     for child in [LOWER, UPPER] {
         let request = ListRequest {
+            index: None,
             start: PackedKey::hash_floor(0),
             end: None,
             limit: 1000,
             descending: false,
             consistency: Consistency::Strong,
+            bytes_max: None,
         };
         let leader = eventually_led(cluster, child).await;
         let address = RangeAddress { range: child, ..address() };

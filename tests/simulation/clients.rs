@@ -1,7 +1,11 @@
 //! The clients: each asks proxies one thing after another of random keys, and writes down what it was answered.
 //!
 //! Many writes carry a request id, and are asked again under it where the outcome is not known; those without one are then
-//! written down as unknown, and those answered early by what their receipt tells. Each write holds a number of its own, so that what is read tells which write it comes from.
+//! written down as unknown, and those answered early by what their receipt tells. Each write holds a number of its own, so that
+//! what is read tells which write it comes from.
+//!
+//! One operation of twenty is a read that any copy may answer, however much it lags. Such reads are kept apart, for they must
+//! only show what was written, by a write that was not answered as not done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +45,8 @@ pub type Key = u8;
 pub struct Shared {
     /// What they saw, by key.
     pub seen: Mutex<BTreeMap<Key, Vec<Operation>>>,
+    /// What reads showed that may lag, by key: they have no place in the order of the others.
+    pub lagging: Mutex<BTreeMap<Key, Vec<Operation>>>,
     /// What must never be answered, and was.
     pub wrong: Mutex<Vec<String>>,
     /// The ways to nodes.
@@ -59,6 +65,7 @@ impl Shared {
     pub fn new(network: Network, trace: Trace, keys: u8) -> Shared {
         Shared {
             seen: Mutex::default(),
+            lagging: Mutex::default(),
             wrong: Mutex::default(),
             network,
             trace,
@@ -101,7 +108,8 @@ impl Client {
         while self.shared.trace.now.get() < until {
             let key = self.dice.between(1, u64::from(self.shared.keys)) as u8;
             match self.dice.between(0, 19) {
-                0..=7 => drop(self.read(key).await),
+                0 => self.read_lagging(key).await,
+                1..=7 => drop(self.read(key).await),
                 8..=10 => self.write_early(key).await,
                 _ => self.write(key).await,
             }
@@ -128,6 +136,20 @@ impl Client {
         None
     }
 
+    /// Reads what some copy has, which may lag, and writes down what it showed.
+    async fn read_lagging(&mut self, key: Key) {
+        let (client, asked) = (self.number, self.shared.moment());
+        let Some(question::Answer::Read(Ok(item))) =
+            self.exchange(Matter::Read(packed(key), Consistency::Eventual)).await
+        else {
+            return self.look_elsewhere().await;
+        };
+        let (answered, answer) = (self.shared.moment(), Answer::Item(item.map(|item| stored(&item))));
+        let read = Operation { client, action: Action::Read, condition: Condition::Always, asked, answered, answer };
+        self.shared.trace.note(format_args!("key {key:?} as some copy has it: {read}"));
+        self.shared.lagging.lock().entry(key).or_default().push(read);
+    }
+
     async fn write(&mut self, key: Key) {
         let number = self.shared.numbers.fetch_add(1, Ordering::Relaxed);
         let (action, change) = self.change(number);
@@ -145,7 +167,7 @@ impl Client {
             },
             Condition::IfAbsent => Preconditions { if_none_match: Some(TagCondition::Any), ..Preconditions::default() },
         };
-        let operation = Asked { key: packed(key), change, preconditions, request, receipt: None };
+        let operation = Asked { key: packed(key), change, preconditions, conditional: None, request, receipt: None };
         let asked = self.shared.moment();
         let answer = self.write_until_known(operation).await;
         if let Answer::Created(version) | Answer::Updated(version) = answer {
@@ -181,6 +203,7 @@ impl Client {
             preconditions: Preconditions::default(),
             request: None,
             receipt: Some(receipt),
+            conditional: None,
         };
         let asked = self.shared.moment();
         let answer = match self.exchange(Matter::Write(operation, true)).await {
@@ -250,7 +273,9 @@ impl Client {
             Outcome::Invalid(_)
             | Outcome::RequestIdReused
             | Outcome::RequestIdExpired
-            | Outcome::RequestIdOutside(_) => {
+            | Outcome::RequestIdOutside(_)
+            | Outcome::ConditionFailed(_)
+            | Outcome::Changed(_) => {
                 self.shared.wrong.lock().push(format!("client {} was answered {outcome:?}", self.number));
                 Answer::Unknown
             }

@@ -160,7 +160,7 @@ async fn carry_out(
         Wish::Lead(place) => plane.range_lead(root, tenant, name, some_range().await?, node(place)).await,
         Wish::Move(from, to) => plane.range_move(root, tenant, name, some_range().await?, node(from), node(to)).await,
         Wish::Copies(factor) => {
-            let change = TableChange { replication_factor: Some(factor) };
+            let change = TableChange { replication_factor: Some(factor), ..TableChange::default() };
             plane.change_table(root, tenant, name, change).await.map(drop)
         }
         Wish::Split => plane.range_split(root, tenant, name, some_range().await?, None).await.map(drop),

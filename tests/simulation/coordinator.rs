@@ -128,6 +128,12 @@ impl Store {
         self.compacted
     }
 
+    /// What stands under a prefix now.
+    pub fn standing<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a KeyValue> {
+        let from = self.present.range(prefix.to_owned()..);
+        from.take_while(move |(key, _)| key.starts_with(prefix)).map(|(_, entry)| entry)
+    }
+
     /// Ends leases whose time is over.
     pub fn expire(&mut self, now: u64) {
         let over: Vec<i64> = self.leases.iter().filter(|(_, lease)| lease.ends <= now).map(|(id, _)| *id).collect();

@@ -333,7 +333,10 @@ impl Node {
     pub fn stop(&mut self) {
         let Some(life) = self.life.as_ref().filter(|_| self.paused_for.is_none()) else { return };
         let groups = Arc::clone(&life.running.groups);
-        let stopping = async move { tokio::time::timeout(STOP_TIME, groups.stop()).await };
+        let stopping = async move {
+            groups.depart();
+            tokio::time::timeout(STOP_TIME, groups.stop()).await
+        };
         if life.runtime.block_on(stopping).is_err() {
             return self.kill();
         }

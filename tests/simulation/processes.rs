@@ -30,6 +30,8 @@ pub struct Told {
     pub history: Option<String>,
     /// Operations whose answer is known.
     pub answered: u64,
+    /// Reads that may lag and showed an item.
+    pub lagging: u64,
     /// All it said.
     pub text: String,
 }
@@ -77,9 +79,10 @@ fn run_one(seed: u64, mistake: Option<Mutation>) -> Told {
     let [said, complained] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let word_after = |mark: &str| said.split(mark).nth(1).and_then(|rest| rest.split_whitespace().next());
     let history = word_after("history ").map(str::to_owned);
-    let answered = word_after(&format!("seed {seed}: ")).and_then(|word| word.parse().ok()).unwrap_or(0);
+    let number_after = |mark: &str| word_after(mark).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+    let (answered, lagging) = (number_after(&format!("seed {seed}: ")), number_after(" unknown, "));
     let holds = output.status.success() && history.is_some();
-    Told { seed, holds, history, answered, text: format!("{said}{complained}") }
+    Told { seed, holds, history, answered, lagging, text: format!("{said}{complained}") }
 }
 
 /// What a program says until it ends, or has taken far longer than any run does.

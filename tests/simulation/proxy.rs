@@ -12,7 +12,9 @@ use dstore::domain::table::TableDefinition;
 use dstore::domain::{Random, Refusal, RefusalKind};
 use dstore::replication::operation::Operation;
 use dstore::services::items::{Nodes, RangeRoute, RoutedItems, Routes};
-use dstore::services::ports::{Consistency, Items, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use dstore::services::ports::{
+    Consistency, Items, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::routing::{RoutingOptions, RoutingTable};
 use parking_lot::Mutex;
@@ -173,5 +175,9 @@ impl RangeService for RemoteNode {
             Some(Answer::Receipt(answer)) => answer,
             _ => Err(unreached()),
         }
+    }
+
+    async fn stored(&self, _address: RangeAddress, _hash: u32, _part: StoredPart) -> Result<Stored, Refusal> {
+        Err(Refusal::internal("no simulated client asks how much there is"))
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use dstore::domain::mutation::{self, Mutation};
-use dstore_checkers::{Operation, Stored, check_end, check_key, check_versions};
+use dstore_checkers::{Answer, Operation, Stored, check_end, check_key, check_shown, check_versions};
 use parking_lot::Mutex;
 
 use crate::clients::{Client, Key, Shared};
@@ -31,6 +31,8 @@ pub struct Report {
     pub answered: usize,
     /// Operations whose outcome was never known.
     pub unknown: usize,
+    /// Reads that may lag and showed an item.
+    pub lagging: usize,
     /// What is wrong; empty where all is well.
     pub wrong: Vec<String>,
 }
@@ -39,8 +41,8 @@ impl Report {
     /// In a few lines.
     pub fn describe(&self) -> String {
         let mut text = format!(
-            "seed {}: {} operations answered, {} unknown, {} events, history {:016x}\n",
-            self.seed, self.answered, self.unknown, self.events, self.digest
+            "seed {}: {} operations answered, {} unknown, {} lagging reads, {} events, history {:016x}\n",
+            self.seed, self.answered, self.unknown, self.lagging, self.events, self.digest
         );
         for wrong in &self.wrong {
             let _ = writeln!(text, "{wrong}");
@@ -95,16 +97,18 @@ fn run_here(seed: u64) -> Report {
     if !until(&mut world, |world| rest::differences(world).is_empty()) {
         wrong.extend(rest::differences(&world));
     }
-    let seen = std::mem::take(&mut *shared.seen.lock());
+    let [seen, lagging] = [&shared.seen, &shared.lagging].map(|kept| std::mem::take(&mut *kept.lock()));
     wrong.extend(std::mem::take(&mut *shared.wrong.lock()));
     wrong.extend(judge(&seen, last.as_ref()));
+    wrong.extend(judge_lagging(&seen, &lagging));
     if !wrong.is_empty() {
         world.coordinator.describe().iter().for_each(|route| world.trace.note(format_args!("{route}")));
     }
     let (digest, events) = world.trace.digest();
     let all = || seen.values().flatten();
-    let unknown = all().filter(|operation| operation.answer == dstore_checkers::Answer::Unknown).count();
-    Report { seed, digest, events, answered: all().count() - unknown, unknown, wrong }
+    let unknown = all().filter(|operation| operation.answer == Answer::Unknown).count();
+    let lagging = lagging.values().flatten().filter(|read| read.answer != Answer::Item(None)).count();
+    Report { seed, digest, events, answered: all().count() - unknown, unknown, lagging, wrong }
 }
 
 /// The size of a seed's cluster: mostly three copies.
@@ -164,6 +168,20 @@ fn judge(seen: &BTreeMap<Key, Vec<Operation>>, last: Option<&BTreeMap<Key, Optio
         {
             wrong.push(format!("key {key:?}: {violation}"));
         }
+    }
+    wrong
+}
+
+/// Reads that may lag show nothing that was not written, and each version as everybody else saw it: an entry that was shown
+/// before it was sure, and gave way to another one, had the other's version.
+fn judge_lagging(seen: &BTreeMap<Key, Vec<Operation>>, lagging: &BTreeMap<Key, Vec<Operation>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (key, reads) in lagging {
+        let operations = seen.get(key).cloned().unwrap_or_default();
+        let shown = check_shown(&operations, reads);
+        let versions = check_versions(&[operations, reads.clone()].concat());
+        let found = [shown, versions].into_iter().filter_map(Result::err);
+        wrong.extend(found.map(|violation| format!("key {key:?}, with reads that may lag: {violation}")));
     }
     wrong
 }

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dstore::coordination::{Error, EventKind};
+use dstore::coordination::values::{Route, from_json};
+use dstore::coordination::{Error, EventKind, KeyValue, layout};
 use tokio::runtime::Runtime;
 
 use crate::cluster::Founded;
@@ -271,7 +272,14 @@ impl Coordinator {
         });
     }
 
-    /// The routes that stand there, as text, for a person.
+    /// The routes that stand there.
+    pub fn routes(&self) -> Vec<Route> {
+        let of_ranges = |entry: &&KeyValue| layout::RouteKey::parse(&entry.key).is_some();
+        let entries = self.store.standing(layout::ROUTES).filter(of_ranges);
+        entries.map(|entry| from_json(&entry.value).unwrap_or_else(|error| panic!("{}: {error}", entry.key))).collect()
+    }
+
+    /// The changes of routes that are remembered there, as text, for a person.
     pub fn describe(&self) -> Vec<String> {
         let events = self.store.events("tenant/", self.store.compacted() + 1);
         let events = events.map(|batch| batch.events).unwrap_or_default();

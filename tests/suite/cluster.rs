@@ -1,4 +1,4 @@
-//! A cluster of processes of the test's own: etcd, control, nodes and proxies, each on free ports over a folder that
+//! A cluster of processes of the test's own: etcd, control, nodes, proxies and reporters, each on free ports over a folder that
 //! goes with it. Whatever is started here is killed when it is dropped, and where a test fails, the end of
 //! each log is shown.
 
@@ -88,7 +88,7 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
-/// A node or proxy: its folder, and its process while it runs.
+/// A node, proxy or reporter: its folder, and its process while it runs.
 pub struct Member {
     role: &'static str,
     name: String,
@@ -112,6 +112,16 @@ impl Member {
         format!("http://{}", self.process().address("client"))
     }
 
+    /// What it is.
+    pub fn role(&self) -> &'static str {
+        self.role
+    }
+
+    /// Where it tells its numbers.
+    pub fn metrics_url(&self) -> String {
+        format!("http://{}/metrics", self.process().address("metrics"))
+    }
+
     /// Kills it, if it runs.
     pub fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -133,8 +143,13 @@ pub struct Cluster {
     control_ports: Option<[String; 3]>,
     pub nodes: Vec<Member>,
     pub proxies: Vec<Member>,
+    pub reporters: Vec<Member>,
     /// Settings of all nodes that are begun from now on.
     pub node_settings: Vec<&'static str>,
+    /// Further sinks of all reporters, as their file names them.
+    pub sinks: String,
+    /// Settings of all members that are begun from now on.
+    pub member_settings: Vec<String>,
     pub token: String,
     pub client: reqwest::Client,
     pub etcd: EtcdServer,
@@ -145,19 +160,7 @@ pub struct Cluster {
 impl Cluster {
     /// Makes a cluster and serves its control plane.
     pub fn start() -> Cluster {
-        let folder = tempfile::tempdir().expect("a folder");
-        let mut cluster = Cluster {
-            etcd: EtcdServer::start().expect("etcd"),
-            folder,
-            control: None,
-            control_ports: None,
-            nodes: Vec::new(),
-            proxies: Vec::new(),
-            node_settings: Vec::new(),
-            token: String::new(),
-            client: client(),
-        };
-        private_file(&cluster.path("passphrase"), PASSPHRASE);
+        let mut cluster = Cluster::empty();
         cluster.succeed(&["control", "init", "--data", "{control}", "--recovery-passphrase-file", "{passphrase}"]);
         cluster.token = std::fs::read_to_string(cluster.path("control/root.token")).expect("a token").trim().to_owned();
         cluster.start_control();
@@ -165,6 +168,37 @@ impl Cluster {
         let files = ["--token-file", "{control}/root.token", "--authority-file", "{control}/authority.pem"];
         cluster.succeed(&[&["control", "login", &admin][..], &files].concat());
         cluster
+    }
+
+    /// A folder, an etcd and a passphrase, for what is brought back from elsewhere.
+    pub fn empty() -> Cluster {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cluster = Cluster {
+            etcd: EtcdServer::start().expect("etcd"),
+            folder,
+            control: None,
+            control_ports: None,
+            nodes: Vec::new(),
+            proxies: Vec::new(),
+            reporters: Vec::new(),
+            node_settings: Vec::new(),
+            sinks: String::new(),
+            member_settings: Vec::new(),
+            token: String::new(),
+            client: client(),
+        };
+        private_file(&cluster.path("passphrase"), PASSPHRASE);
+        cluster
+    }
+
+    /// Starts over the data folders of members that were once invited elsewhere: so many nodes and proxies.
+    pub fn begin_over_folders(&mut self, nodes: usize, proxies: usize) {
+        for (role, number) in (0..nodes).map(|number| ("node", number)).chain((0..proxies).map(|one| ("proxy", one))) {
+            let name = format!("{role}-{number}");
+            let mut member = Member { role, name, passphrase: number % 2 == 1, ports: None, process: None };
+            self.begin(&mut member);
+            if role == "node" { &mut self.nodes } else { &mut self.proxies }.push(member);
+        }
     }
 
     /// A path in the cluster's folder.
@@ -274,9 +308,24 @@ impl Cluster {
         }
     }
 
+    /// Invites and starts reporters; those of an odd number keep their key parts under the passphrase.
+    /// All write what they gather into the folder `reported`, as JSON lines, and to [`Cluster::sinks`].
+    pub fn add_reporters(&mut self, count: usize) {
+        let folder = self.path("reported");
+        let sink = "name = \"files\"\nkind = \"files\"\nseconds_per_file = 1";
+        let sinks = format!("[[sink]]\n{sink}\nfolder = \"{}\"\n{}", folder.display(), self.sinks);
+        std::fs::write(self.path("sinks.toml"), sinks).expect("the sinks' settings");
+        for number in 0..count {
+            let mut member = self.invite("reporting", number);
+            self.begin(&mut member);
+            self.reporters.push(member);
+        }
+    }
+
     fn invite(&self, role: &'static str, number: usize) -> Member {
         let name = format!("{role}-{number}");
-        let invitation = self.admin(&[role, "invite", "--name", &name]);
+        let noun = if role == "reporting" { "reporter" } else { role };
+        let invitation = self.admin(&[noun, "invite", "--name", &name]);
         private_file(&self.path(&format!("{name}.token")), invitation["token"].as_str().expect("a token"));
         Member { role, name, passphrase: number % 2 == 1, ports: None, process: None }
     }
@@ -286,28 +335,37 @@ impl Cluster {
         let (data, token) = (self.path(&member.name), self.path(&format!("{}.token", member.name)));
         let free = || "127.0.0.1:0".to_owned();
         let [client, metrics, inside] = member.ports.clone().unwrap_or_else(|| [free(), free(), free()]);
-        let mut command = self.command(&[member.role, "--listen", &client, "--metrics-listen", &metrics]);
+        let mut command = self.command(&[member.role, "--metrics-listen", &metrics]);
+        let serves_clients = member.role != "reporting";
+        match serves_clients {
+            true => command.args(["--listen", &client]),
+            false => command.env("DSTORE__REPORTING__SINKS_FILE", self.path("sinks.toml")),
+        };
+        command.env("DSTORE__INSIDE__LISTEN", &inside);
         command.arg("--control").arg(self.control_url()).arg("--data").arg(data);
         command.arg("--join-token-file").arg(token);
         if member.role == "node" {
-            command.args(["--inside-listen", &inside, "--set", "log.segment_mib=4", "--set", "log.budget_mib=64"]);
+            command.args(["--set", "log.segment_mib=4", "--set", "log.budget_mib=64"]);
             for setting in &self.node_settings {
                 command.args(["--set", setting]);
             }
+        }
+        for setting in &self.member_settings {
+            command.args(["--set", setting]);
         }
         if member.passphrase {
             command.arg("--passphrase-file").arg(self.path("passphrase"));
         }
         let mut process = Process::spawn(command, &self.path(&format!("{}.log", member.name)));
         process.wait_for_line();
-        let inside = if member.role == "node" { process.address("inside") } else { free() };
-        member.ports = Some([process.address("client"), process.address("metrics"), inside]);
+        let told = |name: &str| process.told[name][0].as_str().map_or_else(free, str::to_owned);
+        member.ports = Some([told("client"), process.address("metrics"), told("inside")]);
         member.process = Some(process);
     }
 
     /// Waits until every member that runs is ready.
     pub async fn until_ready(&self) {
-        for member in self.nodes.iter().chain(&self.proxies) {
+        for member in self.nodes.iter().chain(&self.proxies).chain(&self.reporters) {
             self.until_member(member, "ready").await;
         }
     }
@@ -398,7 +456,8 @@ impl Cluster {
     }
 }
 
-fn private_file(path: &Path, content: &str) {
+/// A file that only its owner may read.
+pub fn private_file(path: &Path, content: &str) {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

@@ -11,6 +11,7 @@ use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
 use dstore::domain::key::{KeyType, KeyValue, PackedKey};
 use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::table_options::OptionTimes;
 use dstore::domain::watermark::Watermark;
 use dstore::domain::{Random, TableName, TenantName, Timestamp};
 use dstore::replication::operation::{Change, ClientRequest, Operation, Outcome, Preconditions, RequestIdentity};
@@ -135,16 +136,10 @@ pub fn table(number: u8) -> TableDefinition {
         tenant: TenantName::new(&format!("tenant-{number}")).unwrap(),
         id: TableId::from_bytes([number; 16]),
         name: TableName::new("things").unwrap(),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(0),
         version: 1,
+        option_times: OptionTimes::default(),
     }
 }
 
@@ -193,6 +188,7 @@ pub fn put(id: &str, text: &str) -> Operation {
         key: packed(id),
         change: Change::Put(document(text)),
         preconditions: Preconditions::default(),
+        conditional: None,
         request: None,
         receipt: None,
     }
@@ -259,11 +255,13 @@ async fn pages_show_memory_and_file_as_one() {
     for (limit, descending) in [(7, false), (100, false), (1000, false), (7, true), (1000, true)] {
         let mut seen = Vec::new();
         let mut request = ListRequest {
+            index: None,
             start: PackedKey::hash_floor(0),
             end: None,
             limit,
             descending,
             consistency: Consistency::Strong,
+            bytes_max: None,
         };
         loop {
             let page = node.engine.list(address, request.clone()).await.unwrap();

@@ -43,6 +43,14 @@ impl SmallDisk {
         self.0.path()
     }
 
+    /// Another one, with the same on it.
+    fn copy(&self) -> Option<SmallDisk> {
+        let copy = SmallDisk::mount()?;
+        let copied = Command::new("cp").arg("-a").arg(self.path().join(".")).arg(copy.path()).status().unwrap();
+        assert!(copied.success());
+        Some(copy)
+    }
+
     fn free(&self) -> u64 {
         let status = rustix::fs::statvfs(self.path()).unwrap();
         status.f_bavail * status.f_frsize
@@ -148,9 +156,12 @@ fn beside_files(folder: &Path) -> u64 {
     sizes.sum()
 }
 
-async fn until_beside_files(disk: &SmallDisk, holds: impl Fn(u64) -> bool) {
+/// Waits until it holds, while the node is looked after as once a second in a process: what is flushed after one look is seen by the
+/// next.
+async fn until_beside_files(disk: &SmallDisk, node: &Node, holds: impl Fn(u64) -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !holds(beside_files(disk.path())) {
+        node.engine.look_after();
         assert!(Instant::now() < deadline, "{} bytes stand beside the files", beside_files(disk.path()));
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
@@ -166,12 +177,40 @@ async fn what_stands_beside_the_files_is_brought_back_when_the_disk_runs_full() 
     for number in 0..80 {
         write(&node, address, number).await.unwrap();
     }
-    until_beside_files(&disk, |bytes| bytes > 100_000).await;
+    until_beside_files(&disk, &node, |bytes| bytes > 100_000).await;
     node.engine.look_after();
     assert!(beside_files(disk.path()) > 100_000, "there is space enough");
     disk.leave(3 << 20);
     node.engine.look_after();
-    until_beside_files(&disk, |bytes| bytes == 0).await;
+    until_beside_files(&disk, &node, |bytes| bytes == 0).await;
+    disk.give_back();
+    assert_all_there(&disk, node, address, 80, 0).await;
+}
+
+/// Also what an earlier start of the process left there, of ranges that nobody writes to any more: on a disk that is full nobody can.
+#[tokio::test]
+async fn what_an_earlier_start_left_beside_the_files_is_brought_back_too() {
+    let Some(disk) = SmallDisk::mount() else { return };
+    let patient = || EngineOptions {
+        flush: FlushBudget { checkpoint_bytes: u64::MAX, ..small().flush },
+        ..options(6 << 20, 4 << 20)
+    };
+    let node = open(disk.path(), patient());
+    let address = create(&node, 1);
+    for number in 0..80 {
+        write(&node, address, number).await.unwrap();
+    }
+    until_beside_files(&disk, &node, |bytes| bytes > 100_000).await;
+    // What a process that is killed leaves: one that stops as planned brings everything back.
+    let Some(disk) = disk.copy() else { return };
+    node.engine.stop();
+    let node = open(disk.path(), patient());
+    assert!(beside_files(disk.path()) > 100_000);
+    // Room for the files to grow by what stands beside them: so much is kept by refusing writes before.
+    disk.leave(3 << 20);
+    node.engine.look_after();
+    assert_told_to_come_back(write(&node, address, 81).await.unwrap_err());
+    until_beside_files(&disk, &node, |bytes| bytes == 0).await;
     disk.give_back();
     assert_all_there(&disk, node, address, 80, 0).await;
 }

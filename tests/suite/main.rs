@@ -2,22 +2,31 @@
 //! is linked once.
 
 mod assignments;
+mod backup;
 mod bounds;
 mod cluster;
+mod conditional;
 mod confidential;
 mod control_etcd;
 mod copies;
 mod damage;
 mod dev;
 mod engine;
+mod expiry;
+mod exported;
 mod flips;
 mod full_disk;
 mod integrity;
+mod limits;
+mod moves;
 mod newcomer;
+mod numbers;
+mod observed;
 mod outages;
 mod process;
 mod quantity;
 mod ranges;
+mod reporting;
 mod restart;
 mod restore;
 mod retirement;
@@ -25,4 +34,5 @@ mod rotation;
 mod splits;
 mod standalone;
 mod transcripts;
+mod usage;
 mod walk;

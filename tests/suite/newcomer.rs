@@ -19,6 +19,9 @@ fn bash(script: &str, folder: &Path, contexts: &Path) -> Output {
     let mut command = Command::new("bash");
     command.args(["-eu", "-o", "pipefail", "-c", script]).current_dir(folder);
     command.env_remove("DSTORE_CONFIG").env_remove("DSTORE_CONTEXT").env("DSTORE_CLI_CONFIG", contexts);
+    // Where scripts/bootstrap.sh puts aws-cli.
+    let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/bin");
+    command.env("PATH", format!("{}:{}", clients.display(), std::env::var("PATH").unwrap_or_default()));
     command.output().expect("bash starts")
 }
 
@@ -93,8 +96,16 @@ fn what_dev_prints_can_be_pasted() {
     child.wait().unwrap();
     let told = text(&ran.stdout);
     assert!(ran.status.success(), "{commands:?}\n{told}\n{}", text(&ran.stderr));
-    assert_eq!(commands.len(), 5, "{commands:?}");
-    for part in ["\"table\":\"things\"", "HTTP 201", "{\"greeting\":\"world\",\"stars\":[1,2,3]}", "nodes", "things"] {
+    assert_eq!(commands.len(), 6, "{commands:?}");
+    let wanted = [
+        "\"table\":\"things\"",
+        "HTTP 201",
+        "{\"greeting\":\"world\",\"stars\":[1,2,3]}",
+        "TableNames",
+        "nodes",
+        "things",
+    ];
+    for part in wanted {
         assert!(told.contains(part), "{part} in:\n{told}");
     }
 }

@@ -2,24 +2,31 @@
 //! contract for both, and what a node and its callers refuse each other.
 
 mod contract;
+mod indexed;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use dstore::api::inside::node_surface;
+use dstore::api::inside::{NodeInside, node_surface};
 use dstore::api::server::{Listener, RunningServer, ServerOptions, start};
 use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReceiptId, Role, TableId};
 use dstore::domain::key::PackedKey;
+use dstore::domain::observed::tag::TagNumbers;
+use dstore::domain::usage::{UsagePull, UsagePulled};
 use dstore::domain::{Refusal, RefusalKind};
 use dstore::replication::operation::Operation;
 use dstore::roles::ambient;
 use dstore::services::items::{NodeAddress, Nodes, RangeRoute, RemoteNodes, RemoteOptions};
-use dstore::services::ports::{Consistency, ListRequest, Page, ReceiptState, StoredItem, WriteAnswer};
+use dstore::services::observing::{Logged, Observing};
+use dstore::services::ports::{
+    Consistency, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
+};
 use dstore::services::range_reports::{OwnRanges, RangeReport};
 use dstore::services::ranges::wire::{self, Question};
 use dstore::services::ranges::{RangeAddress, RangeService};
+use dstore::services::usage::UsageSource;
 use dstore::transport::pki::{Authority, PeerIdentity, certificate_request};
 use dstore::transport::tls::{ClientCertificates, Identity, client_config_of, server_config};
 
@@ -44,6 +51,16 @@ struct Silent;
 impl OwnRanges for Silent {
     async fn of_table(&self, _: TableId) -> Result<Vec<RangeReport>, Refusal> {
         Ok(Vec::new())
+    }
+}
+
+/// A node of which nobody asks what it counted.
+struct Uncounted;
+
+#[async_trait::async_trait]
+impl UsageSource for Uncounted {
+    async fn pull(&self, _: uuid::Uuid, _: UsagePull) -> Result<UsagePulled, Refusal> {
+        Err(Refusal::internal("nobody asks for it here"))
     }
 }
 
@@ -74,7 +91,10 @@ impl Cluster {
         // One test asks a range that never answers, and does not wait for it to stop.
         let stop_timeout = Duration::from_secs(1);
         let options = ServerOptions { workers: 1, stop_timeout, ..ServerOptions::default() };
-        start(vec![listener], &options, move || node_surface(service.clone(), own.clone(), None, PLANE)).unwrap()
+        let numbers = TagNumbers::new(&*ambient::random());
+        let observing = Arc::new(Observing { logged: Logged::None, slow: None, tracing: None, numbers });
+        let inside = NodeInside { service, own, inbox: None, usage: Arc::new(Uncounted), observing };
+        start(vec![listener], &options, move || node_surface(inside.clone(), PLANE)).unwrap()
     }
 
     /// How a proxy with this identity reaches nodes.
@@ -161,6 +181,10 @@ impl RangeService for Stub {
     }
 
     async fn receipt(&self, _: RangeAddress, _: ReceiptId) -> Result<Option<ReceiptState>, Refusal> {
+        self.answer().await
+    }
+
+    async fn stored(&self, _: RangeAddress, _: u32, _: StoredPart) -> Result<Stored, Refusal> {
         self.answer().await
     }
 }

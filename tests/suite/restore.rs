@@ -2,10 +2,12 @@
 //! with their disks; then every item is there again.
 
 use std::process::Command;
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::process::DEADLINE;
 
 const TABLE: &str = "/v1/tenant/acme/table/things";
 const ITEMS: u64 = 30;
@@ -73,16 +75,26 @@ async fn etcd_and_control_come_back_from_snapshot_and_recovery_file() {
     for number in 0..=ITEMS {
         let item = cluster.until_answer(&format!("{}{TABLE}/id/{number}", cluster.proxies[0].url()), 200).await;
         assert_eq!(item, json!({ "n": number }));
-        // by whichever node holds it.
-        let asked = cluster.request(reqwest::Method::GET, &format!("{}{TABLE}/id/{number}", cluster.nodes[0].url()));
-        let answer = asked.send().await.unwrap();
-        let answer = match answer.status().as_u16() {
-            421 => cluster.get(answer.headers()["location"].to_str().unwrap()).await,
-            status => (status, answer.json().await.unwrap()),
-        };
-        assert_eq!(answer, (200, json!({ "n": number })));
+        // by whichever node holds it, asked directly.
+        let item = until_found(&cluster, format!("{}{TABLE}/id/{number}", cluster.nodes[0].url())).await;
+        assert_eq!(item, json!({ "n": number }));
     }
     let (status, _) =
         cluster.put(&format!("{}/v1/tenant/acme/table/after", cluster.proxies[0].url()), &definition).await;
     assert_eq!(status, 201, "and life goes on");
+}
+
+/// Asks one node after the other, as each says which; a range may be handed over meanwhile.
+async fn until_found(cluster: &Cluster, mut url: String) -> Value {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let answer = cluster.request(reqwest::Method::GET, &url).send().await.unwrap();
+        let status = answer.status().as_u16();
+        if status != 421 {
+            assert_eq!(status, 200, "{url}");
+            return answer.json().await.unwrap();
+        }
+        assert!(Instant::now() < deadline, "{url} sends on and on");
+        url = answer.headers()["location"].to_str().unwrap().to_owned();
+    }
 }

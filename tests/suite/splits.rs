@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::process::DEADLINE;
 
-const TABLE: &str = "/v1/tenant/acme/table/things";
+/// The table of these tests.
+pub const TABLE: &str = "/v1/tenant/acme/table/things";
 
 /// Items by their numbers, as the table lists them, page by page.
-async fn listed(cluster: &Cluster) -> Vec<u64> {
+pub async fn listed(cluster: &Cluster) -> Vec<u64> {
     let mut all = Vec::new();
     let mut query = "?limit=7".to_owned();
     loop {
@@ -37,7 +38,7 @@ async fn put(cluster: &Cluster, number: u64) {
 }
 
 /// The ranges of the table, as the command lists them.
-fn ranges(cluster: &Cluster) -> Vec<Value> {
+pub fn ranges(cluster: &Cluster) -> Vec<Value> {
     let all = cluster.admin(&["range", "list", "--tenant", "acme", "things"]);
     all.as_array().expect("a list").clone()
 }
@@ -47,7 +48,7 @@ fn id(range: &Value) -> String {
 }
 
 /// Files of ranges under a folder.
-fn range_files(folder: &Path) -> usize {
+pub fn range_files(folder: &Path) -> usize {
     let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
     let count = |entry: std::fs::DirEntry| match entry.path() {
         path if path.is_dir() => range_files(&path),
@@ -85,18 +86,23 @@ async fn until_good(cluster: &Cluster) {
     }
 }
 
-async fn filled() -> Cluster {
-    let mut cluster = Cluster::start();
-    cluster.add_nodes(3);
+/// Adds so many nodes, a proxy, and a table of so many ranges with three copies each, and puts so many items into it.
+pub async fn fill(cluster: &mut Cluster, nodes: usize, initial_ranges: u64, items: u64) {
+    cluster.add_nodes(nodes);
     cluster.add_proxies(1);
     cluster.until_ready().await;
     let url = cluster.proxies[0].url();
     assert_eq!(cluster.send(reqwest::Method::PUT, &format!("{url}/v1/tenant/acme"), None).await.0, 201);
-    let definition = json!({ "id_type": "Integer", "initial_ranges": 1, "replication_factor": 3 });
+    let definition = json!({ "id_type": "Integer", "initial_ranges": initial_ranges, "replication_factor": 3 });
     assert_eq!(cluster.put(&format!("{url}{TABLE}"), &definition).await.0, 201);
-    for number in 0..40 {
-        put(&cluster, number).await;
+    for number in 0..items {
+        put(cluster, number).await;
     }
+}
+
+async fn filled() -> Cluster {
+    let mut cluster = Cluster::start();
+    fill(&mut cluster, 3, 1, 40).await;
     cluster
 }
 

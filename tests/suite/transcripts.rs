@@ -216,6 +216,8 @@ transcripts!(
     control,
     help,
     json,
+    limits,
+    log_level,
     members,
     mistakes,
     placement,

@@ -6,12 +6,14 @@ use dstore::domain::RefusalKind;
 use dstore::domain::ids::{PrincipalId, RangeId, ReceiptId, RequestId, TableId};
 use dstore::domain::key::PackedKey;
 use dstore::domain::version::ItemVersion;
+use dstore::expression::Condition;
 use dstore::replication::operation::{
-    Change, ClientRequest, Operation, Outcome, Preconditions, RequestIdentity, TagCondition,
+    Change, ClientRequest, Images, Operation, Outcome, Preconditions, RequestIdentity, TagCondition,
 };
-use dstore::services::ports::{Consistency, ListRequest, ReceiptState, StoredItem, WriteAnswer};
+use dstore::services::ports::{Consistency, ListRequest, ReceiptState, StoredItem, StoredPart, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 
+use crate::conditional::{asking, count, path};
 use crate::engine::{document, packed, put};
 
 /// All of it. The range is empty before.
@@ -21,6 +23,7 @@ pub async fn contract(range: &dyn RangeService, address: RangeAddress) {
     conditions_are_checked(range, address).await;
     merges_change_what_they_name(range, address).await;
     requests_are_done_once(range, address).await;
+    expressions_are_evaluated_and_items_told(range, address).await;
     early_answers_have_receipts(range, address).await;
     large_items_fit_and_too_large_ones_do_not(range, address).await;
     what_is_not_here_is_not_answered(range, address).await;
@@ -58,7 +61,8 @@ async fn pages_show_each_item_once(range: &dyn RangeService, address: RangeAddre
     for (limit, descending) in [(7, false), (40, false), (7, true), (1000, true)] {
         let mut seen = Vec::new();
         let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
-        let mut request = ListRequest { start, end: None, limit, descending, consistency };
+        let mut request =
+            ListRequest { index: None, start, end: None, limit, descending, consistency, bytes_max: None };
         loop {
             let page = range.list(address, request.clone()).await.unwrap();
             assert!(page.items.len() <= limit);
@@ -136,6 +140,39 @@ async fn requests_are_done_once(range: &dyn RangeService, address: RangeAddress)
     assert_eq!(read(range, address, "once").await.unwrap().document, document(r#"{"x":2}"#));
 }
 
+async fn expressions_are_evaluated_and_items_told(range: &dyn RangeService, address: RangeAddress) {
+    let told = |outcome| match outcome {
+        Outcome::Changed(changed) => *changed,
+        other => panic!("{other:?}"),
+    };
+    let before = range.stored(address, 7, StoredPart::Table).await.unwrap();
+    let first = told(apply(range, address, count("count", 5)).await);
+    assert_eq!((first.existed, first.after), (false, Some(document(r#"{"n":5}"#))));
+    let second = told(apply(range, address, count("count", 6)).await);
+    assert_eq!((second.existed, second.after), (true, Some(document(r#"{"n":11}"#))));
+    assert_eq!(read(range, address, "count").await.map(|item| item.version), second.version);
+    let images = Images { before_on_failure: true, ..Images::default() };
+    let none = Some(Condition::NotExists(path("id")));
+    let outcome = apply(range, address, asking("count", Change::Remove, none.clone(), images)).await;
+    let Outcome::ConditionFailed(failed) = outcome else { panic!("{outcome:?}") };
+    assert_eq!(failed.before, Some(document(r#"{"n":11}"#)));
+    apply(range, address, put("count", r#"{"n":"text"}"#)).await;
+    assert!(matches!(apply(range, address, count("count", 1)).await, Outcome::Invalid(_)));
+    assert_eq!(range.stored(address, 7, StoredPart::Table).await.unwrap().items, before.items + 1);
+    assert!(told(apply(range, address, asking("count", Change::Remove, None, images)).await).existed);
+    assert!(!told(apply(range, address, asking("count", Change::Remove, none, images)).await).existed);
+    let one = ListRequest {
+        index: None,
+        start: PackedKey::hash_floor(0),
+        end: None,
+        limit: 10,
+        descending: false,
+        consistency: Consistency::Strong,
+        bytes_max: Some(1),
+    };
+    assert_eq!(range.list(address, one).await.unwrap().items.len(), 1);
+}
+
 async fn early_answers_have_receipts(range: &dyn RangeService, address: RangeAddress) {
     let receipt = ReceiptId::from_bytes([9; 16]);
     let operation = Operation { receipt: Some(receipt), ..put("early", r#"{"x":1}"#) };
@@ -153,11 +190,13 @@ async fn large_items_fit_and_too_large_ones_do_not(range: &dyn RangeService, add
     let refused = range.write(address, put("large", &text(410 * 1024)), false).await.unwrap_err();
     assert_eq!(refused.kind, RefusalKind::TooLarge, "{refused:?}");
     let page = ListRequest {
+        index: None,
         start: packed("large"),
         end: Some(packed("large").successor()),
         limit: 10,
         descending: false,
         consistency: Consistency::Strong,
+        bytes_max: None,
     };
     assert_eq!(range.list(address, page).await.unwrap().items.len(), 1);
 }
@@ -167,12 +206,14 @@ async fn what_is_not_here_is_not_answered(range: &dyn RangeService, address: Ran
     let other_table = RangeAddress { table: TableId::from_bytes([99; 16]), ..address };
     for wrong in [other_range, other_table] {
         let (start, consistency) = (PackedKey::hash_floor(0), Consistency::Strong);
-        let page = ListRequest { start, end: None, limit: 10, descending: false, consistency };
+        let page =
+            ListRequest { index: None, start, end: None, limit: 10, descending: false, consistency, bytes_max: None };
         let refused = [
             range.read(wrong, packed("read"), Consistency::Strong).await.unwrap_err(),
             range.write(wrong, put("read", "{}"), false).await.unwrap_err(),
             range.list(wrong, page).await.unwrap_err(),
             range.receipt(wrong, ReceiptId::from_bytes([9; 16])).await.unwrap_err(),
+            range.stored(wrong, 7, StoredPart::Table).await.unwrap_err(),
         ];
         for refusal in refused {
             assert_eq!((refusal.kind, refusal.location), (RefusalKind::WrongNode, None));
