@@ -19,6 +19,7 @@ use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReplicaId, TableId, TenantId};
 use dstore::domain::key::{KeyType, KeyValue, PackedKey};
 use dstore::domain::table::{TableDefinition, TableSpecification};
+use dstore::domain::table_options::OptionTimes;
 use dstore::domain::{Random, TableName, TenantName, Timestamp};
 use dstore::replication::membership::Membership;
 use dstore::replication::operation::{Change, Operation, Preconditions};
@@ -183,16 +184,10 @@ fn record() -> ReplicaRecord {
         tenant: TenantName::new("bench").expect("a name"),
         id: TABLE,
         name: TableName::new("items").expect("a name"),
-        specification: TableSpecification {
-            id_type: KeyType::String,
-            id_name: "id".into(),
-            sort_type: None,
-            sort_name: "sort".into(),
-            replication_factor: None,
-            initial_ranges: None,
-        },
+        specification: TableSpecification::new(KeyType::String),
         created_at: Timestamp(0),
         version: 1,
+        option_times: OptionTimes::default(),
     };
     ReplicaRecord {
         name: ReplicaName { tenant: TENANT, table: TABLE, range: RANGE, replica: REPLICA },
@@ -235,7 +230,8 @@ async fn writers(node: &Node, count: usize, time: Duration) -> Result<u64, Failu
                 }
                 let key = PackedKey::new(&KeyValue::String(format!("{writer}-{}", number % ITEMS).into()), None);
                 let (change, preconditions) = (Change::Put(document.clone()), Preconditions::default());
-                let operation = Operation { key, change, preconditions, request: None, receipt: None };
+                let operation =
+                    Operation { key, change, preconditions, conditional: None, request: None, receipt: None };
                 let address = RangeAddress { table: TABLE, range: RANGE };
                 ranges.write(address, operation, false).await.map_err(|refusal| refusal.to_string())?;
                 entries.fetch_add(1, Ordering::Relaxed);

@@ -14,17 +14,23 @@
 //! | etcd | linearizable range | `put` | its default |
 //! | bare | actix-web answers 1 KiB from memory | none | not at all |
 //!
+//! The part `dynamodb` does the same through DynamoDB's protocol, beside other servers that speak it ([`peers::dynamodb`]), and
+//! speaks it and REST in turn to one dStore ([`protocols`]).
+//!
 //! See docs/decisions/bench-method.md for what was rejected.
 
+mod against;
 mod cluster;
 mod group;
 mod growth;
 mod measure;
 mod page;
 mod peers;
+mod protocols;
 mod replication;
 mod report;
 mod sleep;
+mod watch;
 
 use clap::Parser;
 use std::path::PathBuf;
@@ -48,10 +54,19 @@ pub struct Options {
     /// Connections
     #[arg(long, default_value_t = 32)]
     connections: usize,
-    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, tenants, growth, files, group, replication, sleep,
-    /// unavailability
+    /// Only these parts, separated by commas: dstore, postgres, redis, etcd, bare, dynamodb, tenants, growth, files, group, replication,
+    /// sleep, unavailability, against
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// The server dynoxide, a peer in `dynamodb`
+    #[arg(long, default_value = "target/peers-rust/bin/dynoxide", value_name = "BINARY")]
+    dynoxide: PathBuf,
+    /// The server moto, another one
+    #[arg(long, default_value = "target/peers/bin/moto_server", value_name = "PROGRAM")]
+    moto: PathBuf,
+    /// Pairs of measurements in `dynamodb`, by REST and by DynamoDB's protocol; 0 leaves them out
+    #[arg(long, default_value_t = 5)]
+    protocol_pairs: usize,
     /// Items of the large table in `growth`; 0 leaves it out
     #[arg(long, default_value_t = 5_000_000)]
     growth_records: u64,
@@ -73,6 +88,12 @@ pub struct Options {
     /// Nodes killed in `unavailability`; 0 leaves it out
     #[arg(long, default_value_t = 50)]
     kills: usize,
+    /// Another dstore binary, whose CPU per operation is compared in alternating pairs; without it the part `against` is left out
+    #[arg(long, value_name = "BINARY")]
+    against: Option<PathBuf>,
+    /// Pairs of measurements in `against`
+    #[arg(long, default_value_t = 10)]
+    pairs: usize,
     /// Where the report is written
     #[arg(long, default_value = "docs/benchmarks.md")]
     out: PathBuf,

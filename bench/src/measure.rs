@@ -1,14 +1,17 @@
 //! Runs the parts one after another. Each peer: load, warm up and measure GET, warm up and measure PUT.
 
 use crate::Options;
+use crate::against::{self, Against};
 use crate::group::GroupOfOne;
 use crate::growth::{self, Files, Growth, Tenants};
 use crate::peers::{Failure, bare, dstore::Dstore, etcd, postgres, redis};
+use crate::protocols::{self, Protocols};
 use crate::replication::{self, Load};
 use crate::sleep::{self, Sleeping};
+use crate::watch::driven;
 use dstore::cli::bench::report::Report;
 pub use dstore::cli::bench::runner::Extent;
-use dstore::cli::bench::runner::{Plan, Session, drive};
+use dstore::cli::bench::runner::{Plan, Session};
 use dstore::cli::bench::workload::{Distribution, Workload};
 use indicatif::ProgressBar;
 use std::time::Duration;
@@ -36,6 +39,8 @@ pub struct Peer {
 pub struct Results {
     /// The peers, dStore first.
     pub peers: Vec<Peer>,
+    /// Servers of DynamoDB's protocol, and that protocol beside REST.
+    pub dynamodb: Option<Protocols>,
     /// 100 tenants against one.
     pub tenants: Option<Tenants>,
     /// A small against a large table.
@@ -50,6 +55,8 @@ pub struct Results {
     pub sleeping: Option<Sleeping>,
     /// What clients notice when a node is killed, as the program for that wrote it.
     pub unavailability: Option<String>,
+    /// Another binary of dStore.
+    pub against: Option<Against>,
 }
 
 impl Results {
@@ -89,6 +96,9 @@ pub async fn everything(options: &Options) -> Result<Results, Failure> {
         let sessions = open(options.connections, async || bare::BareSession::open(&address).await).await?;
         results.peers.push(peer("bare", options, sessions, running.pid, false).await?);
     }
+    if options.wants("dynamodb") {
+        results.dynamodb = Some(protocols::measure(options).await?);
+    }
     if options.wants("tenants") {
         results.tenants = Some(growth::tenants(options).await?);
     }
@@ -106,6 +116,9 @@ pub async fn everything(options: &Options) -> Result<Results, Failure> {
     }
     if options.wants("unavailability") && options.kills > 0 {
         results.unavailability = unavailability(options)?;
+    }
+    if let Some(other) = options.against.as_deref().filter(|_| options.wants("against")) {
+        results.against = Some(against::measure(options, other).await?);
     }
     Ok(results)
 }
@@ -131,7 +144,11 @@ async fn open<S>(count: usize, mut one: impl AsyncFnMut() -> Result<S, Failure>)
     Ok(sessions)
 }
 
-async fn peer<S: Session>(
+/// Loads the items where the peer can be written to, then measures.
+///
+/// # Errors
+/// Where an operation fails, or the server does not answer any more.
+pub async fn peer<S: Session>(
     name: &'static str,
     options: &Options,
     sessions: Vec<S>,
@@ -151,7 +168,7 @@ async fn peer<S: Session>(
 /// Writes all records.
 pub async fn load<S: Session>(records: u64, sessions: Vec<S>) -> Result<Vec<S>, Failure> {
     let plan = plan(Workload::Load, records, Extent::Operations(records), None);
-    let (report, sessions) = drive(sessions, &plan, &bar("load", Some(records))).await?;
+    let (report, sessions) = driven(sessions, &plan, &bar("load", Some(records))).await?;
     complete(&report)?;
     Ok(sessions)
 }
@@ -165,10 +182,10 @@ pub async fn phase<S: Session>(
     pid: u32,
 ) -> Result<(Phase, Vec<S>), Failure> {
     let warm_up = plan(workload, records, Extent::Time(Duration::from_secs(options.warm_up)), None);
-    let (_, sessions) = drive(sessions, &warm_up, &bar("warm up", None)).await?;
+    let (_, sessions) = driven(sessions, &warm_up, &bar("warm up", None)).await?;
     let measured = plan(workload, records, Extent::Time(Duration::from_secs(options.seconds)), Some(pid));
     let flushes_before = flushes();
-    let (report, sessions) = drive(sessions, &measured, &bar("measure", None)).await?;
+    let (report, sessions) = driven(sessions, &measured, &bar("measure", None)).await?;
     let flushes = flushes().saturating_sub(flushes_before);
     complete(&report)?;
     eprint!("{}", report.table());

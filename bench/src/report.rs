@@ -2,8 +2,10 @@
 //! parts into docs/benchmarks.md.
 
 use crate::Options;
+use crate::against::spread;
 use crate::growth::{SMALL_RECORDS, TENANTS};
 use crate::measure::{Peer, Phase, Results};
+use crate::protocols::{Pair, Protocols};
 use crate::replication::Load;
 use std::fmt::Write;
 
@@ -20,8 +22,16 @@ pub fn parts(options: &Options, results: &Results) -> Vec<(&'static str, String)
     add("peers", &|text| {
         if !results.peers.is_empty() {
             let _ = writeln!(text, "{}\n", circumstances(options));
-            peers(text, results);
+            peers(text, &results.peers);
             targets(text, results);
+        }
+    });
+    add("dynamodb", &|text| {
+        if let Some(measured) = &results.dynamodb {
+            let _ = writeln!(text, "## The DynamoDB protocol\n\n{} {DYNAMODB_SERVERS}\n", circumstances(options));
+            peers(text, &measured.peers);
+            beside_servers(text, &measured.peers);
+            beside_rest(text, measured);
         }
     });
     add("tenants", &|text| tenants(text, results));
@@ -30,12 +40,31 @@ pub fn parts(options: &Options, results: &Results) -> Vec<(&'static str, String)
     add("group", &|text| group(text, results));
     add("replication", &|text| replication(text, options, results));
     add("sleep", &|text| sleep(text, options, results));
+    add("against", &|text| against(text, options, results));
     add("unavailability", &|text| {
         if let Some(measured) = &results.unavailability {
             let _ = writeln!(text, "## When a node is killed\n\nOn {}.\n\n{}", machine(), measured.trim_end());
         }
     });
     parts
+}
+
+fn against(text: &mut String, options: &Options, results: &Results) {
+    let Some(measured) = &results.against else { return };
+    let _ = writeln!(
+        text,
+        "## Beside another build\n\nOn {}. CPU of the server per operation, in parts of what {} takes, {} alternating pairs of {} s:\n",
+        machine(),
+        measured.other.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned()),
+        options.pairs,
+        options.seconds
+    );
+    let _ = writeln!(text, "| operation | median | least | most |\n|---|--:|--:|--:|");
+    for (operation, ratios) in [("GET", &measured.get), ("PUT", &measured.put)] {
+        if let Some([median, least, most]) = spread(ratios.clone()) {
+            let _ = writeln!(text, "| {operation} | {median:.3} | {least:.3} | {most:.3} |");
+        }
+    }
 }
 
 fn circumstances(options: &Options) -> String {
@@ -59,15 +88,12 @@ fn machine() -> String {
     format!("{cores} cores of {}, Linux {}", model.unwrap_or("an unknown processor"), kernel.trim())
 }
 
-fn peers(text: &mut String, results: &Results) {
-    if results.peers.is_empty() {
-        return;
-    }
+fn peers(text: &mut String, peers: &[Peer]) {
     let _ = writeln!(
         text,
         "| | operation | per CPU-second | per second | p50 µs | p99 µs | flushes per operation |\n|---|---|--:|--:|--:|--:|--:|"
     );
-    for peer in &results.peers {
+    for peer in peers {
         for (operation, phase) in [("GET", Some(&peer.get)), ("PUT", peer.put.as_ref())] {
             let Some(phase) = phase else { continue };
             let kind = phase.report.kinds.first();
@@ -141,6 +167,70 @@ fn targets(text: &mut String, results: &Results) {
         }
     }
     text.push('\n');
+}
+
+const DYNAMODB_SERVERS: &str = "Requests are signed; GET is GetItem with ConsistentRead, PUT is PutItem. dStore \
+     checks signatures, encrypts, and syncs each write before it answers. The others are servers for tests. dynoxide \
+     keeps items in a file of SQLite and syncs each write before it answers, too (WAL, `synchronous` FULL, as it \
+     comes); it asks for a signature but cannot check it, and does not encrypt. moto keeps items in memory, does not \
+     check signatures as it comes, and closes each connection after one answer.";
+
+/// What dStore is to reach of each of the others: operations per CPU-second of GetItem and PutItem.
+const DYNAMODB_TARGETS: [(&str, Option<[f64; 2]>); 2] = [("dynoxide", Some([1.8, 3.5])), ("moto", None)];
+
+/// Times the CPU of REST that the DynamoDB protocol may take for the same operation.
+const DYNAMODB_REST_TARGET: f64 = 1.25;
+
+fn beside_servers(text: &mut String, peers: &[Peer]) {
+    let find = |name: &str| peers.iter().find(|peer| peer.name == name);
+    let Some(own) = find("dStore") else { return };
+    let _ = writeln!(text, "| dStore against | ratio | target | |\n|---|--:|--:|---|");
+    for (name, wanted) in DYNAMODB_TARGETS {
+        let Some(other) = find(name) else {
+            let _ = writeln!(text, "| {name}, which is not installed | | | not measured |");
+            continue;
+        };
+        let phases = [("GetItem", Some((&own.get, &other.get))), ("PutItem", own.put.as_ref().zip(other.put.as_ref()))];
+        for (at, (operation, phases)) in phases.into_iter().enumerate() {
+            let Some((own, other)) = phases else { continue };
+            let ratio = rate(own) / rate(other).max(1.0);
+            let what = format!("{name}, {operation} per CPU-second");
+            if let Some(wanted) = wanted {
+                target(text, &what, ratio, wanted[at], true);
+            } else {
+                let _ = writeln!(text, "| {what} | {ratio:.2} | none | |");
+            }
+        }
+    }
+    text.push('\n');
+}
+
+fn beside_rest(text: &mut String, measured: &Protocols) {
+    let mut told = Vec::new();
+    for (operation, pairs) in [("GetItem against GET", &measured.get), ("PutItem against PUT", &measured.put)] {
+        let spread_of = |number: fn(&Pair) -> f64| spread(pairs.iter().map(number).collect());
+        let Some([ratio, least, most]) = spread_of(Pair::ratio) else { continue };
+        if told.is_empty() {
+            let _ = writeln!(text, "| dStore's DynamoDB protocol | ratio | target | |\n|---|--:|--:|---|");
+        }
+        target(text, &format!("{operation} by REST, CPU"), ratio, DYNAMODB_REST_TARGET, false);
+        let microseconds = |number: fn(&Pair) -> f64| spread_of(number).map_or(0.0, |[median, ..]| median * 1e6);
+        told.push(format!(
+            "{operation} {least:.2} to {most:.2}, {:.1} µs against {:.1} µs (medians)",
+            microseconds(|pair| pair.dynamodb),
+            microseconds(|pair| pair.rest)
+        ));
+    }
+    if !told.is_empty() {
+        let _ = writeln!(
+            text,
+            "\nBoth protocols are spoken in turn to the same process, about the same items of one table: {} \
+             alternating pairs of {} s, of whose ratios the median is given. The least and the most: {}.",
+            measured.get.len(),
+            measured.pair_seconds,
+            told.join("; ")
+        );
+    }
 }
 
 /// CPU time of one operation.
@@ -249,4 +339,108 @@ fn sleep(text: &mut String, options: &Options, results: &Results) {
     target(text, "first write to a sleeping range, median, ms", sleeping.first_p50, 50.0, false);
     target(text, "99 of 100, ms", sleeping.first_p99, 50.0, false);
     let _ = writeln!(text, "| the longest of them, ms | {:.1} | none | |", sleeping.first_max);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use dstore::cli::bench::report::Report;
+    use std::collections::BTreeMap;
+
+    fn phase(rate: f64) -> Phase {
+        let report = Report {
+            workload: "get",
+            records: 1,
+            connections: 32,
+            seconds: 1.0,
+            operations: 1,
+            failures: 0,
+            operations_per_second: 1.0,
+            server_cpu_seconds: Some(1.0),
+            operations_per_cpu_second: Some(rate),
+            kinds: Vec::new(),
+            failures_by_text: BTreeMap::new(),
+        };
+        Phase { report, flushes: 0 }
+    }
+
+    fn peer(name: &'static str, get: f64, put: f64) -> Peer {
+        Peer { name, get: phase(get), put: Some(phase(put)) }
+    }
+
+    fn pairs(costs: &[(f64, f64)]) -> Vec<Pair> {
+        costs.iter().map(|(rest, dynamodb)| Pair { rest: rest / 1e6, dynamodb: dynamodb / 1e6 }).collect()
+    }
+
+    /// The part `dynamodb`, alone.
+    fn dynamodb(measured: Protocols) -> String {
+        let results = Results { dynamodb: Some(measured), ..Results::default() };
+        let parts = parts(&Options::parse_from(["bench"]), &results);
+        let [(name, text)] = parts.as_slice() else { panic!("{} parts", parts.len()) };
+        assert_eq!(*name, "dynamodb");
+        text.clone()
+    }
+
+    fn holds(text: &str, lines: &[&str]) {
+        for line in lines {
+            assert!(text.lines().any(|one| one == *line), "{line:?} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_is_no_part() {
+        assert!(parts(&Options::parse_from(["bench"]), &Results::default()).is_empty());
+    }
+
+    #[test]
+    fn other_servers_of_the_protocol_have_their_targets() {
+        let peers = vec![peer("dStore", 1900.0, 3080.0), peer("dynoxide", 1000.0, 1000.0), peer("moto", 100.0, 110.0)];
+        let text = dynamodb(Protocols { peers, get: Vec::new(), put: Vec::new(), pair_seconds: 5 });
+        holds(
+            &text,
+            &[
+                "| dynoxide, GetItem per CPU-second | 1.90 | ≥ 1.8 | met |",
+                "| dynoxide, PutItem per CPU-second | 3.08 | ≥ 3.5 | missed by 12 % |",
+                "| moto, GetItem per CPU-second | 19.00 | none | |",
+                "| moto, PutItem per CPU-second | 28.00 | none | |",
+            ],
+        );
+        assert!(!text.contains("REST"), "no pairs, no ratio: {text}");
+    }
+
+    #[test]
+    fn a_peer_that_is_not_there_is_told() {
+        let peers = vec![peer("dStore", 2.0, 1.0), peer("moto", 1.0, 1.0)];
+        let text = dynamodb(Protocols { peers, get: Vec::new(), put: Vec::new(), pair_seconds: 5 });
+        holds(
+            &text,
+            &[
+                "| dynoxide, which is not installed | | | not measured |",
+                "| moto, GetItem per CPU-second | 2.00 | none | |",
+            ],
+        );
+    }
+
+    #[test]
+    fn beside_rest_the_median_of_the_ratios_counts() {
+        let measured = Protocols {
+            peers: vec![peer("dStore", 1.0, 1.0)],
+            // The ratio of the medians would be 4, the mean of the ratios 2.1.
+            get: pairs(&[(10.0, 12.0), (100.0, 110.0), (20.0, 80.0)]),
+            put: pairs(&[(10.0, 14.0), (10.0, 15.0), (10.0, 11.0)]),
+            pair_seconds: 4,
+        };
+        let text = dynamodb(measured);
+        holds(
+            &text,
+            &[
+                "| GetItem against GET by REST, CPU | 1.20 | ≤ 1.25 | met |",
+                "| PutItem against PUT by REST, CPU | 1.40 | ≤ 1.25 | missed by 12 % |",
+            ],
+        );
+        assert!(text.contains("3 alternating pairs of 4 s"), "{text}");
+        assert!(text.contains("GetItem against GET 1.10 to 4.00, 80.0 µs against 20.0 µs"), "{text}");
+        assert!(text.contains("PutItem against PUT 1.10 to 1.50, 14.0 µs against 10.0 µs"), "{text}");
+    }
 }

@@ -3,6 +3,7 @@
 use super::{Failure, Running, fresh_folder};
 use crate::Options;
 use dstore::cli::bench::rest::{RestSession, Server};
+use dstore::cli::dynamodb::credentials::Credentials;
 use std::process::Command;
 use std::rc::Rc;
 
@@ -10,8 +11,11 @@ use std::rc::Rc;
 pub struct Dstore {
     /// The process.
     pub running: Running,
-    url: String,
+    /// Where clients are served.
+    pub url: String,
     token: String,
+    /// An access key.
+    pub key: Credentials,
 }
 
 impl Dstore {
@@ -42,7 +46,12 @@ impl Dstore {
         let field = |name: &str| {
             printed[name].as_str().map(str::to_owned).ok_or_else(|| format!("dstore dev printed no {name}"))
         };
-        Ok(Dstore { url: field("url")?, token: field("token")?, running })
+        let key = Credentials {
+            access_key_id: field("access_key_id")?,
+            secret_access_key: field("secret_access_key")?.into(),
+            session_token: None,
+        };
+        Ok(Dstore { url: field("url")?, token: field("token")?, key, running })
     }
 
     /// Creates tables `bench-0…` of one tenant, or one table in each of several tenants.
@@ -60,6 +69,12 @@ impl Dstore {
             }
         }
         Ok(servers.into())
+    }
+
+    /// A table that is there already, whoever made it.
+    pub fn table(&self, table: &str) -> Result<Rc<[Server]>, Failure> {
+        let servers: Rc<[Server]> = Rc::new([Server::new(&self.url, &self.token, "default", table)?]);
+        Ok(servers)
     }
 
     /// Opens connections that spread operations over `servers`.

@@ -2,6 +2,7 @@
 
 pub mod bare;
 pub mod dstore;
+pub mod dynamodb;
 pub mod etcd;
 pub mod postgres;
 pub mod redis;

@@ -1,6 +1,7 @@
 //! How long clients go without a node: a cluster with many ranges, clients that write to some of its keys one after the other,
 //! and a node that leads all ranges is killed, again and again. For each key that it led the gap is measured between the last
-//! write before the kill and the first after it. Then nodes are stopped as planned, which must fail no request.
+//! write before the kill and the first after it. Then nodes are stopped as planned, which must fail no request. At last the range
+//! with the lowest hashes is split, again and again, each time being half as large as before, while nobody goes.
 //!
 //! The other nodes are told to hand their leaderships over, so that it is always the first one that leads. Most ranges sleep, as most do in
 //! a cluster of many: when the node goes, all are woken and find other leaders, and the keys that are measured stand in line with them.
@@ -26,6 +27,7 @@ mod network;
 mod process;
 
 mod probes;
+mod splits;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -61,6 +63,12 @@ struct Options {
     /// Nodes stopped as planned, one after the other
     #[arg(long, default_value_t = 10)]
     stops: usize,
+    /// Splits, one after the other
+    #[arg(long, default_value_t = 0)]
+    splits: usize,
+    /// Items of a KiB that are there before the first split
+    #[arg(long, default_value_t = 0)]
+    items: usize,
 }
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
@@ -70,7 +78,8 @@ fn program() -> PathBuf {
     PROGRAM.get().cloned().unwrap_or_default()
 }
 
-#[tokio::main(flavor = "current_thread")]
+// Commands are waited for in the first thread, while the clients go on in the other.
+#[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() {
     let options = Options::parse();
     let _ = PROGRAM.set(options.dstore.clone());
@@ -93,6 +102,9 @@ async fn main() {
     println!("{}", line("killed, a key that it led", killed.gaps));
     println!("{}", line("killed, the worst key of each kill", killed.worst));
     println!("{}", line("stopped as planned, a key that it led", stopped.gaps));
+    for split in splits::measure(&cluster, &probes, options.splits, options.items).await {
+        println!("{split}");
+    }
     println!("\nThe nodes that were killed led {median} ranges (median; {least} to {most}).");
     println!("In {} planned stops {failed} requests failed.", options.stops);
     probes.stop().await;
