@@ -22,7 +22,9 @@ if command -v dpkg-deb >/dev/null; then
     install -D -m 755 "$binary" "$root/usr/bin/dstore"
     install -D -m 644 docs/dstore.example.toml "$root/usr/share/doc/dstore/dstore.example.toml"
     install -D -m 644 LICENSE "$root/usr/share/doc/dstore/copyright"
-    install -D -m 644 scripts/packaging/dstore@.service "$root/lib/systemd/system/dstore@.service"
+    for unit in dstore@.service dstore-control.service; do
+        install -D -m 644 "scripts/packaging/$unit" "$root/lib/systemd/system/$unit"
+    done
     for shell in bash:usr/share/bash-completion/completions/dstore zsh:usr/share/zsh/vendor-completions/_dstore \
         fish:usr/share/fish/vendor_completions.d/dstore.fish; do
         target="$root/${shell#*:}"

@@ -109,7 +109,11 @@ step checkers run dstore_checkers src/lib.rs
 step model run check tests/check.rs --test-threads 1
 step suite run suite tests/suite/main.rs
 step groups run groups tests/groups/main.rs
+step dynamodb run dynamodb tests/dynamodb/main.rs
+step sdk run sdk tests/sdk.rs
 step chaos run chaos tests/chaos/main.rs
+# Only where a Docker Engine answers; it says so itself where not.
+step swarm run swarm tests/swarm/main.rs
 step simulation run simulation tests/simulation/main.rs --test-threads 1
 step fuzz target/debug/dstore-fuzz all --seconds "$fuzz_seconds" --jobs "$fuzz_jobs"
 finish
