@@ -13,6 +13,7 @@ use std::rc::Rc;
 
 use dstore::cli::bench::dynamodb::Server as DynamoTable;
 use dstore::cli::bench::rest::Server as RestTable;
+use dstore::cli::bench::runner::Session;
 use dstore::cli::bench::workload::Workload;
 
 use crate::Options;
@@ -123,13 +124,15 @@ impl Both {
     // Connections are opened anew each time: a server may close one that rests while the other protocol is spoken.
 
     async fn by_rest(&self, workload: Workload) -> Result<f64, Failure> {
-        let sessions = self.server.sessions(&self.rest, self.options.connections).await?;
-        let pid = self.server.running.pid;
-        cost(&phase(&self.options, workload, self.options.records, sessions, pid).await?.0)
+        self.by(workload, self.server.sessions(&self.rest, self.options.connections).await?).await
     }
 
     async fn by_dynamodb(&self, workload: Workload) -> Result<f64, Failure> {
-        let sessions = dynamodb::sessions(&self.dynamodb, self.options.connections).await?;
+        self.by(workload, dynamodb::sessions(&self.dynamodb, self.options.connections).await?).await
+    }
+
+    /// CPU of one operation through these, in seconds.
+    async fn by<S: Session>(&self, workload: Workload, sessions: Vec<S>) -> Result<f64, Failure> {
         let pid = self.server.running.pid;
         cost(&phase(&self.options, workload, self.options.records, sessions, pid).await?.0)
     }

@@ -53,7 +53,7 @@ pub struct CopyFlags {
 
 /// Copies, and says how much.
 pub fn run(flags: &CopyFlags) -> bool {
-    let Copied { files, bytes, passes } = match copy(&flags.from, &flags.to) {
+    let Copied { files, bytes, passes } = match copy(&flags.from, &flags.to, &System) {
         Ok(copied) => copied,
         Err(error) => {
             eprintln!("error: {} to {}: {error}", flags.from.display(), flags.to.display());
@@ -62,6 +62,32 @@ pub fn run(flags: &CopyFlags) -> bool {
     };
     println!("{}", serde_json::json!({ "files": files, "bytes": bytes, "passes": passes }));
     true
+}
+
+/// What goes on beside a copy: time, and in tests somebody who writes.
+trait Beside {
+    /// The time by which the system writes the times of files.
+    fn now(&self) -> SystemTime;
+
+    /// Waits before the next pass.
+    fn wait(&self);
+
+    /// A file, or a page of a log, is about to be read.
+    fn before_read(&self) {}
+}
+
+/// The machine's own.
+struct System;
+
+impl Beside for System {
+    #[expect(clippy::disallowed_methods, reason = "it is compared with what the file system says")]
+    fn now(&self) -> SystemTime {
+        SystemTime::now()
+    }
+
+    fn wait(&self) {
+        std::thread::sleep(PASS_PAUSE);
+    }
 }
 
 /// What was done.
@@ -146,7 +172,7 @@ fn files(root: &Path) -> Result<BTreeMap<PathBuf, Stamp>> {
     Ok(found)
 }
 
-fn copy(from: &Path, to: &Path) -> Result<Copied> {
+fn copy(from: &Path, to: &Path, beside: &impl Beside) -> Result<Copied> {
     DirBuilder::new().recursive(true).mode(0o700).create(to)?;
     if std::fs::read_dir(to)?.next().is_some() {
         return Err(Error::new(ErrorKind::AlreadyExists, "there is something in the folder to copy to"));
@@ -165,8 +191,8 @@ fn copy(from: &Path, to: &Path) -> Result<Copied> {
             if copied.get(path) == Some(stamp) {
                 continue;
             }
-            let settled = stamp.is_settled(now());
-            match copy_file(from, to, path) {
+            let settled = stamp.is_settled(beside.now());
+            match copy_file(from, to, path, beside) {
                 Ok(()) if settled => drop(copied.insert(path.clone(), stamp.clone())),
                 Ok(()) => drop(copied.insert(path.clone(), Stamp { inode: 0, ..stamp.clone() })),
                 Err(error) if error.kind() == ErrorKind::NotFound => is_still = false,
@@ -180,17 +206,11 @@ fn copy(from: &Path, to: &Path) -> Result<Copied> {
             let bytes = copied.values().map(|stamp| stamp.bytes).sum();
             return Ok(Copied { files: copied.len(), bytes, passes });
         }
-        std::thread::sleep(PASS_PAUSE);
+        beside.wait();
     }
     Err(Error::other(
         "its files changed all the while; copy it when less is written, from a snapshot of its file system, or with the process frozen",
     ))
-}
-
-/// The time by which the system writes the times of files.
-#[expect(clippy::disallowed_methods, reason = "it is compared with what the file system says, which no test hands in")]
-fn now() -> SystemTime {
-    SystemTime::now()
 }
 
 /// Whether nothing has changed that must not, and no segment of a log has come or gone.
@@ -206,14 +226,15 @@ fn still(before: &BTreeMap<PathBuf, Stamp>, after: &BTreeMap<PathBuf, Stamp>) ->
     part(before) == part(after)
 }
 
-fn copy_file(from: &Path, to: &Path, path: &Path) -> Result<()> {
+fn copy_file(from: &Path, to: &Path, path: &Path, beside: &impl Beside) -> Result<()> {
+    beside.before_read();
     let source = File::open(from.join(path))?;
     make_folders(from, to, path)?;
     let target = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to.join(path))?;
     let metadata = source.metadata()?;
     give(&metadata, |user, group| fchown(&target, user, group))?;
     if kind(path) == Kind::Log {
-        return copy_backwards(&source, &target, metadata.len());
+        return copy_backwards(&source, &target, metadata.len(), beside);
     }
     let (mut source, mut target) = (source, target);
     std::io::copy(&mut source, &mut target).map(drop)
@@ -238,12 +259,13 @@ fn give(original: &Metadata, change: impl Fn(Option<u32>, Option<u32>) -> Result
 }
 
 /// From the end to the beginning. Pages of zeros become a hole, since segments are as long as they may get from the start.
-fn copy_backwards(source: &File, target: &File, bytes: u64) -> Result<()> {
+fn copy_backwards(source: &File, target: &File, bytes: u64, beside: &impl Beside) -> Result<()> {
     target.set_len(bytes)?;
     let mut page = [0; PAGE_BYTES];
     for number in (0..bytes.div_ceil(PAGE_BYTES as u64)).rev() {
         let at = number * PAGE_BYTES as u64;
         let piece = &mut page[..(bytes - at).min(PAGE_BYTES as u64) as usize];
+        beside.before_read();
         source.read_exact_at(piece, at)?;
         if piece.iter().any(|byte| *byte != 0) {
             target.write_all_at(piece, at)?;
@@ -270,8 +292,7 @@ fn sync(root: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::cell::Cell;
 
     use super::*;
 
@@ -287,7 +308,7 @@ mod tests {
             ["p/node.db", "p/node.db-wal", "p/t/a.db", "p/log/0000000000000001.log", "p/usage/1.spool", "p/boots"];
         let left = ["lock", "p/log/lock", "p/log/reserve", "p/log/spare-0002.log", "p/boots.new"];
         kept.iter().chain(&left).for_each(|path| put(path));
-        let copied = copy(from.path(), &to.path().join("new")).unwrap();
+        let copied = copy(from.path(), &to.path().join("new"), &System).unwrap();
         assert_eq!(copied.files, kept.len());
         for path in kept {
             let read = |root: &Path| std::fs::read(root.join(path)).unwrap();
@@ -296,50 +317,94 @@ mod tests {
         for path in left {
             assert!(!to.path().join("new").join(path).exists(), "{path}");
         }
-        assert!(copy(from.path(), &to.path().join("new")).is_err(), "never over something");
+        assert!(copy(from.path(), &to.path().join("new"), &System).is_err(), "never over something");
     }
 
-    /// The writer writes a thousand times what a node does; the rest of the time is for copying.
-    fn wait_for_the_copier() {
-        std::thread::sleep(Duration::from_millis(300));
+    /// How long a segment of the writer's log is.
+    const SEGMENT: u64 = 256 << 10;
+    /// What it writes at once.
+    const PIECE: usize = 1 << 10;
+    /// How much it writes before it notes that.
+    const NOTED_BYTES: u64 = 64 << 10;
+    /// After so many reads it writes as many pieces: reading gets ahead of it, and it overtakes reading.
+    const BURST: u64 = 13;
+    /// How often it notes something while a copy is made. Then only the log grows, or no copy would come to an end.
+    const NOTES: u32 = 3;
+
+    /// Writes while a copy reads. Notes in a "database" how long its log is, always after the log, and begins another segment
+    /// now and then. Its clock, by which the files' times of change are, moves only with what it writes and with the pauses.
+    struct Writer {
+        root: PathBuf,
+        milliseconds: Cell<u64>,
+        reads: Cell<u64>,
+        written: Cell<u64>,
+        notes_left: Cell<u32>,
     }
 
-    /// A writer that notes in a "database" how long its log is, always after the log, and now and then begins another segment.
+    impl Writer {
+        fn write(&self, pieces: u64) {
+            for _ in 0..pieces {
+                let (segment, at) = (self.written.get() / SEGMENT, self.written.get() % SEGMENT);
+                let path = self.root.join(format!("log/{segment:04}.log"));
+                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
+                file.set_len(SEGMENT).unwrap();
+                file.write_all_at(&[7; PIECE], at).unwrap();
+                self.changed(&file);
+                self.written.set(self.written.get() + PIECE as u64);
+                if self.written.get().is_multiple_of(NOTED_BYTES) && self.notes_left.get() > 0 {
+                    self.notes_left.set(self.notes_left.get() - 1);
+                    let file = File::create(self.root.join("items.db")).unwrap();
+                    file.write_all_at(&self.written.get().to_le_bytes(), 0).unwrap();
+                    self.changed(&file);
+                }
+            }
+        }
+
+        fn changed(&self, file: &File) {
+            self.milliseconds.set(self.milliseconds.get() + 1);
+            file.set_modified(self.now()).unwrap();
+        }
+    }
+
+    impl Beside for Writer {
+        fn now(&self) -> SystemTime {
+            SystemTime::UNIX_EPOCH + Duration::from_millis(self.milliseconds.get())
+        }
+
+        fn wait(&self) {
+            self.milliseconds.set(self.milliseconds.get() + PASS_PAUSE.as_millis() as u64);
+        }
+
+        fn before_read(&self) {
+            self.reads.set(self.reads.get() + 1);
+            if self.reads.get().is_multiple_of(BURST) {
+                self.write(BURST);
+            }
+        }
+    }
+
     #[test]
     fn a_log_that_grows_has_no_hole_and_reaches_as_far_as_the_database_says() {
         let from = tempfile::tempdir().unwrap();
         std::fs::create_dir(from.path().join("log")).unwrap();
-        let ended = Arc::new(AtomicBool::new(false));
-        let (root, stop) = (from.path().to_owned(), ended.clone());
-        const SEGMENT: u64 = 1 << 20;
-        let writer = std::thread::spawn(move || {
-            let mut written = 0u64;
-            while !stop.load(Ordering::Relaxed) {
-                let (segment, at) = (written / SEGMENT, written % SEGMENT);
-                let path = root.join(format!("log/{segment:04}.log"));
-                let file = OpenOptions::new().write(true).create(true).truncate(false).open(path).unwrap();
-                file.set_len(SEGMENT).unwrap();
-                file.write_all_at(&[7; 1024], at).unwrap();
-                written += 1024;
-                if written.is_multiple_of(64 << 10) {
-                    std::fs::write(root.join("items.db"), written.to_le_bytes()).unwrap();
-                    wait_for_the_copier();
-                }
-            }
-        });
+        let writer = Writer {
+            root: from.path().to_owned(),
+            milliseconds: Cell::new(0),
+            reads: Cell::new(0),
+            written: Cell::new(0),
+            notes_left: Cell::new(1),
+        };
         // Before the database says anything, no log would be too short for it.
-        let note =
-            |root: &Path| std::fs::read(root.join("items.db")).unwrap_or_default().try_into().map(u64::from_le_bytes);
-        while note(from.path()).is_err() {
-            assert!(!writer.is_finished(), "it writes until it is told to end");
-            std::thread::yield_now();
-        }
+        writer.write(NOTED_BYTES / PIECE as u64);
         let mut before = 0;
         for round in 0..4 {
+            writer.notes_left.set(NOTES);
             let to = tempfile::tempdir().unwrap();
-            copy(from.path(), to.path()).unwrap();
-            let noted = note(to.path()).expect("the database was copied whole");
-            assert!(noted > 0 && noted >= before, "round {round}: {noted} behind {before}");
+            let copied = copy(from.path(), to.path(), &writer).unwrap();
+            assert!(copied.passes > 1, "round {round}: it was written to meanwhile");
+            let noted = std::fs::read(to.path().join("items.db")).unwrap();
+            let noted = u64::from_le_bytes(noted.try_into().expect("the database was copied whole"));
+            assert!(noted > before, "round {round}: {noted} behind {before}");
             before = noted;
             let mut log: Vec<u8> = Vec::new();
             for path in files(to.path()).unwrap().keys().filter(|path| kind(path) == Kind::Log) {
@@ -349,7 +414,5 @@ mod tests {
             assert!(log[length..].iter().all(|byte| *byte == 0), "round {round}: no hole");
             assert!(length as u64 >= noted, "round {round}: {length} of {noted}");
         }
-        ended.store(true, Ordering::Relaxed);
-        writer.join().unwrap();
     }
 }

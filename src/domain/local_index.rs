@@ -252,4 +252,12 @@ pub fn check_all(table: &TableSpecification) -> Result<(), Refusal> {
 }
 
 #[cfg(test)]
+impl LocalIndex {
+    /// An index for tests.
+    pub(crate) fn of(name: &str, attribute: &str, key_type: KeyType, projection: IndexProjection) -> Self {
+        Self { name: name.to_owned(), attribute: attribute.to_owned(), key_type, projection }
+    }
+}
+
+#[cfg(test)]
 mod tests;

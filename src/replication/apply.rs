@@ -147,6 +147,7 @@ pub fn holds(preconditions: &Preconditions, version: Option<ItemVersion>) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::document::sample::of_text as document;
     use crate::domain::key::{KeyType, KeyValue, PackedKey};
     use crate::domain::limits::SORT_BYTES_MAX;
     use crate::domain::local_index::IndexProjection;
@@ -157,10 +158,6 @@ mod tests {
         let key = PackedKey::new(&KeyValue::String("a".into()), None);
         let preconditions = Preconditions::default();
         Operation { key, change, preconditions, conditional: None, request: None, receipt: None }
-    }
-
-    fn document(text: &str) -> Document {
-        Document::from_json(text.as_bytes()).unwrap()
     }
 
     fn present(version: u64, text: &str) -> Present {
@@ -204,14 +201,12 @@ mod tests {
         );
     }
 
-    fn index(name: &str, attribute: &str, key_type: KeyType) -> LocalIndex {
-        let (name, attribute) = (name.to_owned(), attribute.to_owned());
-        LocalIndex { name, attribute, key_type, projection: IndexProjection::KeysOnly }
-    }
-
     /// By a number `rank` and by a text `title`.
     fn indexes() -> [LocalIndex; 2] {
-        [index("by-rank", "rank", KeyType::Integer), index("by-title", "title", KeyType::String)]
+        [
+            LocalIndex::of("by-rank", "rank", KeyType::Integer, IndexProjection::KeysOnly),
+            LocalIndex::of("by-title", "title", KeyType::String, IndexProjection::KeysOnly),
+        ]
     }
 
     fn set(name: &str, text: &str) -> Change {
@@ -289,7 +284,7 @@ mod tests {
     #[test]
     fn an_item_with_its_entries_may_be_as_large_as_items_may_be() {
         // The key's packed bytes, name and value of `a`, and once more for the index that shows all: with the rank in both.
-        let all = LocalIndex { projection: IndexProjection::All, ..index("by-rank", "rank", KeyType::Integer) };
+        let all = LocalIndex::of("by-rank", "rank", KeyType::Integer, IndexProjection::All);
         let text = |bytes: usize| format!(r#"{{"a":"{}","rank":1}}"#, "x".repeat(bytes));
         let key_bytes = operation(Change::Remove).key.len();
         let fitting = ITEM_BYTES_MAX / 2 - key_bytes - document(&text(0)).item_size();

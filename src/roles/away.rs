@@ -1,5 +1,6 @@
-//! A notice when the coordinator or control has been away for a while, so that a person learns of it who looks at notices
-//! alone. Requests are served meanwhile; what waits is everything that control and ranges' leaders agree on with them.
+//! A notice of a node or a proxy when the coordinator or control has been away for a while, so that a person learns of it who
+//! looks at notices alone. Requests are served meanwhile; what waits is everything that control and ranges' leaders agree on
+//! with them.
 //!
 //! Who is away is asked of what `/readyz` goes by, and not of its words: the routing table, which follows the coordinator,
 //! and the access lists, which control tells. A listing that is not obeyed makes the table old, too, but there the
@@ -21,9 +22,9 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How long somebody is away before it is told. A restart, or an election of the coordinator, is over by then.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const COORDINATOR: &str = "the coordinator did not answer this node for a minute: while it is away requests are \
+const COORDINATOR: &str = "the coordinator did not answer this process for a minute: while it is away requests are \
                            served, and changes of placement wait";
-const CONTROL: &str = "control did not answer this node for a minute: while it is away requests are served, \
+const CONTROL: &str = "control did not answer this process for a minute: while it is away requests are served, \
                        changes of placement wait, and what was revoked meanwhile may still be let in";
 
 /// Starts to look, until what is returned is aborted.

@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use super::away;
 use super::inside::{InsideSocket, failed};
 use super::lifecycle;
 use super::limiting::Limiting;
@@ -81,7 +82,7 @@ struct Running {
     inside: RunningServer,
     presence: ProxyPresence,
     limiting: Limiting,
-    tasks: [tokio::task::JoinHandle<()>; 2],
+    tasks: [tokio::task::JoinHandle<()>; 3],
 }
 
 impl Running {
@@ -132,7 +133,8 @@ async fn start(
     ground.health.note(START, Condition::Good);
     tracing::info!(%plane, id = %member.membership.id, uri = client.uri(), "the proxy serves");
     let writer = NoticeWriter::new(NodeId(proxy.0), member.coordinator.clone(), ground.clock.clone());
-    let tasks = [tokio::spawn(member.parts.clone().follow()), tokio::spawn(writer.follow(notices))];
+    let away = away::watch(followed.routing.clone(), followed.access.clone(), notices.clone());
+    let tasks = [tokio::spawn(member.parts.clone().follow()), tokio::spawn(writer.follow(notices)), away];
     Ok(Running { followed, member, usage, inside, presence, limiting, tasks })
 }
 

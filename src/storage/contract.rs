@@ -16,6 +16,7 @@ use crate::crypto::Key256;
 use crate::crypto::cipher::tests::SystemRandom;
 use crate::domain::Timestamp;
 use crate::domain::document::Document;
+use crate::domain::document::sample::of_text as document;
 use crate::domain::ids::{NodeId, PlaneId, PrincipalId, RangeId, ReceiptId, ReplicaId, RequestId, TableId, TenantId};
 use crate::domain::key::{KeyValue, PackedKey};
 use crate::domain::limits::{RECEIPT_SECONDS, REQUEST_WINDOW_SECONDS};
@@ -66,10 +67,6 @@ pub(super) fn name(number: u8) -> ReplicaName {
 
 fn key(id: &str) -> PackedKey {
     PackedKey::new(&KeyValue::String(id.into()), None)
-}
-
-fn document(text: &str) -> Document {
-    Document::from_json(text.as_bytes()).unwrap()
 }
 
 pub(super) fn batch(index: u64, items: &[(&str, Option<&str>)]) -> Batch {

@@ -20,6 +20,8 @@ pub const NO_ITEM: &str = "there is no item with this key";
 const PROBES_MAX: usize = 2_000;
 /// How long a command is waited for that may never be answered: longer than control waits for a node that is silent.
 const COMMAND_TIME_MAX: Duration = Duration::from_secs(4);
+/// How the binary says that a command line makes no sense.
+const USAGE: i32 = 2;
 const PASSPHRASE: &str = "correct horse battery staple";
 /// The disk of a node, in MiB, where the table has few ranges.
 const DISK_MIB: u32 = 160;
@@ -232,6 +234,9 @@ impl Cluster {
 
     /// Runs an admin command that may fail, or never be answered, while other things go on: what it printed, or why there is
     /// nothing.
+    ///
+    /// # Panics
+    /// Where the command makes no sense, which is no answer of the cluster.
     pub async fn ask(&self, arguments: &[&str]) -> Result<Value, String> {
         let mut command = Command::new(crate::program());
         self.surround(command.args(["control", "--output", "json"]).args(arguments));
@@ -243,7 +248,9 @@ impl Cluster {
         };
         let output = output.expect("the binary starts");
         if !output.status.success() {
-            return Err(String::from_utf8_lossy(&output.stderr).trim().to_owned());
+            let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            assert_ne!(output.status.code(), Some(USAGE), "{arguments:?}: {why}");
+            return Err(why);
         }
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(serde_json::from_str(&text).unwrap_or_else(|_| panic!("JSON, not {text:?}")))

@@ -63,8 +63,7 @@ mod tests {
     use crate::domain::local_index::IndexProjection;
 
     fn index(projection: IndexProjection) -> LocalIndex {
-        let (name, attribute) = ("by-rank".to_owned(), "rank".to_owned());
-        LocalIndex { name, attribute, key_type: KeyType::Integer, projection }
+        LocalIndex::of("by-rank", "rank", KeyType::Integer, projection)
     }
 
     /// An item of this rank; `shown` and `hidden` are attributes of so many bytes.

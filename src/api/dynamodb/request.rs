@@ -74,6 +74,17 @@ fn failure(error: &serde_json::Error) -> Failure {
     }
 }
 
+/// What the service model allows in names of tables and indexes.
+pub const NAME_RULE: &str = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
+/// Their shortest and longest.
+const NAME_CHARACTERS: (usize, usize) = (3, 255);
+
+/// Whether a name keeps to [`NAME_RULE`].
+pub fn is_spelled(name: &str) -> bool {
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
+    !name.is_empty() && name.bytes().all(is_letter)
+}
+
 /// What the service model does not allow, gathered: AWS tells up to ten of them at once.
 #[derive(Debug, Default)]
 pub struct Constraints(Vec<String>);
@@ -133,6 +144,14 @@ impl Constraints {
         } else if length > most {
             self.broken(value, place, &format!("Member must have length less than or equal to {most}"));
         }
+    }
+
+    /// Notes a name of a table or an index with other letters than there may be, then one that is too short or too long.
+    pub fn spelled(&mut self, place: &str, name: &str) {
+        if !is_spelled(name) {
+            self.broken(name, place, NAME_RULE);
+        }
+        self.length(place, name, NAME_CHARACTERS.0, NAME_CHARACTERS.1);
     }
 
     /// All that was noted, as one failure.

@@ -17,7 +17,7 @@ use super::attribute_value::{self, Split};
 use super::call::Call;
 use super::failure::Failure;
 use super::names::{Named, named};
-use super::request::Text;
+use super::request::{NAME_RULE, Text, is_spelled};
 use crate::domain::TableName;
 use crate::domain::document::{BuildError, Builder, Document};
 use crate::domain::key::{KeyType, KeyValue, PackedKey};
@@ -123,9 +123,8 @@ pub fn table_reference(call: &Call<'_>, name: &str) -> Result<TableReference, Fa
 
 /// What AWS says of a name that no table can have.
 fn wrong_name(name: &str) -> String {
-    let is_spelled = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'));
-    let rule = if !is_spelled {
-        "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+"
+    let rule = if !is_spelled(name) {
+        NAME_RULE
     } else if name.len() < 3 {
         "Member must have length greater than or equal to 3"
     } else {

@@ -232,6 +232,11 @@ pub(crate) fn items() -> impl Strategy<Value = Map> {
     proptest::collection::btree_map(text(), value, 0..7)
 }
 
+/// The document of a JSON text, which is one.
+pub(crate) fn of_text(json: &str) -> Document {
+    Document::from_json(json.as_bytes()).expect("the text is an item")
+}
+
 /// The document of a tree, by way of messy JSON.
 pub(crate) fn document(map: &Map) -> Document {
     Document::from_json(messy_map(map, true).as_bytes()).expect("a sample is an item")

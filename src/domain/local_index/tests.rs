@@ -1,18 +1,15 @@
 //! Local indexes: what is in them, what they show, what is refused, and how they are written down.
 
 use super::*;
+use crate::domain::document::sample::of_text as document;
 use crate::domain::key::read_index_entry;
 
 fn index(key_type: KeyType, projection: IndexProjection) -> LocalIndex {
-    LocalIndex { name: "by-age".into(), attribute: "age".into(), key_type, projection }
+    LocalIndex::of("by-age", "age", key_type, projection)
 }
 
 fn include(names: &[&str]) -> IndexProjection {
     IndexProjection::Include(names.iter().map(|name| (*name).to_owned()).collect())
-}
-
-fn document(text: &str) -> Document {
-    Document::from_json(text.as_bytes()).unwrap()
 }
 
 fn key() -> PackedKey {
@@ -110,8 +107,8 @@ fn definitions_read_back_and_are_not_written_where_there_are_none() {
     assert!(!serde_json::to_string(&plain).unwrap().contains("local_indexes"));
     let told = table(vec![
         index(KeyType::Integer, IndexProjection::All),
-        LocalIndex { name: "by-city".into(), attribute: "city".into(), ..index(KeyType::String, include(&["pad"])) },
-        LocalIndex { name: "few".into(), ..index(KeyType::Integer, IndexProjection::KeysOnly) },
+        LocalIndex::of("by-city", "city", KeyType::String, include(&["pad"])),
+        LocalIndex::of("few", "age", KeyType::Integer, IndexProjection::KeysOnly),
     ]);
     let text = serde_json::to_value(&told).unwrap();
     let expected = serde_json::json!([
@@ -129,11 +126,7 @@ fn definitions_read_back_and_are_not_written_where_there_are_none() {
 
 #[test]
 fn rules_are_held() {
-    let by = |name: &str, attribute: &str| LocalIndex {
-        name: name.into(),
-        attribute: attribute.into(),
-        ..index(KeyType::Integer, IndexProjection::All)
-    };
+    let by = |name: &str, attribute: &str| LocalIndex::of(name, attribute, KeyType::Integer, IndexProjection::All);
     let many = |count: usize| -> Vec<_> { (0..count).map(|number| by(&format!("by-{number}"), "age")).collect() };
     let names = |count: usize| IndexProjection::Include((0..count).map(|number| number.to_string()).collect());
     let including = |one: usize, other: usize| {

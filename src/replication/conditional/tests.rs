@@ -1,15 +1,12 @@
 //! What comes out of writes that ask, item by item.
 
 use super::*;
+use crate::domain::document::sample::of_text as document;
 use crate::domain::key::{KeyValue, PackedKey};
 use crate::expression::{Comparison, Condition, Operand, Path, SetOperand, SetValue, Update, Value};
 use crate::replication::apply::{Needs, evaluate as apply, needs};
 use crate::replication::operation::{Conditional, Preconditions, TagCondition};
 use proptest::prelude::*;
-
-fn document(text: &str) -> Document {
-    Document::from_json(text.as_bytes()).unwrap()
-}
 
 fn path(name: &str) -> Path {
     Path { attribute: name.into(), steps: Vec::new() }

@@ -1,11 +1,15 @@
 //! What the leading instance does now and then: it carries on or takes back what a killed process left,
 //! forgets what is past its time, and keeps the coordinator small. Every piece is safe to run twice and
 //! at the same time as another instance's, so a wrong belief about who leads costs work, not data.
+//!
+//! A record that cannot be read is left as it is, a person is told of it once ([`super::set_aside`]), and all others are seen
+//! to. A piece that needs just that record is left out of the round, and the other pieces are done.
 
 use std::sync::atomic::Ordering;
 
-use crate::coordination::{Compare, Operation, layout};
-use crate::domain::Refusal;
+use crate::coordination::{Compare, KeyValue, Operation, layout};
+use crate::domain::ids::TableId;
+use crate::domain::{Refusal, RefusalKind};
 
 use super::history::refusal;
 use super::plane::ControlPlane;
@@ -47,7 +51,7 @@ impl ControlPlane {
             tables_expired: self.deleted_tables_expire().await?,
             credentials_expired: self.credentials_expire().await?,
             notices_removed: self.notices_trim().await?,
-            shares_renewed: self.limit_shares_renew().await?,
+            shares_renewed: unless_unreadable(self.limit_shares_renew().await)?.unwrap_or_default(),
             events_removed: self.events_trim().await?,
         })
     }
@@ -61,48 +65,42 @@ impl ControlPlane {
     async fn intents_settle(&self) -> Result<usize, Refusal> {
         let now = self.now();
         let mut settled = 0;
-        for (entry, intent) in self.records::<IntentRecord>(layout::CONTROL_JOBS).await? {
+        for (entry, intent) in self.entries_readable::<IntentRecord>(layout::CONTROL_JOBS).await?.records {
             if now.seconds_since(intent.started_at()) < INTENT_SECONDS {
                 continue;
             }
-            let Some(id) = entry
-                .key
-                .strip_prefix(layout::CONTROL_JOBS)
-                .and_then(|id| id.parse::<crate::domain::ids::TableId>().ok())
-            else {
+            let Some(id) = entry.key.strip_prefix(layout::CONTROL_JOBS).and_then(|id| id.parse::<TableId>().ok()) else {
                 continue;
             };
             tracing::warn!(?intent, "carrying on what another process left");
-            match &intent {
-                IntentRecord::CreateTable { tenant, table, .. } | IntentRecord::UndeleteTable { tenant, table, .. } => {
-                    // First the intent: its maker, if only slow, can then not make the table visible.
-                    let gone = self
-                        .coordinator
-                        .transact(
-                            vec![Compare::unchanged(&entry.key, Some(&entry))],
-                            vec![Operation::delete(&entry.key)],
-                        )
-                        .await
-                        .map_err(refusal)?;
-                    if gone.succeeded {
-                        self.ranges_remove(tenant, table, id).await?;
-                    }
-                }
-                IntentRecord::RemoveRoutes { tenant, table, .. } => {
-                    self.ranges_remove(tenant, table, id).await?;
-                    self.intent_done(&entry).await?;
-                }
-                IntentRecord::RemoveTenant { tenant, tenant_id, .. } => {
-                    self.tenant_remainder_remove(tenant, *tenant_id).await?;
-                    self.intent_done(&entry).await?;
-                }
-            }
-            settled += 1;
+            settled += usize::from(unless_unreadable(self.intent_settle(&entry, &intent, id).await)?.is_some());
         }
         Ok(settled)
     }
 
-    async fn intent_done(&self, entry: &crate::coordination::KeyValue) -> Result<(), Refusal> {
+    async fn intent_settle(&self, entry: &KeyValue, intent: &IntentRecord, id: TableId) -> Result<(), Refusal> {
+        match intent {
+            IntentRecord::CreateTable { tenant, table, .. } | IntentRecord::UndeleteTable { tenant, table, .. } => {
+                // First the intent: its maker, if only slow, can then not make the table visible.
+                let compares = vec![Compare::unchanged(&entry.key, Some(entry))];
+                let operations = vec![Operation::delete(&entry.key)];
+                if self.coordinator.transact(compares, operations).await.map_err(refusal)?.succeeded {
+                    self.ranges_remove(tenant, table, id).await?;
+                }
+                Ok(())
+            }
+            IntentRecord::RemoveRoutes { tenant, table, .. } => {
+                self.ranges_remove(tenant, table, id).await?;
+                self.intent_done(entry).await
+            }
+            IntentRecord::RemoveTenant { tenant, tenant_id, .. } => {
+                self.tenant_remainder_remove(tenant, *tenant_id).await?;
+                self.intent_done(entry).await
+            }
+        }
+    }
+
+    async fn intent_done(&self, entry: &KeyValue) -> Result<(), Refusal> {
         let compares = vec![Compare::unchanged(&entry.key, Some(entry))];
         self.coordinator.transact(compares, vec![Operation::delete(&entry.key)]).await.map_err(refusal)?;
         Ok(())
@@ -111,12 +109,12 @@ impl ControlPlane {
     async fn credentials_expire(&self) -> Result<usize, Refusal> {
         let now = self.now();
         let mut keys = Vec::new();
-        for (entry, token) in self.records::<JoinTokenRecord>(layout::CONTROL_JOIN_TOKENS).await? {
+        for (entry, token) in self.entries_readable::<JoinTokenRecord>(layout::CONTROL_JOIN_TOKENS).await?.records {
             if token.expires_at <= now {
                 keys.push(entry.key);
             }
         }
-        for (entry, session) in self.records::<SessionRecord>(layout::CONTROL_SESSIONS).await? {
+        for (entry, session) in self.entries_readable::<SessionRecord>(layout::CONTROL_SESSIONS).await?.records {
             if session.expires_at <= now {
                 keys.push(entry.key);
             }
@@ -126,5 +124,16 @@ impl ControlPlane {
             self.coordinator.transact(Vec::new(), piece).await.map_err(refusal)?;
         }
         Ok(count)
+    }
+}
+
+/// What a piece of a round did; none where a record that it needs cannot be read.
+fn unless_unreadable<T>(done: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+    match done {
+        Err(refusal) if refusal.kind == RefusalKind::Damaged => {
+            tracing::warn!(%refusal, "a piece of maintenance is left for a later round");
+            Ok(None)
+        }
+        done => done.map(Some),
     }
 }

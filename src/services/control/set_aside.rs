@@ -1,8 +1,10 @@
 //! Records that cannot be read, set aside. One that a hand, a damaged backup or a newer program has put there must not
-//! keep all others from being used: whoever tells members who may come in passes over it and goes on.
+//! keep all others from being used: whoever tells members who may come in passes over it and goes on, and so do the rounds
+//! of maintenance.
 //!
 //! What is passed over is never let in. A principal or an access key that is not in the list is refused; a session
-//! that cannot be read counts as revoked, since its record may say just that ([`super::access_feed`]). A person is told
+//! that cannot be read counts as revoked, since its record may say just that ([`super::access_feed`]). Maintenance leaves
+//! it where it is ([`super::maintain`]): nobody can tell whether it is past its time. A person is told
 //! once, by the log and by a notice, which record it is: by its key, never by what stands in it. When it can be read
 //! again, and cannot later, that is told anew.
 //!
@@ -13,10 +15,15 @@ use std::collections::BTreeSet;
 use parking_lot::Mutex;
 
 use crate::coordination::values::from_json;
+use crate::coordination::{KeyValue, layout};
 use crate::domain::Refusal;
 
 use super::history::refusal;
 use super::plane::ControlPlane;
+
+/// Where records stand by which somebody is let in.
+const CREDENTIALS: [&str; 4] =
+    [layout::CONTROL_PRINCIPALS, layout::CONTROL_ACCESS_KEYS, layout::CONTROL_SESSIONS, layout::CONTROL_JOIN_TOKENS];
 
 /// Which records were told of and are still not readable, by their keys.
 #[derive(Default)]
@@ -53,11 +60,23 @@ impl ControlPlane {
         &self,
         prefix: &str,
     ) -> Result<Readable<T>, Refusal> {
+        let Readable { records, unreadable } = self.entries_readable::<T>(prefix).await?;
+        Ok(Readable { records: records.into_iter().map(|(_, record)| record).collect(), unreadable })
+    }
+
+    /// As [`Self::records_readable`], with their entries.
+    ///
+    /// # Errors
+    /// `Unavailable` where the coordinator cannot be asked.
+    pub(super) async fn entries_readable<T: serde::de::DeserializeOwned>(
+        &self,
+        prefix: &str,
+    ) -> Result<Readable<(KeyValue, T)>, Refusal> {
         let listing = self.coordinator.list(prefix).await.map_err(refusal)?;
         let mut found = Readable { records: Vec::new(), unreadable: Vec::new() };
         for entry in listing.entries {
             match from_json(&entry.value) {
-                Ok(record) => found.records.push(record),
+                Ok(record) => found.records.push((entry, record)),
                 Err(_) => found.unreadable.push(entry.key),
             }
         }
@@ -68,9 +87,14 @@ impl ControlPlane {
     }
 
     async fn tell_set_aside(&self, key: &str) {
+        // What stands for no person may be all that is known of a table or a tenant: that is not to be deleted.
+        let (follows, remedy) = match CREDENTIALS.iter().any(|prefix| key.starts_with(prefix)) {
+            true => ("whoever it stands for is refused", ", or delete it there and make a new one"),
+            false => ("it is left as it is", ""),
+        };
         let what = format!(
-            "the record {key:?} in the coordinator cannot be read: whoever it stands for is refused, and all others go \
-             on. Put it back from a backup of the coordinator, or delete it there and make a new one"
+            "the record {key:?} in the coordinator cannot be read: {follows}, and all others go on. Put it back from a \
+             backup of the coordinator{remedy}"
         );
         tracing::error!(key, "{what}");
         match self.hygiene.lock().await.tell(&what).await {

@@ -74,7 +74,7 @@ impl ControlPlane {
 
     /// Brings the shares in all tenants' records up to date. In how many they were not.
     pub(super) async fn limit_shares_renew(&self) -> Result<usize, Refusal> {
-        let mut limited = self.records::<Tenant>(layout::CONTROL_TENANTS).await?;
+        let mut limited = self.entries_readable::<Tenant>(layout::CONTROL_TENANTS).await?.records;
         limited.retain(|(_, tenant)| tenant.limits.request_units.is_some());
         if limited.is_empty() {
             return Ok(0);

@@ -137,7 +137,8 @@ impl ControlPlane {
     pub(super) async fn deleted_tables_expire(&self) -> Result<usize, Refusal> {
         let now = self.now();
         let mut expired = 0;
-        for (entry, record) in self.records::<DeletedTableRecord>(layout::CONTROL_TABLES_DELETED).await? {
+        let dropped = self.entries_readable::<DeletedTableRecord>(layout::CONTROL_TABLES_DELETED).await?.records;
+        for (entry, record) in dropped {
             if now.seconds_since(record.deleted_at) >= UNDELETE_SECONDS {
                 let compares = vec![Compare::unchanged(&entry.key, Some(&entry))];
                 let done =

@@ -86,8 +86,9 @@ pub(super) fn check_indexes(store: &dyn RangeStore, indexes: &[LocalIndex]) -> R
 
 #[cfg(test)]
 mod tests {
-    use super::super::index_scan::tests::{apply, document, id, key, replica};
+    use super::super::index_scan::tests::{apply, id, key, replica};
     use super::*;
+    use crate::domain::document::sample::of_text as document;
 
     #[test]
     fn an_index_is_measured_with_what_is_in_memory() {

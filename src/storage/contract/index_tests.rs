@@ -13,17 +13,11 @@ use crate::storage::store::{IndexChunk, IndexedItem, StoredSize};
 
 /// Of each type, and of each way to show an item.
 fn indexes() -> Vec<LocalIndex> {
-    let index = |name: &str, attribute: &str, key_type, projection| LocalIndex {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-        key_type,
-        projection,
-    };
     vec![
-        index("by-n", "n", KeyType::Integer, IndexProjection::All),
-        index("by-t", "t", KeyType::String, IndexProjection::KeysOnly),
-        index("by-t-with-x", "t", KeyType::String, IndexProjection::Include(vec!["x".to_owned()])),
-        index("by-b", "b", KeyType::Bytes, IndexProjection::All),
+        LocalIndex::of("by-n", "n", KeyType::Integer, IndexProjection::All),
+        LocalIndex::of("by-t", "t", KeyType::String, IndexProjection::KeysOnly),
+        LocalIndex::of("by-t-with-x", "t", KeyType::String, IndexProjection::Include(vec!["x".to_owned()])),
+        LocalIndex::of("by-b", "b", KeyType::Bytes, IndexProjection::All),
     ]
 }
 

@@ -168,11 +168,9 @@ mod tests {
     use crate::domain::local_index::IndexProjection;
 
     fn table() -> TableSpecification {
-        let (name, attribute) = ("by-rank".to_owned(), "rank".to_owned());
-        let projection = IndexProjection::KeysOnly;
         TableSpecification {
             sort_type: Some(KeyType::Integer),
-            local_indexes: vec![LocalIndex { name, attribute, key_type: KeyType::Bytes, projection }],
+            local_indexes: vec![LocalIndex::of("by-rank", "rank", KeyType::Bytes, IndexProjection::KeysOnly)],
             ..TableSpecification::new(KeyType::String)
         }
     }

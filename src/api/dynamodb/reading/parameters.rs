@@ -93,14 +93,7 @@ impl Request<'_> {
         let mut constraints = Constraints::new();
         check_table_name(&mut constraints, &self.table_name);
         if let Some(name) = self.index_name.get() {
-            constraints.length("indexName", name, 3, 255);
-            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')) {
-                constraints.broken(
-                    name,
-                    "indexName",
-                    "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+",
-                );
-            }
+            constraints.spelled("indexName", name);
         }
         let select = constraints.word("select", &self.select, Select::WORDS);
         if self.attributes_to_get.0.as_ref().is_some_and(Vec::is_empty) {

@@ -350,6 +350,12 @@ async fn what_cannot_be_is_told() {
         ),
         (of_a(json!({"IndexName": "by-name"})), "The table does not have the specified index: by-name"),
         (
+            of_a(json!({"IndexName": "a;"})),
+            "2 validation errors detected: Value 'a;' at 'indexName' failed to satisfy constraint: Member must satisfy \
+             regular expression pattern: [a-zA-Z0-9_.-]+; Value 'a;' at 'indexName' failed to satisfy constraint: \
+             Member must have length greater than or equal to 3",
+        ),
+        (
             of_a(json!({"Limit": 0})),
             "1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater \
              than or equal to 1",

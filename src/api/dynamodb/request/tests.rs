@@ -134,6 +134,29 @@ fn constraints_are_told_together() {
 }
 
 #[test]
+fn names_are_told_of_by_their_letters_first_and_then_by_their_length() {
+    let told = |name: &str| {
+        let mut constraints = Constraints::new();
+        constraints.spelled("indexName", name);
+        let failure = constraints.finish().err()?;
+        Some(failure.message().unwrap_or_default().replace(&format!("Value '{name}' at 'indexName' "), ""))
+    };
+    let letters = "failed to satisfy constraint: Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
+    let short = "failed to satisfy constraint: Member must have length greater than or equal to 3";
+    let long = "failed to satisfy constraint: Member must have length less than or equal to 255";
+    for good in ["a.b", "A-_", &"9".repeat(255)] {
+        assert_eq!(told(good), None, "{good}");
+    }
+    assert_eq!(told("ab").unwrap(), format!("1 validation error detected: {short}"));
+    assert_eq!(told("a;b").unwrap(), format!("1 validation error detected: {letters}"));
+    for bad in ["", "a;", "é"] {
+        assert_eq!(told(bad).unwrap(), format!("2 validation errors detected: {letters}; {short}"), "{bad}");
+    }
+    assert_eq!(told(&"9".repeat(256)).unwrap(), format!("1 validation error detected: {long}"));
+    assert_eq!(told(&";".repeat(256)).unwrap(), format!("2 validation errors detected: {letters}; {long}"));
+}
+
+#[test]
 fn values_have_a_colon_and_are_some() {
     let read = |json: &str| {
         let raw = RawValue::from_string(json.to_owned()).unwrap();

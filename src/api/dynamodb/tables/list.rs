@@ -20,13 +20,9 @@ struct Asked<'a> {
 
 impl Asked<'_> {
     fn check(&self) -> Result<(), crate::api::dynamodb::Failure> {
-        let (mut constraints, place) = (Constraints::new(), "exclusiveStartTableName");
+        let mut constraints = Constraints::new();
         if let Some(name) = self.exclusive_start_table_name.get() {
-            if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-')) {
-                let rule = "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+";
-                constraints.broken(name, place, rule);
-            }
-            constraints.length(place, name, 3, 255);
+            constraints.spelled("exclusiveStartTableName", name);
         }
         constraints.within("limit", self.limit, 1, NAMES_MAX);
         constraints.finish()

@@ -21,8 +21,6 @@ use crate::api::dynamodb::request::{Constraints, Raw, Text, Texts};
 use crate::domain::local_index::{IndexProjection, LOCAL_INDEXES_MAX, LocalIndex};
 use crate::domain::table::TableSpecification;
 
-/// The shortest and longest name of an index.
-const NAME_CHARACTERS: (usize, usize) = (3, 255);
 /// Attributes that an index names to be projected, at most.
 const NON_KEY_ATTRIBUTES_MAX: usize = 20;
 /// The longest name of such an attribute.
@@ -81,25 +79,16 @@ pub(super) fn read<'a>(list: Raw<'a>) -> Result<Option<Vec<AskedIndex<'a>>>, Fai
 pub(super) fn check(constraints: &mut Constraints, indexes: &[AskedIndex<'_>]) {
     for (number, index) in (1..).zip(indexes) {
         let place = |member: &str| format!("localSecondaryIndexes.{number}.member.{member}");
-        check_name(constraints, &place("indexName"), &index.name);
+        match index.name.get() {
+            None => constraints.missing(&place("indexName")),
+            Some(name) => constraints.spelled(&place("indexName"), name),
+        }
         definition::check_key(constraints, &place("keySchema"), index.key.as_deref());
         match &index.projection {
             None => constraints.missing(&place("projection")),
             Some(projection) => projection.check(constraints, &place("projection")),
         }
     }
-}
-
-fn check_name(constraints: &mut Constraints, place: &str, name: &Text<'_>) {
-    let Some(name) = name.get() else {
-        constraints.missing(place);
-        return;
-    };
-    let is_spelled = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-');
-    if name.is_empty() || !name.bytes().all(is_spelled) {
-        constraints.broken(name, place, "Member must satisfy regular expression pattern: [a-zA-Z0-9_.-]+");
-    }
-    constraints.length(place, name, NAME_CHARACTERS.0, NAME_CHARACTERS.1);
 }
 
 impl AskedProjection<'_> {

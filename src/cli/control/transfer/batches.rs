@@ -67,14 +67,17 @@ pub(super) struct Table<'a> {
 impl Table<'_> {
     /// Puts a wave. Gives the lines that the server refused, by their place in it, with its reason.
     pub(super) async fn put(&self, wave: &[Waiting]) -> Result<Vec<(usize, String)>, Failure> {
-        let mut last: HashMap<String, usize> = HashMap::new();
+        let keys: Vec<String> = wave.iter().map(|waiting| self.key_of(&waiting.item)).collect();
+        let (mut last, mut chosen) = (HashMap::new(), Vec::new());
         for (at, waiting) in wave.iter().enumerate() {
-            // What has no key is refused by the server, each for itself. No key begins with this mark.
-            let has_key = self.key.iter().all(|name| waiting.item[name.as_str()].is_object());
-            let key = if has_key { self.key_of(&waiting.item) } else { format!("#{at}") };
-            last.insert(key, at);
+            if self.key.iter().all(|name| waiting.item[name.as_str()].is_object()) {
+                last.insert(&keys[at], at);
+            } else {
+                // What has no key is refused by the server, each for itself.
+                chosen.push(at);
+            }
         }
-        let mut chosen: Vec<usize> = last.into_values().collect();
+        chosen.extend(last.into_values());
         chosen.sort_unstable();
         let mut batches: Vec<Vec<usize>> = Vec::new();
         let mut bytes = 0;
@@ -90,14 +93,20 @@ impl Table<'_> {
             bytes += more;
         }
         let mut refused = Vec::new();
-        for ended in join_all(batches.into_iter().map(|batch| self.put_batch(wave, batch))).await {
+        for ended in join_all(batches.into_iter().map(|batch| self.put_batch(wave, &keys, batch))).await {
             refused.extend(ended.map_err(failed)?);
         }
         refused.sort_unstable_by_key(|(at, _)| *at);
         Ok(refused)
     }
 
-    async fn put_batch(&self, wave: &[Waiting], mut batch: Vec<usize>) -> Result<Vec<(usize, String)>, Trouble> {
+    /// Puts some of a wave, whose items have these keys.
+    async fn put_batch(
+        &self,
+        wave: &[Waiting],
+        keys: &[String],
+        mut batch: Vec<usize>,
+    ) -> Result<Vec<(usize, String)>, Trouble> {
         let (mut pause, mut in_vain) = (PAUSES.0, 0);
         while !batch.is_empty() {
             let puts: Vec<Value> = batch.iter().map(|at| json!({ "PutRequest": { "Item": wave[*at].item } })).collect();
@@ -108,7 +117,7 @@ impl Table<'_> {
                 }
                 answer => answer?,
             };
-            let left = self.left(wave, &batch, &mut answer)?;
+            let left = self.left(keys, &batch, &mut answer)?;
             (pause, in_vain) = if left.len() < batch.len() { (PAUSES.0, 0) } else { (pause, in_vain + 1) };
             batch = left;
             if in_vain >= TIMES_MAX {
@@ -123,8 +132,8 @@ impl Table<'_> {
         Ok(Vec::new())
     }
 
-    /// Which of a batch were left unprocessed.
-    fn left(&self, wave: &[Waiting], batch: &[usize], answer: &mut Value) -> Result<Vec<usize>, Trouble> {
+    /// Which of a batch were left unprocessed; `keys` are those of the whole wave.
+    fn left(&self, keys: &[String], batch: &[usize], answer: &mut Value) -> Result<Vec<usize>, Trouble> {
         let unclear = |what: &str| Trouble::Unreached(format!("BatchWriteItem was answered {what}"));
         let Some(Value::Object(tables)) = answer.get_mut("UnprocessedItems").map(Value::take) else {
             return Err(unclear("without UnprocessedItems"));
@@ -134,7 +143,7 @@ impl Table<'_> {
             let requests = requests.as_array().ok_or_else(|| unclear("with UnprocessedItems that are no list"))?;
             for request in requests {
                 let key = self.key_of(&request["PutRequest"]["Item"]);
-                let at = batch.iter().find(|at| self.key_of(&wave[**at].item) == key);
+                let at = batch.iter().find(|at| keys[**at] == key);
                 left.push(*at.ok_or_else(|| unclear("with UnprocessedItems that were not in the batch"))?);
             }
         }
@@ -205,6 +214,29 @@ mod tests {
         assert_ne!(key("1", "a"), key("1", "b"));
         assert_ne!(key("1", "a"), table.key_of(&json!({ "id": { "S": "1" }, "sort": { "S": "a" } })));
         assert_eq!(table.key_of(&json!({})), table.key_of(&json!({})), "what has no key is for the server to refuse");
+    }
+
+    #[tokio::test]
+    async fn the_last_line_of_a_key_is_put_and_each_that_has_none() {
+        // Once an item is left, which is told in another spelling of its key.
+        let server = Server::start(|number, _, _| match number {
+            0 => left_of(&[&json!({ "id": { "N": "1" } })]),
+            _ => left_of(&[]),
+        })
+        .await;
+        let door = server.door();
+        let line = |number: u64, item: Value| Waiting { number, line: Vec::new(), item };
+        let last = json!({ "id": { "N": "1.0" }, "x": { "S": "last" } });
+        let wave = [
+            line(1, json!({ "id": { "N": "1" } })),
+            line(2, json!({ "x": { "S": "a" } })),
+            line(3, json!({ "x": { "S": "b" } })),
+            line(4, last.clone()),
+        ];
+        assert!(table(&door, &["id"]).put(&wave).await.unwrap().is_empty());
+        let asked: Vec<Vec<Value>> =
+            server.asked().iter().map(|(_, body)| items(body).into_iter().cloned().collect()).collect();
+        assert_eq!(asked, [vec![wave[1].item.clone(), wave[2].item.clone(), last.clone()], vec![last]]);
     }
 
     #[tokio::test]

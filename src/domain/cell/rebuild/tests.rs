@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::cell::{CellChange, CellData, cells_of, diff_cells, for_each_cell};
-use crate::domain::document::sample::{self, items};
+use crate::domain::document::sample::{self, items, of_text as document};
 use proptest::prelude::*;
 
 type Rows = BTreeMap<String, (CellType, Vec<u8>)>;
@@ -23,10 +23,6 @@ fn rebuilt(rows: &Rows) -> Result<Document, DocumentError> {
     let mut assembler = Assembler::default();
     rows.iter().try_for_each(|(path, (cell_type, data))| assembler.add(path, *cell_type, data))?;
     assembler.finish()
-}
-
-fn document(json: &str) -> Document {
-    Document::from_json(json.as_bytes()).unwrap()
 }
 
 fn changes(old: &str, new: &str) -> Vec<String> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use crate::coordination::values::{Notice, to_json};
 use crate::coordination::{Writer, layout};
-use crate::domain::ids::{ControlId, NodeId};
-use crate::domain::{Clock, RefusalKind};
+use crate::domain::ids::{ControlId, NodeId, ProxyId, Role, TableId, TenantId};
+use crate::domain::{Clock, RefusalKind, TenantName};
 use crate::services::access::{AccessLists, TokenAuthenticator, TokenKeys};
 use crate::services::control::election::Election;
-use crate::services::control::testing::Cluster;
+use crate::services::control::records::IntentRecord;
+use crate::services::control::testing::{Cluster, specification, table};
 use crate::services::control::{PrincipalRequest, SessionStart};
-use crate::services::ports::{Authenticator, Capability};
+use crate::services::ports::{Authenticator, Capability, Catalog};
 
 fn reader(cluster_tenant: &crate::domain::TenantName) -> PrincipalRequest {
     PrincipalRequest {
@@ -194,6 +195,68 @@ async fn a_record_that_cannot_be_read_is_refused_and_all_others_go_on() {
     }
     assert!(!notices.iter().any(|notice| notice.details.contains("what-stands-in-it")));
     feed.abort();
+}
+
+/// Something of each kind that maintenance sees to, due after seven days. Gives the key of a session among it.
+async fn leave_work(cluster: &Cluster) -> String {
+    let acme = cluster.tenant("acme").await;
+    cluster.node(1, "a").await;
+    cluster.plane.create_table(&cluster.root, &acme, &table("users"), specification(1, 1)).await.unwrap();
+    cluster.plane.delete_table(&cluster.root, &acme, &table("users")).await.unwrap();
+    cluster.plane.invite(&cluster.root, Role::Proxy, None, Some(60)).await.unwrap();
+    let start = || SessionStart { note: String::new(), seconds: Some(60) };
+    let first = cluster.plane.session_start(&cluster.root, cluster.root.principal, start()).await.unwrap();
+    cluster.plane.session_start(&cluster.root, cluster.root.principal, start()).await.unwrap();
+    let limit = serde_json::from_str(r#"{"request_units":50}"#).unwrap();
+    cluster.plane.tenant_limits_set(&cluster.root, &acme, &limit).await.unwrap();
+    let (id, started_at) = (TenantId::from_bytes([1; 16]), cluster.clock.now());
+    let removal = IntentRecord::RemoveTenant { tenant: TenantName::new("gone").unwrap(), tenant_id: id, started_at };
+    let creation = IntentRecord::CreateTable { tenant: acme, table: table("never"), started_at };
+    for (job, intent) in [(id.0, removal), (TableId::from_bytes([2; 16]).0, creation)] {
+        cluster.coordinator.put(&layout::control_job(job), to_json(&intent), None).await.unwrap();
+    }
+    cluster.coordinator.put(&layout::proxy_alive(ProxyId::from_bytes([1; 16])), "{}".into(), None).await.unwrap();
+    layout::control_session(first.session.id)
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_told_of_once_and_keeps_nothing_else_from_being_maintained() {
+    let cluster = Cluster::start().await;
+    let session = leave_work(&cluster).await;
+    let broken = |prefix: &str| format!("{prefix}broken");
+    let records = [
+        session,
+        broken(layout::CONTROL_JOIN_TOKENS),
+        broken(layout::CONTROL_TABLES_DELETED),
+        broken(layout::CONTROL_JOBS),
+        broken(layout::CONTROL_TENANTS),
+    ];
+    for record in &records {
+        cluster.coordinator.put(record, "what-stands-in-it".into(), None).await.unwrap();
+    }
+    cluster.clock.forward(7 * 24 * 3600);
+    let report = cluster.plane.maintain().await.unwrap();
+    assert_eq!((report.tables_expired, report.credentials_expired, report.shares_renewed), (1, 2, 1));
+    // What is left of a tenant may stand in a record that cannot be read: its removal is not ended.
+    assert_eq!(report.intents, 1, "the one beside it");
+    for record in &records {
+        assert!(cluster.coordinator.get(record).await.unwrap().is_some(), "{record}");
+    }
+
+    cluster.plane.maintain().await.unwrap();
+    let notices = cluster.plane.notice_list(Some(cluster.plane.plane().0)).await.unwrap();
+    assert_eq!(notices.iter().map(|notice| notice.count).collect::<Vec<_>>(), [1; 5], "once, and not in each round");
+    for (number, record) in records.iter().enumerate() {
+        let notice = notices.iter().find(|notice| notice.details.contains(record.as_str())).expect(record);
+        assert!(!notice.details.contains("what-stands-in-it"));
+        assert_eq!(notice.details.contains("delete it"), number < 2, "only what can be made anew: {record}");
+    }
+
+    for record in &records {
+        cluster.coordinator.delete(record).await.unwrap();
+    }
+    assert_eq!(cluster.plane.maintain().await.unwrap().intents, 1);
+    assert!(cluster.keys(layout::CONTROL_JOBS).await.is_empty());
 }
 
 #[tokio::test]

@@ -122,18 +122,13 @@ fn tables_with_options() {
 }
 
 fn tables_with_local_indexes() {
-    let index = |name: &str, attribute: &str, key_type, projection| LocalIndex {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-        key_type,
-        projection,
-    };
     let mut told = definition();
     told.specification.sort_type = Some(KeyType::String);
+    let some = IndexProjection::Include(vec!["a".to_owned(), "b".to_owned()]);
     told.specification.local_indexes = vec![
-        index("by-total", "total", KeyType::Integer, IndexProjection::All),
-        index("by-hash", "hash", KeyType::Bytes, IndexProjection::KeysOnly),
-        index("by-name", "name", KeyType::String, IndexProjection::Include(vec!["a".to_owned(), "b".to_owned()])),
+        LocalIndex::of("by-total", "total", KeyType::Integer, IndexProjection::All),
+        LocalIndex::of("by-hash", "hash", KeyType::Bytes, IndexProjection::KeysOnly),
+        LocalIndex::of("by-name", "name", KeyType::String, some),
     ];
     let sorted = r#""sort_type":"String","sort_name":"sort""#;
     let indexes = r#"{"name":"by-total","attribute":"total","key_type":"Integer","projection":"all"},{"name":"by-hash","attribute":"hash","key_type":"Bytes","projection":"keys-only"},{"name":"by-name","attribute":"name","key_type":"String","projection":{"include":["a","b"]}}"#;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::domain::document::Document;
+use crate::domain::document::sample::of_text as document;
 use crate::domain::hash::HashRange;
 use crate::domain::ids::{RangeId, ReplicaId, TableId, TenantId};
 use crate::domain::key::{KeyType, KeyValue, index_prefix_interval, index_value_interval};
@@ -25,15 +26,9 @@ use crate::storage::store::{ReplicaName, StoreKeeper};
 
 /// By a number, which shows all, and by a text, which shows keys only.
 fn indexes() -> Vec<LocalIndex> {
-    let index = |name: &str, attribute: &str, key_type, projection| LocalIndex {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-        key_type,
-        projection,
-    };
     vec![
-        index("by-n", "n", KeyType::Integer, IndexProjection::All),
-        index("by-t", "t", KeyType::String, IndexProjection::KeysOnly),
+        LocalIndex::of("by-n", "n", KeyType::Integer, IndexProjection::All),
+        LocalIndex::of("by-t", "t", KeyType::String, IndexProjection::KeysOnly),
     ]
 }
 
@@ -67,10 +62,6 @@ pub(in super::super) fn id(id: u8) -> KeyValue {
 
 pub(in super::super) fn key(number: u8, sort: u8) -> PackedKey {
     PackedKey::new(&id(number), Some(&KeyValue::Integer(i64::from(sort).into())))
-}
-
-pub(in super::super) fn document(json: &str) -> Document {
-    Document::from_json(json.as_bytes()).unwrap()
 }
 
 /// Applies the next entry: this document under the key, or its deletion.

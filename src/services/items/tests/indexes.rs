@@ -7,8 +7,7 @@ use crate::domain::local_index::{IndexProjection, LocalIndex};
 
 /// The only index.
 fn by_n() -> LocalIndex {
-    let (name, attribute) = ("by-n".to_owned(), "n".to_owned());
-    LocalIndex { name, attribute, key_type: KeyType::Integer, projection: IndexProjection::All }
+    LocalIndex::of("by-n", "n", KeyType::Integer, IndexProjection::All)
 }
 
 /// Where an item lies: at its key, or at its entry in the index, where it has one.

@@ -9,16 +9,10 @@ use crate::storage::sqlite::migrate::{RANGE, migrate};
 
 /// The three ways to show an item; the last two are by one attribute.
 fn definitions() -> Vec<LocalIndex> {
-    let index = |name: &str, attribute: &str, key_type, projection| LocalIndex {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-        key_type,
-        projection,
-    };
     vec![
-        index("all", "n", KeyType::Integer, IndexProjection::All),
-        index("keys", "t", KeyType::String, IndexProjection::KeysOnly),
-        index("some", "t", KeyType::String, IndexProjection::Include(vec!["x".to_owned()])),
+        LocalIndex::of("all", "n", KeyType::Integer, IndexProjection::All),
+        LocalIndex::of("keys", "t", KeyType::String, IndexProjection::KeysOnly),
+        LocalIndex::of("some", "t", KeyType::String, IndexProjection::Include(vec!["x".to_owned()])),
     ]
 }
 

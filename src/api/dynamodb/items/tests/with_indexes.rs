@@ -15,17 +15,13 @@ use crate::services::ports::{
     Consistency, Items, ListRequest, Page, ReceiptState, Stored, StoredItem, StoredPart, WriteAnswer,
 };
 
-fn index(name: &str, attribute: &str, key_type: KeyType, projection: IndexProjection) -> LocalIndex {
-    LocalIndex { name: name.to_owned(), attribute: attribute.to_owned(), key_type, projection }
-}
-
 /// A table `indexed` (String, Integer) beside those of the fixture, with one index that shows all, and one that shows keys.
 async fn make_table(fixture: &Fixture) {
     let mut specification = TableSpecification::new(KeyType::String);
     specification.sort_type = Some(KeyType::Integer);
     specification.local_indexes = vec![
-        index("by-grade", "grade", KeyType::Integer, IndexProjection::All),
-        index("by-title", "title", KeyType::String, IndexProjection::KeysOnly),
+        LocalIndex::of("by-grade", "grade", KeyType::Integer, IndexProjection::All),
+        LocalIndex::of("by-title", "title", KeyType::String, IndexProjection::KeysOnly),
     ];
     let root = Caller {
         principal: PrincipalId::from_bytes([1; 16]),

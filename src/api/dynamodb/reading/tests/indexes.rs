@@ -9,19 +9,13 @@ use crate::domain::table::TableSpecification;
 /// the attribute `brief` too, `by-code` (Bytes) everything.
 async fn store() -> Store {
     let store = Store::new().await;
-    let index = |name: &str, attribute: &str, key_type: KeyType, projection: IndexProjection| LocalIndex {
-        name: name.to_owned(),
-        attribute: attribute.to_owned(),
-        key_type,
-        projection,
-    };
     let brief = IndexProjection::Include(vec!["brief".to_owned()]);
     let specification = TableSpecification {
         sort_type: Some(KeyType::Integer),
         local_indexes: vec![
-            index("by-points", "points", KeyType::Integer, IndexProjection::KeysOnly),
-            index("by-label", "label", KeyType::String, brief),
-            index("by-code", "code", KeyType::Bytes, IndexProjection::All),
+            LocalIndex::of("by-points", "points", KeyType::Integer, IndexProjection::KeysOnly),
+            LocalIndex::of("by-label", "label", KeyType::String, brief),
+            LocalIndex::of("by-code", "code", KeyType::Bytes, IndexProjection::All),
         ],
         ..TableSpecification::new(KeyType::String)
     };
