@@ -86,9 +86,12 @@ impl Watched {
         let help = "Pages of files that were verified in the background.";
         metrics.counter("dstore_node_scrub_pages_total", help, &[], read(&scrub.pages));
         let help = "Bytes of files that were verified in the background.";
-        metrics.counter("dstore_node_scrub_bytes_total", help, &[], read(&scrub.pages) * PAGE_LENGTH as f64);
+        let bytes = read(&scrub.pages) * PAGE_LENGTH as f64 + read(&scrub.segment_bytes);
+        metrics.counter("dstore_node_scrub_bytes_total", help, &[], bytes);
         let help = "Pages that were found damaged.";
         metrics.counter("dstore_node_scrub_damaged_pages_total", help, &[], read(&scrub.damaged_pages));
+        let help = "Segments of the commit log that were found damaged.";
+        metrics.counter("dstore_node_scrub_damaged_segments_total", help, &[], read(&scrub.damaged_segments));
         let help = "Ranges led from this node whose copies were compared.";
         metrics.counter("dstore_node_scrub_ranges_compared_total", help, &[], read(&scrub.compared));
         let help = "Copies that differed from the majority of their range's.";

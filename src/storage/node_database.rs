@@ -11,7 +11,7 @@ use crate::domain::table::TableDefinition;
 use crate::domain::{TableName, TenantName};
 use crate::replication::split::SplitDone;
 
-use super::store::{ReplicaName, RewrapStep, StoreError};
+use super::store::{ReplicaName, RewrapStep, Scrubbed, StoreError};
 
 /// How far a replica's file is known to be synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,5 +174,18 @@ pub trait NodeDatabase: Send + Sync + 'static {
     /// Remembers how far the scrub of a file is.
     fn put_scrub(&self, _record: &ScrubRecord) -> Result<(), StoreError> {
         Ok(())
+    }
+    /// Reads up to `pages_max` pages of the database's own file, from page `first` on, which counts from 1, while it is in
+    /// use. One without a file has no pages.
+    fn scrub(&self, _first: u64, _pages_max: u64) -> Result<Scrubbed, StoreError> {
+        Ok(Scrubbed::default())
+    }
+    /// How large that file is.
+    fn file_bytes(&self) -> u64 {
+        0
+    }
+    /// Of pages of it that did not open, those that are damaged beyond doubt; none where that cannot be told now.
+    fn damaged_pages(&self, _suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
+        Ok(Some(Vec::new()))
     }
 }

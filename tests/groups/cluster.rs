@@ -91,13 +91,15 @@ pub struct Cluster {
     disks: BTreeMap<u8, Disks>,
     /// Free space on the disk, in bytes, under which nodes that start from now on take it for nearly full.
     pub disk_notice: u64,
+    /// Bytes of a segment of the commit log, for nodes that start from now on.
+    segment_bytes: u64,
 }
 
 impl Cluster {
     /// Nodes 1 to `count`, without ranges.
     pub fn new(count: u8) -> Self {
         let (network, nodes, disks) = (MemoryNetwork::direct(), BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { network, nodes, disks, disk_notice: 1 };
+        let mut cluster = Self { network, nodes, disks, disk_notice: 1, segment_bytes: 1 << 20 };
         (1..=count).for_each(|number| cluster.add(number));
         cluster
     }
@@ -116,17 +118,26 @@ impl Cluster {
 
     /// Nodes that share a range from the beginning, in files.
     pub fn on_files(count: u8) -> Self {
-        let mut cluster = Self::new(0);
+        Self::on_files_and_segments(count, 1 << 20)
+    }
+
+    /// The same, with segments of so many bytes in their commit logs.
+    pub fn on_files_and_segments(count: u8, segment_bytes: u64) -> Self {
+        let mut cluster = Self { segment_bytes, ..Self::new(0) };
         (1..=count).for_each(|number| cluster.add_on(number, None));
         cluster.found(count);
         cluster
     }
 
+    /// The folder of a node's files.
+    pub fn folder_of(&self, number: u8) -> std::path::PathBuf {
+        self.disks[&number].folder.path().join(PLANE.to_string())
+    }
+
     /// The file of a node's first copy of the range.
     pub fn file_of(&self, number: u8) -> std::path::PathBuf {
         let name = record(number).name;
-        let folder = self.disks[&number].folder.path().join(PLANE.to_string());
-        folder.join(format!("{}/{}/{}.db", name.tenant, name.table, name.replica))
+        self.folder_of(number).join(format!("{}/{}/{}.db", name.tenant, name.table, name.replica))
     }
 
     /// Copies what a node has on its disk as it is now.
@@ -188,7 +199,7 @@ impl Cluster {
             random: random.clone(),
             notices: notices.clone(),
         };
-        let engine = Engine::open(parts, options(&of_plane, self.disk_notice)).unwrap();
+        let engine = Engine::open(parts, options(&of_plane, self.disk_notice, self.segment_bytes)).unwrap();
         let links =
             Arc::new(Links::new(self.network.carrier(node), tokio::runtime::Handle::current(), LinkOptions::default()));
         let networks = GroupNetworks::new(links.clone(), &*random, NetworkOptions::default());
@@ -345,11 +356,11 @@ fn single(byte: u8) -> PartVersions {
     PartVersions::single(1, Key256::new([byte; 32]))
 }
 
-fn options(folder: &std::path::Path, disk_notice: u64) -> EngineOptions {
+fn options(folder: &std::path::Path, disk_notice: u64, segment_bytes: u64) -> EngineOptions {
     EngineOptions {
         log_folder: folder.join("log"),
         log: LogOptions {
-            segment_bytes: 1 << 20,
+            segment_bytes,
             budget_bytes: 64 << 20,
             reserve_bytes: 1 << 20,
             ..LogOptions::default()

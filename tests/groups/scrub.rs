@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -129,14 +130,18 @@ async fn copies_are_equal_at_a_place_whatever_is_in_memory_and_whatever_came_aft
     cluster.stop().await;
 }
 
-/// Writes a wrong value into an item of a node's file, past everything but the file's key.
+/// A connection to a file of a node beside the node's own, past everything but the file's key.
+fn open_beside(cluster: &Cluster, number: u8, path: &Path, owner: KeyOwner, file: FileId) -> rusqlite::Connection {
+    let version = vfs::key_versions(path).unwrap()[0];
+    let key = cluster.nodes[&number].keys.of_version(owner, version).unwrap();
+    let data_key = vfs::unlock(path, &key).unwrap();
+    vfs::open(path, file, &data_key, &vfs::OpenOptions::default()).unwrap()
+}
+
+/// Writes a wrong value into an item of a node's file.
 fn falsify(cluster: &Cluster, number: u8, id: &str) {
-    let (path, keys) = (cluster.file_of(number), cluster.nodes[&number].keys.clone());
-    let version = vfs::key_versions(&path).unwrap()[0];
-    let key = keys.of_version(KeyOwner::Tenant(TENANT), version).unwrap();
-    let data_key = vfs::unlock(&path, &key).unwrap();
-    let file = FileId(replica_id(number).0);
-    let connection = vfs::open(&path, file, &data_key, &vfs::OpenOptions::default()).unwrap();
+    let (path, file) = (cluster.file_of(number), FileId(replica_id(number).0));
+    let connection = open_beside(cluster, number, &path, KeyOwner::Tenant(TENANT), file);
     let sql = "UPDATE cells SET data = replace(data, 'right', 'wrong') WHERE key = ?1 AND path <> ''";
     assert_eq!(connection.execute(sql, [packed(id).as_bytes()]).unwrap(), 1);
 }
@@ -226,8 +231,13 @@ fn is_given_up(cluster: &Cluster, number: u8) -> bool {
 
 /// Flips a byte in the middle of a file.
 fn flip(cluster: &Cluster, number: u8) {
-    let file = std::fs::File::options().read(true).write(true).open(cluster.file_of(number)).unwrap();
-    let position = file.metadata().unwrap().len() / 8192 * 4096 + 1234;
+    let path = cluster.file_of(number);
+    let position = std::fs::metadata(&path).unwrap().len() / 8192 * 4096 + 1234;
+    flip_at(&path, position);
+}
+
+fn flip_at(path: &Path, position: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(path).unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, position).unwrap();
     file.write_all_at(&[byte[0] ^ 1], position).unwrap();
@@ -333,5 +343,80 @@ async fn what_was_verified_is_known_after_a_restart() {
     let verified: Vec<_> = progress.files.iter().map(|file| (file.replica, file.verified_at.is_some())).collect();
     assert_eq!(verified, [(replica_id(1), true)]);
     assert!(progress.round_began.is_some());
+    cluster.stop().await;
+}
+
+/// The node would not start again over the damaged segment. It finds the damage while it can do without.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_of_the_log_is_found_and_dropped_and_nothing_is_lost() {
+    const SEGMENT_BYTES: u64 = 32 << 10;
+    const TARGET: u8 = 2;
+    let mut cluster = Cluster::on_files_and_segments(3, SEGMENT_BYTES);
+    fill(&cluster).await;
+    eventually_even(&cluster).await;
+    let segment = 1;
+    for node in cluster.nodes.values() {
+        assert_eq!(node.engine.log().closed_segments().start, segment, "nothing is in files yet");
+        assert!(node.engine.log().closed_segments().contains(&segment));
+    }
+    let path = cluster.nodes[&TARGET].engine.log().segment_path(segment);
+    // The votes stand in front, the middle has entries.
+    flip_at(&path, SEGMENT_BYTES / 2);
+    let scrubs = Scrubs::start(&cluster).await;
+    let damaged = |number: u8| scrubs.counters[&number].damaged_segments.load(Ordering::SeqCst);
+    eventually("the damage is found", || (damaged(TARGET) > 0).then_some(())).await;
+    let is_there = || cluster.nodes[&TARGET].engine.log().closed_segments().contains(&segment);
+    eventually("the segment is dropped", || (!is_there()).then_some(())).await;
+    for number in (1..=3).filter(|number| *number != TARGET) {
+        let counters = &scrubs.counters[&number];
+        eventually("the others' logs are read", || {
+            let is_over = counters.completed_at.load(Ordering::SeqCst) > 0;
+            (is_over && counters.segment_bytes.load(Ordering::SeqCst) > SEGMENT_BYTES / 2).then_some(())
+        })
+        .await;
+        assert_eq!(damaged(number), 0);
+    }
+    assert_eq!(damaged(TARGET), 1, "it counts once");
+    let told = cluster.nodes[&TARGET].notices.take();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let of_segment: Vec<_> = told.iter().filter(|notice| notice.details.contains(name)).collect();
+    assert!(of_segment.len() == 1 && of_segment[0].repeats == 1, "{told:?}");
+    drop(scrubs);
+    cluster.kill(TARGET).await;
+    cluster.start(TARGET);
+    eventually_even(&cluster).await;
+    all_are_served(&cluster).await;
+    let place = propose(&cluster).await;
+    let found = compare(&voters(), &all_digests(&cluster, place).await);
+    assert!(found.is_equal(), "{:?}", found.damaged);
+    cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_page_of_a_nodes_own_database_is_told() {
+    let cluster = Cluster::on_files(3);
+    fill(&cluster).await;
+    eventually_even(&cluster).await;
+    let (number, path) = (2, cluster.folder_of(2).join("node.db"));
+    let page: i64 = {
+        let connection = open_beside(&cluster, number, &path, KeyOwner::Node, FileId(node_id(number).0));
+        // Of a table that nobody writes here: a page that is written anew is good again.
+        let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'splits'";
+        connection.query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    flip_at(&path, page as u64 * 4096 + 2000);
+    let scrubs = Scrubs::start(&cluster).await;
+    let notices = &cluster.nodes[&number].notices;
+    let told = eventually("people are told", || {
+        notices.take().into_iter().find(|notice| notice.details.contains("own database"))
+    })
+    .await;
+    assert!(told.details.contains(&format!("page {page}.")), "{told:?}");
+    assert!(scrubs.counters[&number].damaged_pages.load(Ordering::SeqCst) > 0);
+    all_are_served(&cluster).await;
+    for other in [1, 3] {
+        assert_eq!(scrubs.counters[&other].damaged_pages.load(Ordering::SeqCst), 0);
+    }
+    drop(scrubs);
     cluster.stop().await;
 }

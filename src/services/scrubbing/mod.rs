@@ -16,11 +16,15 @@
 //! none of them was given up in the same moment. A range that has no such others is left as it is, and people
 //! are told: what can be read of it is served, for a page that does not open is an error and never a wrong answer.
 //!
+//! The node's own files, its commit log and its database, have no other copies ([`own_files`]). What is damaged in the log is
+//! needed no more once the ranges' files have all of it; of the database people are told.
+//!
 //! How far the reading is, is written down in the node's database, so that a node that is started again goes on where it
 //! was, and the files at the end of the list get their turn.
 
 mod comparing;
 mod leaving;
+mod own_files;
 pub mod pace;
 mod pages;
 mod records;
@@ -41,6 +45,7 @@ use super::group::host::Groups;
 
 use comparing::{Comparing, Digesting};
 use leaving::Leaving;
+use own_files::OwnFiles;
 use pace::Pace;
 use pages::PageScrub;
 use records::Records;
@@ -73,6 +78,10 @@ pub struct ScrubCounters {
     pub pages: AtomicU64,
     /// Pages that are damaged.
     pub damaged_pages: AtomicU64,
+    /// Bytes of closed segments of the commit log that were verified.
+    pub segment_bytes: AtomicU64,
+    /// Closed segments of the commit log that are damaged, each once.
+    pub damaged_segments: AtomicU64,
     /// Comparisons of ranges that were led from here, to their end.
     pub compared: AtomicU64,
     /// Copies that differed in such a comparison.
@@ -92,10 +101,12 @@ pub fn start(parts: ScrubParts) -> (Arc<ScrubCounters>, Vec<JoinHandle<()>>) {
     let ScrubParts { node, engine, groups, database, coordinator, period } = parts;
     let counters = Arc::new(ScrubCounters::default());
     let pace = Pace { period, bytes_per_second_max: BYTES_PER_SECOND_MAX };
+    let own = OwnFiles::new(Arc::clone(&engine), Arc::clone(&database), counters.clone());
     let records = Arc::new(Records::new(database, engine.workers().clone()));
     let leaving = Arc::new(Leaving::new(node, Arc::clone(&engine), Arc::clone(&groups), coordinator, counters.clone()));
     let (to_compare, waiting) = mpsc::channel(RANGES_MAX);
-    let pages = PageScrub::new(engine.clone(), records.clone(), leaving.clone(), to_compare, pace, counters.clone());
+    let pages =
+        PageScrub::new(engine.clone(), records.clone(), leaving.clone(), to_compare, own, pace, counters.clone());
     let digesting = Digesting::new(engine.clone(), groups.clone(), records.clone(), leaving.clone(), pace);
     let comparing = Comparing::new(engine, groups, records, leaving, pace, counters.clone());
     let tasks =

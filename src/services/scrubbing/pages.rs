@@ -4,6 +4,8 @@
 //! the reading goes on where it was, and a file is never the last one for ever. A file that comes in the middle of a round is
 //! read in it, too.
 //!
+//! Behind them, in the same round, come the files that are no replica's ([`super::own_files`]).
+//!
 //! A page that does not open may be one that is just being written: the engine says whether it is damaged
 //! ([`crate::services::engine::PagesJudged`]). Of a copy that has others the first damaged page is enough; of one that is
 //! alone all are counted, so that people know how bad it is.
@@ -23,12 +25,13 @@ use crate::storage::node_database::ScrubRecord;
 use crate::storage::store::{Scrubbed, StoreError};
 
 use super::leaving::Leaving;
+use super::own_files::OwnFiles;
 use super::pace::Pace;
 use super::records::Records;
 use super::{ScrubCounters, count};
 
 /// Pages that are read at once: 1 MiB.
-const PAGES: u64 = 256;
+pub(super) const PAGES: u64 = 256;
 /// How far a file is, is written down after so many pages.
 const PAGES_WRITTEN_DOWN: u64 = 64 * PAGES;
 /// After so long it is looked again which files there are.
@@ -61,6 +64,8 @@ pub(super) struct PageScrub {
     /// Not read to their end in this round, for a reason that was told.
     skipped: BTreeSet<ReplicaId>,
     left: Vec<FileToScrub>,
+    /// Read when none of the others is left.
+    own: OwnFiles,
     done_bytes: u64,
     left_bytes: u64,
     listed_at: Option<Instant>,
@@ -74,6 +79,7 @@ impl PageScrub {
         records: Arc<Records>,
         leaving: Arc<Leaving>,
         to_compare: mpsc::Sender<RangeId>,
+        own: OwnFiles,
         pace: Pace,
         counters: Arc<ScrubCounters>,
     ) -> Self {
@@ -88,6 +94,7 @@ impl PageScrub {
             is_complete: false,
             skipped: BTreeSet::new(),
             left: Vec::new(),
+            own,
             done_bytes: 0,
             left_bytes: 0,
             listed_at: None,
@@ -101,6 +108,7 @@ impl PageScrub {
             match self.records.load().await {
                 Ok(Some(began)) => {
                     self.began = began;
+                    self.own.begin_round();
                     break;
                 }
                 Ok(None) => {
@@ -124,6 +132,7 @@ impl PageScrub {
     async fn begin_round(&mut self) {
         self.began = self.engine.clock().now();
         self.records.begin_round(self.began).await;
+        self.own.begin_round();
         self.skipped.clear();
         (self.is_complete, self.listed_at) = (false, None);
     }
@@ -137,15 +146,19 @@ impl PageScrub {
         if is_old {
             self.list();
         }
-        let Some(file) = self.left.last().cloned() else {
+        let file = self.left.last().cloned();
+        if file.is_none() && self.own.is_read() {
             self.complete();
             return self.pace.look();
-        };
+        }
         self.is_complete = false;
         if !self.pace.is_due(self.done_bytes, self.left_bytes, self.elapsed()) {
             return self.pace.look();
         }
-        let bytes = self.read(&file).await;
+        let bytes = match file {
+            Some(file) => self.read(&file).await,
+            None => self.read_own().await,
+        };
         self.pace.rest(bytes).max(Duration::from_millis(1))
     }
 
@@ -164,7 +177,7 @@ impl PageScrub {
         let files = self.engine.files_to_scrub();
         let there: BTreeSet<ReplicaId> = files.iter().map(FileToScrub::id).collect();
         self.records.retain(|replica| there.contains(&replica));
-        (self.done_bytes, self.left_bytes) = (0, 0);
+        (self.done_bytes, self.left_bytes) = self.own.bytes();
         self.left.clear();
         for file in files {
             let (record, bytes) = (self.records.of(file.id(), file.file), file.store.file_bytes());
@@ -213,7 +226,7 @@ impl PageScrub {
             }
         }
         let bytes = found.pages * PAGE_LENGTH as u64;
-        (self.done_bytes, self.left_bytes) = (self.done_bytes + bytes, self.left_bytes.saturating_sub(bytes));
+        self.note_read(bytes);
         match found.next {
             Some(next) if next / PAGES_WRITTEN_DOWN == first / PAGES_WRITTEN_DOWN => {
                 self.records.note(file.id(), file.file, |record| record.next_page = next);
@@ -222,6 +235,17 @@ impl PageScrub {
             None => self.end(file).await,
         }
         bytes
+    }
+
+    /// Reads a piece of one of the node's own files; how many bytes that were.
+    async fn read_own(&mut self) -> u64 {
+        let bytes = self.own.read().await;
+        self.note_read(bytes);
+        bytes
+    }
+
+    fn note_read(&mut self, bytes: u64) {
+        (self.done_bytes, self.left_bytes) = (self.done_bytes + bytes, self.left_bytes.saturating_sub(bytes));
     }
 
     /// A file has been read to its end.

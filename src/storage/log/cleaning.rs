@@ -11,18 +11,22 @@
 //! The order of a drop: a mark with the new oldest number is synced first, the files go after. A log whose oldest
 //! file is newer than its last mark says has lost a file.
 //!
+//! Damage in a segment does not keep it where nothing that stands there is needed: what lives beside it is copied all the
+//! same. Entries are known by segment only, so this begins when all entries of the segment are durable elsewhere.
+//!
 //! Between two batches of copies the thread writes what waits, so a writer never waits for a whole segment.
 
 use std::sync::atomic::Ordering;
 
 use super::commit_log::AppendRefused;
 use super::error::{FirstLost, LogError};
-use super::format::{FLAG_CARRIED, FLAG_SEGMENT_END, RECORD_HEADER_BYTES, Records, StoredRecord};
+use super::format::{BatchHeader, FLAG_CARRIED, FLAG_SEGMENT_END, RECORD_HEADER_BYTES, Records, StoredRecord};
 use super::group_commit::Writer;
 use super::keys::KeyOwner;
 use super::live::RecordPlace;
 use super::record::{Record, RecordKind};
-use super::segment::Found;
+use super::scan::next_header;
+use super::segment::{Found, SegmentReader};
 use crate::domain::ids::RangeId;
 
 /// A segment is copied even below the budget where at most this part of it lives: one sixteenth.
@@ -59,6 +63,7 @@ impl<C: Send + 'static> Writer<C> {
             self.segment_oldest = oldest_before;
             return Err(error);
         }
+        self.shared.closed.lock().start = self.segment_oldest;
         self.shared.live.lock().drop_before(self.segment_oldest);
         self.retire_leftovers()?;
         self.replenish();
@@ -81,7 +86,12 @@ impl<C: Send + 'static> Writer<C> {
     /// Whether copying the oldest segment's live records would free more than it costs.
     fn is_worth_carrying(&self) -> bool {
         let live = self.shared.live.lock();
-        if live.live_bytes(self.segment_oldest) <= self.options.segment_bytes / LIVE_PART_SMALL {
+        let live_bytes = live.live_bytes(self.segment_oldest);
+        // It would only be copied again up to where it is damaged.
+        if self.not_carried == Some((self.segment_oldest, live_bytes)) {
+            return false;
+        }
+        if live_bytes <= self.options.segment_bytes / LIVE_PART_SMALL {
             return true;
         }
         let total = self.bytes_total();
@@ -104,27 +114,57 @@ impl<C: Send + 'static> Writer<C> {
 
     /// Copies what lives in the segment to the head. `false`: the disk is full.
     fn carry(&mut self, number: u64) -> Result<bool, LogError> {
+        let carried = self.carry_records(number);
+        if self.is_failed() {
+            return carried;
+        }
+        // Also what was copied before it ended early: it must not stand in one batch with new records.
+        self.flush_carried()?;
+        let mut live = self.shared.live.lock();
+        match &carried {
+            Ok(true) => live.set_carried(number),
+            Err(LogError::Damaged { .. }) => self.not_carried = Some((number, live.live_bytes(number))),
+            Ok(false) | Err(_) => {}
+        }
+        carried
+    }
+
+    fn carry_records(&mut self, number: u64) -> Result<bool, LogError> {
         let mut reader = self.folder.reader(number)?;
         let mut offset = 0;
-        loop {
-            let Found::Batch(header) = reader.find(offset)? else {
-                let detail = "it was whole when the log was opened".into();
-                return Err(LogError::Damaged { segment: number, offset, detail, first_lost: FirstLost::Unreadable });
-            };
+        while let Some(header) = self.batch_from(&mut reader, offset)? {
             for (record_number, record) in Records::new(reader.body(&header)?).enumerate() {
                 let place = RecordPlace { batch: header.place, number: record_number as u32 };
                 if !self.carry_record(place, &record)? {
                     return Ok(false);
                 }
             }
-            offset += header.batch_bytes();
+            offset = header.place.offset + header.batch_bytes();
             if header.has(FLAG_SEGMENT_END) {
                 break;
             }
         }
-        self.flush_carried()?;
-        self.shared.live.lock().set_carried(number);
         Ok(true)
+    }
+
+    /// The batch at this offset, or the next one where what stands before does not read and nothing of it is needed; `None`
+    /// where that goes on to the segment's end.
+    fn batch_from(&self, reader: &mut SegmentReader, offset: u64) -> Result<Option<BatchHeader>, LogError> {
+        let segment = reader.number;
+        let mut next = Some(offset);
+        while let Some(offset) = next {
+            if let Found::Batch(header) = reader.find(offset)? {
+                return Ok(Some(header));
+            }
+            next = next_header(reader, offset + 8, self.log_id)?;
+            let damaged = offset..next.unwrap_or(u64::MAX);
+            if self.shared.live.lock().may_live_in(segment, &damaged) {
+                let detail = "it was whole when the log was opened".into();
+                return Err(LogError::Damaged { segment, offset, detail, first_lost: FirstLost::Unreadable });
+            }
+            tracing::warn!(segment, offset, "the commit log is damaged where nothing is needed any more");
+        }
+        Ok(None)
     }
 
     /// Copies the record if it lives. `false`: the disk is full.

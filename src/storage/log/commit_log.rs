@@ -1,7 +1,8 @@
 //! The log as the engine sees it.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Sender, channel};
@@ -17,6 +18,7 @@ use super::options::LogOptions;
 use super::queue::{Command, Shared};
 use super::record::Record;
 use super::replay::{ReplayEvent, ReplaySummary};
+use super::verify::{Verified, Verifier};
 use crate::domain::Random;
 use crate::domain::ids::{LogId, RangeId};
 use crate::storage::workers::{Patience, Running, Step, Worker};
@@ -141,8 +143,8 @@ pub struct LogStats {
 
 /// A node's commit log; see the module's essay. `C` is what goes along with each record.
 pub struct CommitLog<C: Send + 'static> {
-    log_id: LogId,
     shared: Arc<Shared<C>>,
+    verifier: Verifier,
     writing: Mutex<Option<Running>>,
 }
 
@@ -166,17 +168,19 @@ impl<C: Send + 'static> CommitLog<C> {
         replay: &mut dyn FnMut(ReplayEvent),
     ) -> Result<(CommitLog<C>, ReplaySummary), LogError> {
         let workers = options.workers.clone();
-        let (writer, summary) = open::open(folder, options, keys, disk, random, sink, replay)?;
+        let (writer, summary) =
+            open::open(folder, options, Arc::clone(&keys), Arc::clone(&disk), random, sink, replay)?;
         let shared = Arc::clone(&writer.shared);
         let writing = workers
             .start("commit log", &shared.bell, FailOnPanic(writer))
             .map_err(|source| LogError::Disk { action: "start the thread of", path: folder.to_owned(), source })?;
-        Ok((CommitLog { log_id: summary.log_id, shared, writing: Mutex::new(Some(writing)) }, summary))
+        let verifier = Verifier { log_id: summary.log_id, folder: folder.to_owned(), disk, keys };
+        Ok((CommitLog { shared, verifier, writing: Mutex::new(Some(writing)) }, summary))
     }
 
     /// The log's id.
     pub fn id(&self) -> LogId {
-        self.log_id
+        self.verifier.log_id
     }
 
     /// Queues records, which stay together and in order; returns at once. All or none is taken.
@@ -207,6 +211,30 @@ impl<C: Send + 'static> CommitLog<C> {
     /// Drops the segments that nobody needs; returns their number. Blocks on disk.
     pub fn drop_segments(&self) -> Result<u64, LogError> {
         self.ask(Command::Drop)
+    }
+
+    /// Numbers of the segments in use that are written to no more.
+    pub fn closed_segments(&self) -> Range<u64> {
+        self.shared.closed.lock().clone()
+    }
+
+    /// The file of a segment.
+    pub fn segment_path(&self, segment: u64) -> PathBuf {
+        self.verifier.path(segment)
+    }
+
+    /// Verifies a piece of a closed segment as a start would: batches from `offset` on, one at least, until `bytes` are read.
+    /// Of a segment that goes meanwhile, and of a log that is closed, nothing is left to verify. Blocks on disk.
+    ///
+    /// # Errors
+    /// [`LogError::Disk`] where the file could not be opened now; all others say what is damaged.
+    pub fn verify(&self, segment: u64, offset: u64, bytes: u64) -> Result<Verified, LogError> {
+        let verified = self.verifier.read(&self.shared.live, segment, offset, bytes);
+        let is_in_use = || self.closed_segments().contains(&segment) && !self.shared.is_closed();
+        if verified.is_err() && !is_in_use() {
+            return Ok(Verified::default());
+        }
+        verified
     }
 
     /// Wraps every data key of the owner anew under its newest key and returns their number when that is synced.

@@ -87,6 +87,9 @@ pub(crate) struct Writer<C: Send + 'static> {
     pub(crate) mark_due: Option<Instant>,
     /// A segment was begun: see whether others can go.
     pub(crate) cleaning_due: bool,
+    /// The segment that could not be copied to the head since it is damaged where something may be needed, and the bytes that
+    /// lived in it then.
+    pub(crate) not_carried: Option<(u64, u64)>,
 }
 
 impl<C: Send + 'static> Worker for Writer<C> {

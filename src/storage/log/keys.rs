@@ -38,8 +38,8 @@ pub enum LogKeyError {
     Wrong,
 }
 
-/// Wraps and unwraps data keys. Called from the log's thread and, while opening, from the opener's: it must
-/// not wait for the network.
+/// Wraps and unwraps data keys. Called from the log's thread, while opening from the opener's, and from whoever verifies
+/// segments: it must not wait for the network.
 pub trait LogKeys: Send + Sync + 'static {
     /// Wraps a data key under the owner's newest key-encryption key; `key_id` and the owner belong in the
     /// associated data.

@@ -12,6 +12,7 @@
 //! elsewhere, which only [`LiveIndex::set_durable`] says.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Range;
 
 use super::format::{Place, RecordHeader, StoredKind};
 use super::keys::{KeyOwner, WrappedLogKey};
@@ -241,6 +242,22 @@ impl LiveIndex {
         self.segments.keys().map(|segment| self.live_bytes(*segment)).sum()
     }
 
+    /// Whether something that lives may stand between these offsets of a segment. Of an entry it is not known where in its
+    /// segment it stands.
+    pub(crate) fn may_live_in(&self, segment: u64, offsets: &Range<u64>) -> bool {
+        let Some(life) = self.segments.get(&segment) else { return false };
+        let is_there = |last: &Last| {
+            let batch = last.place.batch;
+            batch.segment == segment && offsets.contains(&batch.offset)
+        };
+        life.spans.iter().any(|(range, span)| {
+            self.ranges.get(range).is_some_and(|life| {
+                let lasts = [life.vote, life.purge, life.committed];
+                life.is_above_durable(span.index_max) || lasts.iter().flatten().any(is_there)
+            })
+        })
+    }
+
     /// All that lives in the segment stands at the head too.
     pub(crate) fn set_carried(&mut self, segment: u64) {
         self.segments.entry(segment).or_default().carried = true;
@@ -342,7 +359,7 @@ mod tests {
     impl Model {
         fn place(&mut self) -> RecordPlace {
             self.number += 1;
-            RecordPlace { batch: Place { segment: self.segment, offset: 0 }, number: self.number }
+            RecordPlace { batch: Place { segment: self.segment, offset: self.number.into() }, number: self.number }
         }
 
         fn push(&mut self, header: RecordHeader, carried: bool) -> RecordPlace {
@@ -436,6 +453,9 @@ mod tests {
                     prop_assert_eq!(live.is_live(*place, header), expected, "{:?} {:?}", place, header);
                     let segment = place.batch.segment;
                     prop_assert!(!expected || live.live_bytes(segment) > 0, "segment {} would be dropped", segment);
+                    let offset = place.batch.offset;
+                    let may_live = live.may_live_in(segment, &(offset..offset + 1));
+                    prop_assert!(!expected || may_live, "{:?} would be passed over", place);
                 }
             }
         }

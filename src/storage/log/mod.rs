@@ -38,6 +38,7 @@
 //! | `cleaning` | dropping, copying to the head, rewrapping |
 //! | `batch`, `format` | a batch in the making; its bytes |
 //! | `open`, `scan`, `replay` | opening: the first pass finds the end and what survives, the second hands it over |
+//! | `verify` | closed segments, read while the log is in use to find damage |
 //! | `live` | which records, segments and keys are still needed; pure |
 //! | `segment` | the folder's files, and reading batches |
 //! | `disk`, `disk_system`, `disk_simulated` | the disk as a trait, the real one, and one that loses power |
@@ -74,6 +75,7 @@ mod replay;
 mod rolling;
 mod scan;
 mod segment;
+mod verify;
 
 pub use commit_log::{Append, AppendRefused, CommitLog, Committed, GroupSink, LogStats, Outcome, Refused};
 pub use disk::{Disk, DiskFile};
@@ -84,6 +86,7 @@ pub use keys::{KeyOwner, LogKeyError, LogKeys, WrappedLogKey};
 pub use options::LogOptions;
 pub use record::{Record, RecordKind};
 pub use replay::{LogEnd, ReplayEvent, ReplaySummary};
+pub use verify::Verified;
 
 #[cfg(test)]
 mod tests;

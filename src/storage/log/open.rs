@@ -134,8 +134,9 @@ fn start<C: Send + 'static>(
 ) -> Result<Writer<C>, LogError> {
     let (file, length) = folder.open_segment(scan.next.segment)?;
     let record_bytes_max = record_bytes_max(options.segment_bytes);
+    let closed = scan.segment_oldest..scan.next.segment;
     Ok(Writer {
-        shared: Arc::new(Shared::new(scan.live, &options, record_bytes_max)),
+        shared: Arc::new(Shared::new(scan.live, closed, &options, record_bytes_max)),
         sink,
         keys,
         nonces: NonceSource::new(Arc::clone(&random)),
@@ -149,6 +150,7 @@ fn start<C: Send + 'static>(
         group: Vec::new(),
         mark_due: None,
         cleaning_due: false,
+        not_carried: None,
         options,
     })
 }

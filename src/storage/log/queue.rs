@@ -4,6 +4,7 @@
 //! one group the next one gathers, and so a group is as large as the disk is slow. A channel was rejected: it has a
 //! cost per record where this has one per group, and cannot say how many bytes wait.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -71,6 +72,8 @@ pub(crate) struct Shared<C> {
     pub(crate) live: Mutex<LiveIndex>,
     /// Counters, written by the thread.
     pub(crate) stats: Mutex<LogStats>,
+    /// Numbers of the segments in use that are written to no more. One leaves before anything is done to its file.
+    pub(crate) closed: Mutex<Range<u64>>,
     /// A write or sync failed.
     pub(crate) failed: AtomicBool,
     /// Ordinary records are refused for want of disk space.
@@ -87,7 +90,7 @@ pub(crate) fn stored_bytes(record: &Record) -> usize {
 }
 
 impl<C> Shared<C> {
-    pub(crate) fn new(live: LiveIndex, options: &LogOptions, record_bytes_max: usize) -> Shared<C> {
+    pub(crate) fn new(live: LiveIndex, closed: Range<u64>, options: &LogOptions, record_bytes_max: usize) -> Shared<C> {
         Shared {
             queue: Mutex::new(Queue {
                 appends: Vec::new(),
@@ -105,6 +108,7 @@ impl<C> Shared<C> {
             record_bytes_max,
             live: Mutex::new(live),
             stats: Mutex::default(),
+            closed: Mutex::new(closed),
             failed: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             over_budget: AtomicBool::new(false),
@@ -224,6 +228,11 @@ impl<C> Shared<C> {
         drop(queue);
         self.room.notify_waiters();
         rest
+    }
+
+    /// Whether nothing is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.lock().is_closed
     }
 
     /// Waits until so many bytes can be queued or nothing can any more.

@@ -7,13 +7,13 @@
 //!
 //! The batches are read again instead of being kept: a log may be larger than memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
 
 use super::error::{FirstLost, LogError};
-use super::format::{BatchHeader, RECORD_HEADER_BYTES, Records, StoredKind, StoredRecord, associated_data};
-use super::keys::{KeyOwner, LogKeyError, LogKeys};
+use super::format::{BatchHeader, Place, RECORD_HEADER_BYTES, Records, StoredKind, StoredRecord, associated_data};
+use super::keys::{KeyOwner, LogKeyError, LogKeys, WrappedLogKey};
 use super::live::RecordPlace;
 use super::record::{Record, RecordKind};
 use super::scan::Scan;
@@ -97,10 +97,17 @@ struct OpenedKey {
     cipher: Option<Aead>,
 }
 
-struct Replay<'a> {
-    scan: &'a Scan,
+/// Opens records of a log, and unwraps each key once.
+pub(crate) struct Opener<'a> {
+    log_id: LogId,
     keys: &'a dyn LogKeys,
     opened: HashMap<LogKeyId, OpenedKey>,
+}
+
+struct Replay<'a> {
+    scan: &'a Scan,
+    opener: Opener<'a>,
+    unavailable: HashSet<LogKeyId>,
     sink: &'a mut dyn FnMut(ReplayEvent),
     replayed: Replayed,
 }
@@ -112,7 +119,8 @@ pub(crate) fn replay(
     keys: &dyn LogKeys,
     sink: &mut dyn FnMut(ReplayEvent),
 ) -> Result<Replayed, LogError> {
-    let mut replay = Replay { scan, keys, opened: HashMap::new(), sink, replayed: Replayed::default() };
+    let opener = Opener::new(scan.log_id, keys);
+    let mut replay = Replay { scan, opener, unavailable: HashSet::new(), sink, replayed: Replayed::default() };
     for (number, end) in &scan.ends {
         let mut reader = folder.reader(*number)?;
         let mut offset = 0;
@@ -148,45 +156,75 @@ impl Replay<'_> {
     fn record(&mut self, batch: &BatchHeader, record: &StoredRecord<'_>, kind: RecordKind) -> Result<(), LogError> {
         let header = &record.header;
         let (range, term, index) = (header.range, header.term, header.index);
-        let log_id = self.scan.log_id;
-        let place = batch.place;
-        let key = self.open_key(header.key_id, || LogError::Damaged {
-            segment: place.segment,
-            offset: place.offset,
-            detail: "a record is sealed under a key that is not in the log".into(),
-            first_lost: FirstLost::Record { range, index },
+        let scan = self.scan;
+        let (owner, payload) = self.opener.open(batch.place, record, |key_id| {
+            scan.live.key(key_id).map(|(owner, wrapped)| (owner, wrapped.clone()))
         })?;
-        let owner = key.owner;
-        let Some(cipher) = &key.cipher else {
+        let Some(payload) = payload else {
+            if self.unavailable.insert(header.key_id) {
+                let key_id = header.key_id;
+                tracing::warn!(?owner, %key_id, "a key of the log is not available; its records are passed over");
+            }
             (self.sink)(ReplayEvent::Unreadable { range, owner, kind, term, index });
             self.replayed.unreadable += 1;
             return Ok(());
         };
-        let mut payload = record.payload().to_vec();
-        let associated = associated_data(log_id, &record.bytes[..RECORD_HEADER_BYTES]);
-        if cipher.open_in_place(&header.nonce, &associated, &mut payload, &record.tag()).is_err() {
-            return Err(LogError::RecordForged { segment: place.segment, offset: place.offset, range, index });
-        }
         (self.sink)(ReplayEvent::Record(Record { range, owner, kind, term, index, payload: Bytes::from(payload) }));
         self.replayed.records += 1;
         Ok(())
     }
+}
 
-    fn open_key(&mut self, key_id: LogKeyId, missing: impl FnOnce() -> LogError) -> Result<&OpenedKey, LogError> {
+impl<'a> Opener<'a> {
+    pub(crate) fn new(log_id: LogId, keys: &'a dyn LogKeys) -> Opener<'a> {
+        Opener { log_id, keys, opened: HashMap::new() }
+    }
+
+    /// A record's owner, and its payload in clear; `None` where the owner's key is not available. `find` gives the newest
+    /// wrapped form of a key.
+    ///
+    /// # Errors
+    /// [`LogError::Damaged`] where the log has no such key, [`LogError::WrongKey`], [`LogError::RecordForged`].
+    pub(crate) fn open(
+        &mut self,
+        batch: Place,
+        record: &StoredRecord<'_>,
+        find: impl FnOnce(LogKeyId) -> Option<(KeyOwner, WrappedLogKey)>,
+    ) -> Result<(KeyOwner, Option<Vec<u8>>), LogError> {
+        let header = &record.header;
+        let (range, index) = (header.range, header.index);
+        let associated = associated_data(self.log_id, &record.bytes[..RECORD_HEADER_BYTES]);
+        let key = self.key(header.key_id, find)?.ok_or_else(|| LogError::Damaged {
+            segment: batch.segment,
+            offset: batch.offset,
+            detail: "a record is sealed under a key that is not in the log".into(),
+            first_lost: FirstLost::Record { range, index },
+        })?;
+        let Some(cipher) = &key.cipher else { return Ok((key.owner, None)) };
+        let mut payload = record.payload().to_vec();
+        if cipher.open_in_place(&header.nonce, &associated, &mut payload, &record.tag()).is_err() {
+            return Err(LogError::RecordForged { segment: batch.segment, offset: batch.offset, range, index });
+        }
+        Ok((key.owner, Some(payload)))
+    }
+
+    /// A key, unwrapped; `None` where the log does not have it.
+    fn key(
+        &mut self,
+        key_id: LogKeyId,
+        find: impl FnOnce(LogKeyId) -> Option<(KeyOwner, WrappedLogKey)>,
+    ) -> Result<Option<&OpenedKey>, LogError> {
         use std::collections::hash_map::Entry;
         let vacant = match self.opened.entry(key_id) {
-            Entry::Occupied(entry) => return Ok(entry.into_mut()),
+            Entry::Occupied(entry) => return Ok(Some(entry.into_mut())),
             Entry::Vacant(vacant) => vacant,
         };
-        let (owner, wrapped) = self.scan.live.key(key_id).ok_or_else(missing)?;
-        let cipher = match self.keys.unwrap(owner, key_id, wrapped) {
+        let Some((owner, wrapped)) = find(key_id) else { return Ok(None) };
+        let cipher = match self.keys.unwrap(owner, key_id, &wrapped) {
             Ok(key) => Some(Aead::new(&key)),
-            Err(LogKeyError::Unavailable) => {
-                tracing::warn!(?owner, %key_id, "a key of the log is not available; its records are passed over");
-                None
-            }
+            Err(LogKeyError::Unavailable) => None,
             Err(source) => return Err(LogError::WrongKey { owner, key_id, source }),
         };
-        Ok(vacant.insert(OpenedKey { owner, cipher }))
+        Ok(Some(vacant.insert(OpenedKey { owner, cipher })))
     }
 }

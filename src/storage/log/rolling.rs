@@ -43,6 +43,7 @@ impl<C: Send + 'static> Writer<C> {
         let next = self.write_start(&*file, length, number).map_err(|_| AppendRefused::Failed)?;
         self.write_batch(FLAG_MARK | FLAG_SEGMENT_END).map_err(|_| AppendRefused::Failed)?;
         self.head = Head::new(file, length, next);
+        self.shared.closed.lock().end = number;
         self.cleaning_due = true;
         self.replenish();
         Ok(())

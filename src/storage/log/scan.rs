@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use super::error::{FirstLost, LogError};
 use super::format::{
     BATCH_HEADER_BYTES, BatchHeader, FLAG_CARRIED, FLAG_CLEAN_STOP, FLAG_MARK, FLAG_SEGMENT_END, FORMAT_VERSION, MAGIC,
-    Place, Records, StoredKind,
+    Place, Records, StoredKind, StoredRecord,
 };
 use super::keys::WrappedLogKey;
 use super::live::{LiveIndex, RecordPlace};
@@ -84,14 +84,8 @@ impl Walk<'_> {
         visit: &mut dyn FnMut(&BatchHeader, &[u8]) -> Result<(), LogError>,
     ) -> Result<Option<Stop>, LogError> {
         let mut place = Place { segment: reader.number, offset: 0 };
-        if reader.length < BATCH_HEADER_BYTES as u64 {
-            return Err(truncated(reader, BATCH_HEADER_BYTES as u64));
-        }
         loop {
-            let found = reader.find(place.offset)?;
-            if let Found::Batch(header) | Found::Bad { header: Some(header), .. } = &found {
-                self.check(reader, header)?;
-            }
+            let found = find_batch(reader, place.offset, &mut self.expected)?;
             let Found::Batch(header) = found else {
                 self.ends.insert(place.segment, place.offset);
                 return Ok(Some(Stop { place, found, is_segment_missing: false }));
@@ -108,22 +102,38 @@ impl Walk<'_> {
             }
         }
     }
+}
 
-    /// What a header that is whole says about its file.
-    fn check(&mut self, reader: &SegmentReader, header: &BatchHeader) -> Result<(), LogError> {
-        let path = reader.path.clone();
-        if header.version != FORMAT_VERSION || !header.is_plain() {
-            return Err(LogError::UnknownFormat { path, version: header.version });
-        }
-        let expected = *self.expected.get_or_insert(header.log_id);
-        if header.log_id != expected {
-            return Err(LogError::WrongLog { path, found: header.log_id, expected });
-        }
-        if reader.length < header.segment_bytes {
-            return Err(truncated(reader, header.segment_bytes));
-        }
-        Ok(())
+/// What stands at `offset`, where its header fits the file; the first one says which log it is, where that is not known.
+pub(crate) fn find_batch(
+    reader: &mut SegmentReader,
+    offset: u64,
+    expected: &mut Option<LogId>,
+) -> Result<Found, LogError> {
+    if reader.length < BATCH_HEADER_BYTES as u64 {
+        return Err(truncated(reader, BATCH_HEADER_BYTES as u64));
     }
+    let found = reader.find(offset)?;
+    if let Found::Batch(header) | Found::Bad { header: Some(header), .. } = &found {
+        check(reader, header, expected)?;
+    }
+    Ok(found)
+}
+
+/// What a header that is whole says about its file.
+fn check(reader: &SegmentReader, header: &BatchHeader, expected: &mut Option<LogId>) -> Result<(), LogError> {
+    let path = reader.path.clone();
+    if header.version != FORMAT_VERSION || !header.is_plain() {
+        return Err(LogError::UnknownFormat { path, version: header.version });
+    }
+    let expected = *expected.get_or_insert(header.log_id);
+    if header.log_id != expected {
+        return Err(LogError::WrongLog { path, found: header.log_id, expected });
+    }
+    if reader.length < header.segment_bytes {
+        return Err(truncated(reader, header.segment_bytes));
+    }
+    Ok(())
 }
 
 fn truncated(reader: &SegmentReader, expected: u64) -> LogError {
@@ -212,6 +222,17 @@ fn is_known_synced(folder: &LogFolder, segments: &[u64], place: Place, log_id: L
     Ok(known)
 }
 
+/// Where the next batch header of the log stands, from `offset` on, whatever is before it.
+pub(crate) fn next_header(reader: &mut SegmentReader, offset: u64, log_id: LogId) -> Result<Option<u64>, LogError> {
+    let mut next = None;
+    search(reader, offset, &mut |header| {
+        if header.log_id == log_id {
+            next = next.or(Some(header.place.offset));
+        }
+    })?;
+    Ok(next)
+}
+
 /// Shows every batch header that stands where it says, from `offset` to the end of the segment.
 ///
 /// Most of a segment that was begun lately is zeros, which every start reads through: blocks of them are told by one
@@ -245,16 +266,30 @@ fn search(reader: &mut SegmentReader, offset: u64, show: &mut dyn FnMut(&BatchHe
 }
 
 fn note_batch(live: &mut LiveIndex, header: &BatchHeader, body: &[u8]) -> Result<(), LogError> {
-    let mut records = Records::new(body);
-    let mut count = 0;
-    for record in records.by_ref() {
-        let place = RecordPlace { batch: header.place, number: count };
-        count += 1;
+    each_record(header, body, |place, record| {
         if let Some((owner, version)) = record.header.key_owner() {
             let wrapped = WrappedLogKey { version, bytes: record.payload().to_vec() };
             live.note_key(header.place.segment, owner, record.header.key_id, wrapped);
         }
         live.note(place, &record.header, header.has(FLAG_CARRIED));
+        Ok(())
+    })
+}
+
+/// Shows every record of a batch.
+///
+/// # Errors
+/// Those of `visit`, and [`LogError::Damaged`] where the body is not the records that the header counts.
+pub(crate) fn each_record(
+    header: &BatchHeader,
+    body: &[u8],
+    mut visit: impl FnMut(RecordPlace, &StoredRecord<'_>) -> Result<(), LogError>,
+) -> Result<(), LogError> {
+    let mut records = Records::new(body);
+    let mut count = 0;
+    for record in records.by_ref() {
+        visit(RecordPlace { batch: header.place, number: count }, &record)?;
+        count += 1;
     }
     if records.is_at_end() && count == header.record_count {
         return Ok(());
@@ -269,16 +304,20 @@ fn note_batch(live: &mut LiveIndex, header: &BatchHeader, body: &[u8]) -> Result
 
 /// What can be made out of the bytes where a batch should be, checked by nothing.
 fn readable(folder: &LogFolder, stop: &Stop) -> Result<Vec<u8>, LogError> {
-    const READABLE_BYTES_MAX: usize = 4 << 20;
     if !folder.segments().contains(&stop.place.segment) {
         return Ok(Vec::new());
     }
-    let length = match &stop.found {
+    readable_in(&mut folder.reader(stop.place.segment)?, stop.place.offset, &stop.found)
+}
+
+/// The same of a segment.
+fn readable_in(reader: &mut SegmentReader, offset: u64, found: &Found) -> Result<Vec<u8>, LogError> {
+    const READABLE_BYTES_MAX: usize = 4 << 20;
+    let length = match found {
         Found::Bad { header: Some(header), .. } => header.body_bytes as usize,
         _ => READABLE_BYTES_MAX,
     };
-    let mut reader = folder.reader(stop.place.segment)?;
-    let body = reader.bytes(stop.place.offset + BATCH_HEADER_BYTES as u64, length.min(READABLE_BYTES_MAX))?;
+    let body = reader.bytes(offset + BATCH_HEADER_BYTES as u64, length.min(READABLE_BYTES_MAX))?;
     Ok(body.to_vec())
 }
 
@@ -291,12 +330,21 @@ fn first_lost(body: &[u8]) -> FirstLost {
 }
 
 fn damage(folder: &LogFolder, stop: &Stop) -> Result<LogError, LogError> {
-    let detail = match &stop.found {
+    Ok(damaged(stop.place, &stop.found, &readable(folder, stop)?))
+}
+
+/// That at this place of a segment this was found in place of a batch.
+pub(crate) fn damage_in(reader: &mut SegmentReader, offset: u64, found: &Found) -> Result<LogError, LogError> {
+    let body = readable_in(reader, offset, found)?;
+    Ok(damaged(Place { segment: reader.number, offset }, found, &body))
+}
+
+fn damaged(place: Place, found: &Found, body: &[u8]) -> LogError {
+    let detail = match found {
         Found::Bad { detail, .. } => detail.clone(),
         Found::Blank | Found::Batch(_) => "there are zeros where a batch was".into(),
     };
-    let first_lost = first_lost(&readable(folder, stop)?);
-    Ok(LogError::Damaged { segment: stop.place.segment, offset: stop.place.offset, detail, first_lost })
+    LogError::Damaged { segment: place.segment, offset: place.offset, detail, first_lost: first_lost(body) }
 }
 
 fn end(folder: &LogFolder, stop: &Stop, last: &BatchHeader) -> Result<LogEnd, LogError> {

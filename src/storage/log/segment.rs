@@ -37,6 +37,11 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> LogErr
     move |source| LogError::Disk { action, path, source }
 }
 
+/// The file of a segment of the log in `folder`.
+pub(crate) fn path_in(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("{number:016x}.log"))
+}
+
 /// Whether an error says that the disk is full.
 pub(crate) fn is_full(error: &LogError) -> bool {
     matches!(error, LogError::Disk { source, .. }
@@ -96,7 +101,7 @@ impl LogFolder {
 
     /// The segment's file.
     pub(crate) fn segment_path(&self, number: u64) -> PathBuf {
-        self.folder.join(format!("{number:016x}.log"))
+        path_in(&self.folder, number)
     }
 
     /// Numbers of the segments whose files are there.
@@ -116,10 +121,7 @@ impl LogFolder {
 
     /// Opens a segment's file and says how long it is.
     pub(crate) fn open_segment(&self, number: u64) -> Result<(Box<dyn DiskFile>, u64), LogError> {
-        let path = self.segment_path(number);
-        let file = self.disk.open(&path, false).map_err(failed("open", &path))?;
-        let length = file.length().map_err(failed("measure", &path))?;
-        Ok((file, length))
+        open_in(&*self.disk, &self.segment_path(number))
     }
 
     /// Syncs all segments and the folder.
@@ -229,10 +231,14 @@ impl LogFolder {
 
     /// A reader of a segment.
     pub(crate) fn reader(&self, number: u64) -> Result<SegmentReader, LogError> {
-        let (file, length) = self.open_segment(number)?;
-        let path = self.segment_path(number);
-        Ok(SegmentReader { file, path, number, length, window: Vec::new(), window_start: 0 })
+        SegmentReader::open(&*self.disk, &self.folder, number)
     }
+}
+
+fn open_in(disk: &dyn Disk, path: &Path) -> Result<(Box<dyn DiskFile>, u64), LogError> {
+    let file = disk.open(path, false).map_err(failed("open", path))?;
+    let length = file.length().map_err(failed("measure", path))?;
+    Ok((file, length))
 }
 
 /// Reads a segment through a window of a mebibyte, or of one batch where that is larger.
@@ -264,6 +270,13 @@ pub(crate) enum Found {
 }
 
 impl SegmentReader {
+    /// A reader of a segment of the log in `folder`.
+    pub(crate) fn open(disk: &dyn Disk, folder: &Path, number: u64) -> Result<SegmentReader, LogError> {
+        let path = path_in(folder, number);
+        let (file, length) = open_in(disk, &path)?;
+        Ok(SegmentReader { file, path, number, length, window: Vec::new(), window_start: 0 })
+    }
+
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
     pub(crate) fn bytes(&mut self, offset: u64, length: usize) -> Result<&[u8], LogError> {
         let window_end = self.window_start + self.window.len() as u64;

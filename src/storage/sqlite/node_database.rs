@@ -18,7 +18,7 @@ use crate::storage::keys::{FileKeys, KeyOwner};
 use crate::storage::node_database::{
     DurableMark, NodeDatabase, ReplicaRecord, ReplicaState, ScrubProgress, ScrubRecord, TableRange, TenantKeyPart,
 };
-use crate::storage::store::{ReplicaName, RewrapStep, StoreError};
+use crate::storage::store::{ReplicaName, RewrapStep, Scrubbed, StoreError};
 use crate::storage::vfs;
 
 use super::cells::vfs_failure;
@@ -31,6 +31,8 @@ mod scrubs;
 /// See the module's essay.
 pub struct SqliteNodeDatabase {
     path: PathBuf,
+    file: FileId,
+    data_key: Key256,
     connection: Mutex<Connection>,
     keys: Arc<dyn FileKeys>,
     random: Arc<dyn Random>,
@@ -58,9 +60,9 @@ impl SqliteNodeDatabase {
             vfs::create_file(&path, &identity, newest.version, &newest.key, &*random)
                 .map_err(|error| vfs_failure(&error))?;
         }
-        let (file, key) = unlock(&path, file, KeyOwner::Node, &*keys)?;
+        let (file, data_key) = unlock(&path, file, KeyOwner::Node, &*keys)?;
         let options = vfs::OpenOptions { cache_pages: 256, synchronous_full: true, ..vfs::OpenOptions::default() };
-        let mut connection = vfs::open(&path, file, &key, &options).map_err(|error| vfs_failure(&error))?;
+        let mut connection = vfs::open(&path, file, &data_key, &options).map_err(|error| vfs_failure(&error))?;
         migrate(&mut connection, NODE)?;
         // What is deleted is overwritten: a destroyed key must not rest in a free part of a page.
         connection.pragma_update(None, "secure_delete", true).map_err(super::failure)?;
@@ -70,7 +72,7 @@ impl SqliteNodeDatabase {
             told if told == "ok" => {}
             told => return Err(StoreError::Damaged(format!("{}: {told}", path.display()))),
         }
-        Ok(Arc::new(Self { path, connection: Mutex::new(connection), keys, random }))
+        Ok(Arc::new(Self { path, file, data_key, connection: Mutex::new(connection), keys, random }))
     }
 
     /// Changes something, and brings it from the write-ahead log into the file at once: a log that is cut by damage
@@ -244,6 +246,24 @@ impl NodeDatabase for SqliteNodeDatabase {
 
     fn put_scrub(&self, record: &ScrubRecord) -> Result<(), StoreError> {
         self.change(|connection| scrubs::put(connection, record))
+    }
+
+    fn scrub(&self, first: u64, pages_max: u64) -> Result<Scrubbed, StoreError> {
+        vfs::scrub(&self.path, self.file, &self.data_key, first, pages_max).map_err(|error| vfs_failure(&error))
+    }
+
+    fn file_bytes(&self) -> u64 {
+        std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    fn damaged_pages(&self, suspects: &[u64]) -> Result<Option<Vec<u64>>, StoreError> {
+        // While it is held nobody writes.
+        let connection = self.connection.lock();
+        let copied = vfs::checkpoint(&connection).map_err(|error| vfs_failure(&vfs::explain(&self.path, error)))?;
+        if !copied.is_complete() {
+            return Ok(None);
+        }
+        vfs::damaged_pages(&self.path, suspects).map(Some).map_err(|error| vfs_failure(&error))
     }
 }
 

@@ -218,3 +218,77 @@ fn live_records_past_the_budget_refuse_ordinary_records_until_they_are_flushed()
     open.log.drop_segments().unwrap();
     assert!(open.log.stats().segments_dropped > 3);
 }
+
+/// A log with a vote and then six large entries of a range; its first segment is closed.
+fn voted() -> (Harness, Open) {
+    let harness = small_budget();
+    let open = harness.open();
+    open.write(vec![urgent(record(1, RecordKind::Vote, 1, 10))]);
+    (1..=6).for_each(|index| open.write(vec![large(1, index)]));
+    assert!(open.log.closed_segments().contains(&1));
+    (harness, open)
+}
+
+/// Flips a byte of a batch of the first segment: of its header, or of its body.
+fn flip(harness: &Harness, batch: usize, in_header: bool) {
+    let place = batches(&harness.disk, 1)[batch].place;
+    let mut bytes = harness.disk.bytes(&segment_path(1)).unwrap();
+    bytes[place.offset as usize + if in_header { 33 } else { 120 }] ^= 1;
+    harness.disk.set_bytes(&segment_path(1), bytes);
+}
+
+#[test]
+fn a_damaged_segment_goes_when_nothing_in_the_damaged_place_is_needed() {
+    // The mark and the vote come before the entries, the end of the segment behind them.
+    let last = batches(&voted().0.disk, 1).len() - 1;
+    for (batch, in_header) in [(0, true), (2, true), (2, false), (3, false), (last, true)] {
+        let (harness, open) = voted();
+        flip(&harness, batch, in_header);
+        assert_eq!(open.log.drop_segments().unwrap(), 0, "its entries are needed");
+        open.log.set_durable(range(1), 6);
+        assert!(open.log.drop_segments().unwrap() >= 1, "batch {batch}");
+        assert!(!open.log.closed_segments().contains(&1));
+        open.log.close().unwrap();
+        let seen = harness.open().seen;
+        assert_eq!(seen.last(range(1), RecordKind::Vote), Some(&record(1, RecordKind::Vote, 1, 10)));
+    }
+}
+
+#[test]
+fn a_segment_stays_that_is_damaged_where_a_last_vote_stands_and_is_copied_once() {
+    let (harness, open) = voted();
+    flip(&harness, 1, false);
+    open.log.set_durable(range(1), 6);
+    let error = open.log.drop_segments().unwrap_err();
+    assert!(matches!(error, LogError::Damaged { segment: 1, offset: 96, .. }), "{error}");
+    let stats = open.log.stats();
+    assert_eq!(open.log.drop_segments().unwrap(), 0);
+    assert_eq!(open.log.stats().writes, stats.writes);
+    open.write(vec![urgent(record(1, RecordKind::Vote, 2, 10))]);
+    assert!(open.log.drop_segments().unwrap() >= 1);
+    open.log.close().unwrap();
+    let seen = harness.open().seen;
+    assert_eq!(seen.last(range(1), RecordKind::Vote), Some(&record(1, RecordKind::Vote, 2, 10)));
+}
+
+#[test]
+fn what_was_copied_before_damage_does_not_void_what_came_later() {
+    let harness = small_budget();
+    let open = harness.open();
+    let small = |index| plain(record(1, RecordKind::Entry, index, 10));
+    open.write(vec![small(1)]);
+    open.write(vec![urgent(record(2, RecordKind::Vote, 1, 10))]);
+    (1..=6).for_each(|index| open.write(vec![large(3, index)]));
+    open.write(vec![small(2)]);
+    assert!(open.log.closed_segments().contains(&1));
+    flip(&harness, 2, false);
+    open.log.set_durable(range(3), 6);
+    // The entry is copied, then comes the damage, and then an entry that is new.
+    open.log.drop_segments().unwrap_err();
+    open.write(vec![small(3)]);
+    open.write(vec![urgent(record(2, RecordKind::Vote, 2, 10))]);
+    open.log.set_durable(range(1), 1);
+    assert!(open.log.drop_segments().unwrap() >= 1);
+    open.log.close().unwrap();
+    assert_eq!(harness.open().seen.indexes(range(1)), [1, 2, 3]);
+}

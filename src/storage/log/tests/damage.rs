@@ -8,18 +8,6 @@ use super::super::*;
 use super::harness::*;
 use crate::domain::ids::LogId;
 
-/// The batches of a segment: offset and header, up to the first place where none is.
-fn batches(disk: &SimulatedDisk, segment: u64) -> Vec<BatchHeader> {
-    let bytes = disk.bytes(&segment_path(segment)).unwrap();
-    let mut offset = 0;
-    let mut headers = Vec::new();
-    while let Some(header) = bytes.get(offset..).and_then(BatchHeader::decode) {
-        offset += header.batch_bytes() as usize;
-        headers.push(header);
-    }
-    headers
-}
-
 fn change(harness: &Harness, path: &Path, action: impl FnOnce(&mut Vec<u8>)) -> Harness {
     let disk = harness.disk.fork();
     let mut bytes = disk.bytes(path).unwrap();

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use super::super::disk_simulated::SimulatedDisk;
+use super::super::format::BatchHeader;
 use super::super::*;
 use crate::crypto::Key256;
 use crate::crypto::cipher::Aead;
@@ -254,6 +255,18 @@ impl Harness {
 
 pub(super) fn segment_path(number: u64) -> PathBuf {
     PathBuf::from(format!("{FOLDER}/{number:016x}.log"))
+}
+
+/// The batches of a segment: offset and header, up to the first place where none is.
+pub(super) fn batches(disk: &SimulatedDisk, segment: u64) -> Vec<BatchHeader> {
+    let bytes = disk.bytes(&segment_path(segment)).unwrap();
+    let mut offset = 0;
+    let mut headers = Vec::new();
+    while let Some(header) = bytes.get(offset..).and_then(BatchHeader::decode) {
+        offset += header.batch_bytes() as usize;
+        headers.push(header);
+    }
+    headers
 }
 
 pub(super) fn range(number: u8) -> RangeId {

@@ -8,3 +8,4 @@ mod grouping;
 mod harness;
 mod keys;
 mod space;
+mod verify;
