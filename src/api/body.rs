@@ -10,9 +10,10 @@
 //! likes, if the payload were dropped before the answer is written; so [`close_after`] keeps it
 //! until then. The next author must keep that, or one client without a credential holds a connection for ever.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use actix_web::body::{BodySize, BoxBody, MessageBody};
@@ -201,6 +202,11 @@ fn too_large(limits: Limits) -> Refusal {
     Refusal::new(RefusalKind::TooLarge, format!("the body is larger than {} bytes", limits.bytes_max))
 }
 
+thread_local! {
+    /// The task on this thread that has looked for its body once, found nothing, and was not looked at again yet.
+    static LOOKED_ONCE: Cell<Option<Waker>> = const { Cell::new(None) };
+}
+
 struct Pieces<'a> {
     payload: &'a mut Payload,
     time_max: Duration,
@@ -217,26 +223,65 @@ impl<'a> Pieces<'a> {
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
         poll_fn(|context| {
-            match Pin::new(&mut *self.payload).poll_next(context) {
-                Poll::Ready(None) => return Poll::Ready(Ok(None)),
-                Poll::Ready(Some(Ok(piece))) => return Poll::Ready(Ok(Some(piece))),
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(&error))),
-                Poll::Pending => {}
-            }
-            // actix-http shows a request before it hands on what came of the body together with the head, and looks
-            // here again right after that. Only who finds nothing then, too, has to wait.
-            if !std::mem::replace(&mut self.has_looked, true) {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-            let time_max = self.time_max;
-            let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
-            deadline.as_mut().poll(context).map(|()| {
-                let message = format!("the body did not arrive within {} seconds", time_max.as_secs_f32());
-                Err(Refusal::new(RefusalKind::TooSlow, message))
+            let found = match self.has_looked {
+                false => self.look_first(context),
+                true => self.look_again(context),
+            };
+            found.map(|piece| match piece? {
+                None => Ok(None),
+                Some(Ok(piece)) => Ok(Some(piece)),
+                Some(Err(error)) => Err(broken(&error)),
             })
         })
         .await
+    }
+
+    /// actix-http shows a request before it hands on what came of the body together with the head, and looks here again
+    /// right after that. If it had to wake us for what it hands on, it would look at the whole connection once more after the
+    /// answer, and set its timers again; so at the first look nobody is to be woken. Should it not look again at once, as
+    /// with a head that stood in the line behind another request, then the next body on this thread sees to that.
+    fn look_first(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
+        self.has_looked = true;
+        let is_handed_on = matches!(self.payload, Payload::H1 { .. });
+        let mut quiet = Context::from_waker(Waker::noop());
+        let found = Pin::new(&mut *self.payload).poll_next(if is_handed_on { &mut quiet } else { context });
+        if found.is_pending() {
+            match is_handed_on {
+                true => look_again_soon(context.waker()),
+                false => context.waker().wake_by_ref(),
+            }
+        }
+        found.map(Ok)
+    }
+
+    /// Only who finds nothing now has to wait.
+    fn look_again(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
+        looked_again(context.waker());
+        if let Poll::Ready(found) = Pin::new(&mut *self.payload).poll_next(context) {
+            return Poll::Ready(Ok(found));
+        }
+        let time_max = self.time_max;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
+        deadline.as_mut().poll(context).map(|()| {
+            let message = format!("the body did not arrive within {} seconds", time_max.as_secs_f32());
+            Err(Refusal::new(RefusalKind::TooSlow, message))
+        })
+    }
+}
+
+/// What a look at a body finds: a piece; none at its end.
+type Looked = Option<Result<Bytes, PayloadError>>;
+
+/// Who finds nothing at its first look is looked at again right after that, or else when the next one comes.
+fn look_again_soon(own: &Waker) {
+    if let Some(before) = LOOKED_ONCE.replace(Some(own.clone())) {
+        before.wake();
+    }
+}
+
+fn looked_again(own: &Waker) {
+    if let Some(other) = LOOKED_ONCE.take().filter(|other| !other.will_wake(own)) {
+        other.wake();
     }
 }
 
@@ -251,6 +296,10 @@ fn broken(error: &PayloadError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
     use super::*;
     use actix_web::test::TestRequest;
 
@@ -287,6 +336,32 @@ mod tests {
             assert_eq!(pieces.next().await.unwrap().as_deref(), Some(&b"x"[..]));
             assert_eq!(pieces.deadline.is_some(), has_timer, "{looks}");
         }
+    }
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn who_looked_once_is_woken_only_if_it_is_not_looked_at_again() {
+        let (one, two) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
+        let (first, second) = (Waker::from(one.clone()), Waker::from(two.clone()));
+        let woken = || (one.0.load(Ordering::Relaxed), two.0.load(Ordering::Relaxed));
+        look_again_soon(&first);
+        looked_again(&first);
+        look_again_soon(&second);
+        looked_again(&second);
+        assert_eq!(woken(), (0, 0), "each was looked at again at once");
+        look_again_soon(&first);
+        look_again_soon(&second);
+        assert_eq!(woken(), (1, 0), "the next one sees to the first");
+        looked_again(&first);
+        assert_eq!(woken(), (1, 1), "and so does one that waits already");
     }
 
     #[tokio::test]

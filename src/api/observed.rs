@@ -2,7 +2,8 @@
 //!
 //! | header | of the request | of the answer |
 //! |---|---|---|
-//! | `x-request-id` | the tag that the client chose, else one is made | the tag |
+//! | `x-request-id` | the tag that the client chose, else one is made | the tag, but in answers of the DynamoDB protocol |
+//! | `x-amzn-RequestId` | | the tag, in answers of the DynamoDB protocol: SDKs show it with every error |
 //! | `traceparent` | the trace that it belongs to (W3C) | |
 //!
 //! A header that comes twice, or is not well formed, counts as not sent.
@@ -10,6 +11,7 @@
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpRequest, HttpResponse};
 
+use super::dynamodb;
 use super::rest::asked::{Asked, Target};
 use super::rest::routes::Action;
 use crate::domain::observed::{RequestTag, TraceContext};
@@ -36,14 +38,25 @@ pub async fn client(
 ) -> HttpResponse {
     let noted = async {
         let mut response = answer.await;
-        // Every tag can stand in a header.
-        if let Some(Ok(tag)) = observing::tag().map(|tag| HeaderValue::from_str(tag.as_str())) {
+        if !response.headers().contains_key(dynamodb::answer::REQUEST_ID)
+            && let Some(tag) = tag_value()
+        {
             response.headers_mut().insert(TAG, tag);
         }
         observing.ended(response.status().as_u16());
         response
     };
-    observing::within(observing.begin(sent(request), Surface::Client), noted).await
+    let mut sent = sent(request);
+    if dynamodb::dispatch::is_door(request) {
+        let made = || RequestTag::of_numbers([observing.numbers.next(), observing.numbers.next()]);
+        sent.tag.get_or_insert_with(made);
+    }
+    observing::within(observing.begin(sent, Surface::Client), noted).await
+}
+
+/// The tag of the request of this task, for a header: every tag can stand in one.
+pub fn tag_value() -> Option<HeaderValue> {
+    HeaderValue::from_str(observing::tag()?.as_str()).ok()
 }
 
 /// Answers a request of another process of the cluster by `answer`, and notes it.

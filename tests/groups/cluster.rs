@@ -359,12 +359,7 @@ fn single(byte: u8) -> PartVersions {
 fn options(folder: &std::path::Path, disk_notice: u64, segment_bytes: u64) -> EngineOptions {
     EngineOptions {
         log_folder: folder.join("log"),
-        log: LogOptions {
-            segment_bytes,
-            budget_bytes: 64 << 20,
-            reserve_bytes: 1 << 20,
-            ..LogOptions::default()
-        },
+        log: LogOptions { segment_bytes, budget_bytes: 64 << 20, reserve_bytes: 1 << 20, ..LogOptions::default() },
         flush: FlushBudget { memory_bytes_soft: 1 << 20, memory_bytes_hard: 8 << 20, checkpoint_bytes: 1 << 20 },
         admission: AdmissionLimits {
             disk_notice: Watermark::Bytes(disk_notice),

@@ -3,13 +3,13 @@
 //! | header | what |
 //! |---|---|
 //! | `Content-Type` | `application/x-amz-json-1.0`; `application/json` where the request said so |
-//! | `x-amzn-RequestId` | 52 letters and digits, another for each answer |
+//! | `x-amzn-RequestId` | the request's tag ([`crate::api::observed`]): 52 letters and digits, another for each answer, unless the client chose one |
 //! | `x-amz-crc32` | CRC-32 of the body as it is sent, so of the packed one where it is packed. Clients check it and try again where it is wrong |
 //! | `Content-Encoding` | `gzip`, see [`super::encoding`] |
 //! | `Retry-After` | seconds, of a call that found no room ([`super::body_budget`]) |
 //! | `Server` | always the same |
 //!
-//! The length and the date are the server's ([`crate::api::server`]); the request's tag is added where it is noted ([`crate::api::observed`]).
+//! The length and the date are the server's ([`crate::api::server`]).
 
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 use actix_web::http::{StatusCode, header::HeaderMap};
@@ -17,24 +17,23 @@ use actix_web::{HttpRequest, HttpResponse};
 
 use super::failure::Failure;
 use super::{cors, encoding};
-use crate::domain::observed::tag::TagNumbers;
+use crate::api::observed;
 use crate::services::observing;
 
 const JSON: &str = "application/x-amz-json-1.0";
 const PLAIN_JSON: &str = "application/json";
 const SERVER: &str = "dStore";
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+/// The header with the request's tag.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-crc32");
-/// As many characters as ids of the service have.
-const REQUEST_ID_CHARACTERS: usize = 52;
 
 /// The answer to a call that was done.
-pub fn done(request: &HttpRequest, numbers: &TagNumbers, body: Vec<u8>) -> HttpResponse {
-    answer(request.headers(), numbers, StatusCode::OK, body)
+pub fn done(request: &HttpRequest, body: Vec<u8>) -> HttpResponse {
+    answer(request.headers(), StatusCode::OK, body)
 }
 
 /// The answer to a call that was not.
-pub fn failed(request: &HttpRequest, numbers: &TagNumbers, failure: &Failure) -> HttpResponse {
+pub fn failed(request: &HttpRequest, failure: &Failure) -> HttpResponse {
     // Who is told to come again is told so because there are many; and maybe before anybody knows who it is.
     if failure.status() >= 500 && failure.retry_after_seconds().is_none() {
         let (kind, detail) = (failure.name(), failure.message());
@@ -42,7 +41,7 @@ pub fn failed(request: &HttpRequest, numbers: &TagNumbers, failure: &Failure) ->
         tracing::warn!(kind, detail, request_id, "call refused");
     }
     let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = answer(request.headers(), numbers, status, failure.body());
+    let mut answer = answer(request.headers(), status, failure.body());
     if let Some(seconds) = failure.retry_after_seconds() {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -52,7 +51,7 @@ pub fn failed(request: &HttpRequest, numbers: &TagNumbers, failure: &Failure) ->
     answer
 }
 
-fn answer(asked: &HeaderMap, numbers: &TagNumbers, status: StatusCode, body: Vec<u8>) -> HttpResponse {
+fn answer(asked: &HeaderMap, status: StatusCode, body: Vec<u8>) -> HttpResponse {
     let (body, is_packed) = encoding::pack(asked, body);
     let checksum = crc32fast::hash(&body);
     let mut answer = HttpResponse::build(status).body(body);
@@ -60,8 +59,8 @@ fn answer(asked: &HeaderMap, numbers: &TagNumbers, status: StatusCode, body: Vec
     told.insert(header::CONTENT_TYPE, HeaderValue::from_static(json_of(asked)));
     told.insert(header::SERVER, HeaderValue::from_static(SERVER));
     told.insert(CHECKSUM, HeaderValue::from(checksum));
-    if let Ok(id) = HeaderValue::from_bytes(&request_id(numbers)) {
-        told.insert(REQUEST_ID, id);
+    if let Some(tag) = observed::tag_value() {
+        told.insert(REQUEST_ID, tag);
     }
     if is_packed {
         told.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
@@ -87,38 +86,30 @@ fn json_of(asked: &HeaderMap) -> &'static str {
     if asked.get(header::CONTENT_TYPE).is_some_and(essence) { PLAIN_JSON } else { JSON }
 }
 
-/// Two numbers of 128 bits, each in 26 digits of five bits. No two numbers are alike, and none costs a system call.
-fn request_id(numbers: &TagNumbers) -> [u8; REQUEST_ID_CHARACTERS] {
-    const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHIJKLMNOPQRSTUV";
-    let mut id = [0; REQUEST_ID_CHARACTERS];
-    for half in id.chunks_exact_mut(REQUEST_ID_CHARACTERS / 2) {
-        let mut number = numbers.next();
-        for digit in half {
-            *digit = DIGITS[(number % 32) as usize];
-            number /= 32;
-        }
-    }
-    id
-}
-
 #[cfg(test)]
 mod tests {
     use actix_web::body::MessageBody;
     use actix_web::test::TestRequest;
+    use futures_util::FutureExt;
 
     use super::*;
-    use crate::domain::Random;
+    use crate::domain::observed::RequestTag;
+    use crate::domain::observed::tag::TagNumbers;
+    use crate::services::observing::{Logged, Observing, Sent, Surface};
 
-    struct Counting;
+    struct Zeros;
 
-    impl Random for Counting {
+    impl crate::domain::Random for Zeros {
         fn fill(&self, buffer: &mut [u8]) {
-            buffer.iter_mut().zip(0u8..).for_each(|(byte, number)| *byte = number);
+            buffer.fill(0);
         }
     }
 
-    fn numbers() -> TagNumbers {
-        TagNumbers::new(&Counting)
+    /// What is answered to a request with this tag.
+    fn tagged(tag: RequestTag, answer: impl FnOnce() -> HttpResponse) -> HttpResponse {
+        let observing = Observing { logged: Logged::None, slow: None, tracing: None, numbers: TagNumbers::new(&Zeros) };
+        let observed = observing.begin(Sent { tag: Some(tag), trace: None }, Surface::Client);
+        observing::within(observed, async { answer() }).now_or_never().expect("it waits for nothing")
     }
 
     fn header<'a>(answer: &'a HttpResponse, name: &str) -> &'a str {
@@ -128,36 +119,24 @@ mod tests {
     #[test]
     fn an_answer_has_the_headers_of_the_service() {
         let request = TestRequest::default().insert_header(("origin", "https://page.example")).to_http_request();
-        let answer = done(&request, &numbers(), b"{}".to_vec());
+        let tag = RequestTag::of_numbers([1, u128::MAX]);
+        let answer = tagged(tag, || done(&request, b"{}".to_vec()));
         assert_eq!(answer.status(), 200);
         assert_eq!(header(&answer, "content-type"), "application/x-amz-json-1.0");
         // python3 -c 'import zlib; print(zlib.crc32(b"{}"))'
         assert_eq!(header(&answer, "x-amz-crc32"), "2745614147");
         assert_eq!(header(&answer, "access-control-allow-origin"), "*");
-        let id = header(&answer, "x-amzn-requestid");
-        assert!(id.len() == 52 && id.bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()), "{id}");
+        assert_eq!(header(&answer, "x-amzn-requestid"), "000000000000000000000000017VVVVVVVVVVVVVVVVVVVVVVVVV");
         let request = TestRequest::default().insert_header(("content-type", "application/json; charset=utf-8"));
-        let answer = failed(&request.to_http_request(), &numbers(), &Failure::validation("no"));
+        let answer = failed(&request.to_http_request(), &Failure::validation("no"));
         assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (400, "application/json"));
         assert_eq!(header(&answer, "access-control-allow-origin"), "");
     }
 
     #[test]
-    fn an_id_is_two_numbers_that_come_but_once() {
-        let (ids, same) = (numbers(), numbers());
-        for _ in 0..100 {
-            for half in request_id(&ids).chunks_exact(26) {
-                let digits = std::str::from_utf8(half).unwrap().chars().rev();
-                let number = digits.fold(0, |number, digit| number << 5 | u128::from(digit.to_digit(32).unwrap()));
-                assert_eq!(number, same.next());
-            }
-        }
-    }
-
-    #[test]
     fn the_checksum_is_of_what_is_sent() {
         let request = TestRequest::default().insert_header(("accept-encoding", "gzip")).to_http_request();
-        let answer = done(&request, &numbers(), vec![b'a'; 10_000]);
+        let answer = done(&request, vec![b'a'; 10_000]);
         assert_eq!(header(&answer, "content-encoding"), "gzip");
         let told = header(&answer, "x-amz-crc32").to_owned();
         let body = answer.into_body().try_into_bytes().unwrap();

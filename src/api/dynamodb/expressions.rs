@@ -106,6 +106,18 @@ pub struct Expressions {
 }
 
 impl<'a> Parameters<'a> {
+    /// Whether none was given, as with most reads and writes of one item.
+    fn is_empty(&self) -> bool {
+        let Parameters { condition, update, projection, filter, key_condition, names, values, .. } = self;
+        let Parameters { expected, attribute_updates, key_conditions, query_filter, scan_filter, .. } = self;
+        let texts = [condition, update, projection, filter, key_condition, &self.conditional_operator];
+        let parts = [values, expected, attribute_updates, key_conditions, query_filter, scan_filter];
+        texts.iter().all(|text| text.is_none())
+            && parts.iter().all(|part| part.is_none())
+            && names.is_none()
+            && self.attributes_to_get.is_none()
+    }
+
     /// The expressions that were given, in the order in which texts list them.
     fn expressions(&self) -> [(Role, Option<&'a str>); 5] {
         [
@@ -138,6 +150,9 @@ impl<'a> Parameters<'a> {
 /// # Errors
 /// ValidationException, and SerializationException where JSON has another type than it must have.
 pub fn read(operation: Operation, parameters: &Parameters<'_>) -> Result<Expressions, Failure> {
+    if parameters.is_empty() {
+        return Ok(Expressions::default());
+    }
     check_not_mixed(parameters)?;
     check_substitutions(operation, parameters)?;
     let values = parameters.values.map(request::read_values).transpose()?;

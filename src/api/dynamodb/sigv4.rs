@@ -30,7 +30,7 @@ mod canonical;
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use actix_web::http::header::{self, HeaderMap, HeaderName};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hmac::Mac;
 use sha2::{Digest, Sha256};
 
@@ -119,11 +119,11 @@ impl<'a> Parts<'a> {
             )),
             (None, Some(algorithm)) => Self::from_query(request.query, &algorithm),
             (Some(value), None) => {
-                let text = value.to_str().map_err(|_| Failure::missing_authentication_token())?;
+                let text = text_of(value).ok_or_else(Failure::missing_authentication_token)?;
                 if given.next().is_some() {
                     return Err(Failure::incomplete_signature("The request has more than one Authorization header."));
                 }
-                Self::from_header(request.headers, text.trim())
+                Self::from_header(request.headers, text.trim_ascii())
             }
         }
     }
@@ -139,19 +139,19 @@ impl<'a> Parts<'a> {
         }
         let mut parts = Parts::default();
         for part in rest.split(',') {
-            let (name, value) = part.trim().split_once('=').unwrap_or_default();
-            let slot = match name.trim() {
+            let (name, value) = part.trim_ascii().split_once('=').unwrap_or_default();
+            let slot = match name.trim_ascii() {
                 "Credential" => &mut parts.credential,
                 "SignedHeaders" => &mut parts.headers,
                 "Signature" => &mut parts.signature,
                 _ => continue,
             };
-            if slot.replace(Cow::Borrowed(value.trim())).is_some() {
+            if slot.replace(Cow::Borrowed(value.trim_ascii())).is_some() {
                 return Err(Failure::incomplete_signature(format!("Authorization header has more than one '{name}'.")));
             }
         }
-        let sent = headers.get(TIME).or_else(|| headers.get(header::DATE)).and_then(|time| time.to_str().ok());
-        parts.time = sent.map(|time| Cow::Borrowed(time.trim()));
+        let sent = headers.get(TIME).or_else(|| headers.get(header::DATE)).and_then(text_of);
+        parts.time = sent.map(|time| Cow::Borrowed(time.trim_ascii()));
         if let Some(missing) = parts.missing_of_header() {
             return Err(Failure::incomplete_signature(format!("{missing}{}", hashed(text))));
         }
@@ -364,6 +364,11 @@ impl<'p> Signed<'p> {
     }
 }
 
+/// The text of a header; none where it is not ASCII.
+fn text_of(value: &HeaderValue) -> Option<&str> {
+    std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
+}
+
 /// Whether a name stands there twice, in whatever case.
 fn has_one_twice(names: &[&str]) -> bool {
     // Clients send them in lower case and in order, and then no two can be the same.
@@ -408,19 +413,30 @@ fn hex(hash: [u8; 32]) -> [u8; 64] {
     digits
 }
 
-/// The hash that these digits are; none where they are not 64 of them, in lower case.
+/// What each byte is worth as a hexadecimal digit in lower case; [`NO_DIGIT`] where it is none.
+const DIGIT_VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
+const NO_DIGIT: u8 = 0xff;
+
+/// The hash that these digits are; none where they are not 64 of them, in lower case. By a table, because nobody can foresee
+/// which of them are letters.
 fn unhex(digits: &str) -> Option<[u8; 32]> {
-    let value = |digit: u8| match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
-    };
     let digits: &[u8; 64] = digits.as_bytes().try_into().ok()?;
     let mut hash = [0; 32];
+    let mut all = 0;
     for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        *byte = value(pair[0])? << 4 | value(pair[1])?;
+        let (high, low) = (DIGIT_VALUES[usize::from(pair[0])], DIGIT_VALUES[usize::from(pair[1])]);
+        all |= high | low;
+        *byte = high << 4 | low;
     }
-    Some(hash)
+    (all < 16).then_some(hash)
 }
 
 /// `YYYYMMDDTHHMMSSZ`.

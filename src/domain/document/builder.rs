@@ -63,7 +63,7 @@ impl From<BuildError> for Refusal {
     }
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy)]
 struct Frame {
     is_list: bool,
     /// Whether names came in ascending order so far.
@@ -77,9 +77,10 @@ struct Frame {
 /// Builds a [`Document`]: the root map is open from the start.
 pub struct Builder {
     buffer: Vec<u8>,
-    frames: [Frame; NESTING_LEVELS_MAX],
-    /// How many frames are open.
-    depth: usize,
+    /// The innermost map or list that is open.
+    frame: Frame,
+    /// Those around it, outermost first. Most documents have none, and nothing is allocated for these.
+    outer: Vec<Frame>,
     /// Where the entries of the open maps start, innermost last.
     entries: Vec<u32>,
     scratch: Vec<u8>,
@@ -93,12 +94,11 @@ impl Builder {
     pub fn with_capacity(bytes: usize) -> Self {
         let mut buffer = Vec::with_capacity(HEADER_BYTES + bytes);
         buffer.extend_from_slice(&[FORMAT_VERSION, 0, 0, 0, 0]);
-        let mut frames = [Frame::default(); NESTING_LEVELS_MAX];
-        frames[0] = Frame { is_list: false, sorted: true, body: HEADER_BYTES as u32, first_or_count: 0 };
+        let root = Frame { is_list: false, sorted: true, body: HEADER_BYTES as u32, first_or_count: 0 };
         Self {
             buffer,
-            frames,
-            depth: 1,
+            frame: root,
+            outer: Vec::new(),
             entries: Vec::with_capacity(16),
             scratch: Vec::new(),
             item_size: 0,
@@ -122,7 +122,7 @@ impl Builder {
     /// Where the name is too long, or follows an equal one (equal names that are not neighbours are found
     /// when the map is closed).
     pub fn name(&mut self, name: &str) -> Result<(), BuildError> {
-        let frame = &mut self.frames[self.depth - 1];
+        let frame = &mut self.frame;
         if frame.is_list || self.named {
             return Err(BuildError::Unbalanced);
         }
@@ -146,8 +146,7 @@ impl Builder {
 
     /// Accounts for a value that is about to be written.
     fn begin_value(&mut self) -> Result<(), BuildError> {
-        let depth = self.depth;
-        let frame = &mut self.frames[depth - 1];
+        let frame = &mut self.frame;
         if frame.is_list {
             if frame.first_or_count == LIST_ELEMENTS_MAX {
                 return Err(BuildError::ListTooLong);
@@ -156,7 +155,7 @@ impl Builder {
         } else if !std::mem::take(&mut self.named) {
             return Err(BuildError::Unbalanced);
         }
-        if depth > 1 {
+        if !self.outer.is_empty() {
             self.item_size += ELEMENT_BYTES;
         }
         Ok(())
@@ -299,15 +298,15 @@ impl Builder {
 
     fn open(&mut self, kind: u8) -> Result<(), BuildError> {
         self.begin_value()?;
-        if self.depth == NESTING_LEVELS_MAX {
+        if self.outer.len() + 1 == NESTING_LEVELS_MAX {
             return Err(BuildError::TooDeep);
         }
         self.buffer.extend_from_slice(&[kind, 0, 0, 0, 0]);
         let body = u32::try_from(self.buffer.len()).map_err(|_| BuildError::TooLarge)?;
         let is_list = kind == LIST;
         let first_or_count = if is_list { 0 } else { self.entries.len() as u32 };
-        self.frames[self.depth] = Frame { is_list, sorted: true, body, first_or_count };
-        self.depth += 1;
+        let inner = Frame { is_list, sorted: true, body, first_or_count };
+        self.outer.push(std::mem::replace(&mut self.frame, inner));
         self.item_size += CONTAINER_BYTES;
         Ok(())
     }
@@ -317,12 +316,11 @@ impl Builder {
     /// # Errors
     /// Where no map is open, a name has no value, or two names are equal.
     pub fn close_map(&mut self) -> Result<(), BuildError> {
-        if self.depth < 2 || self.named || self.frames[self.depth - 1].is_list {
+        if self.named || self.frame.is_list || self.outer.is_empty() {
             return Err(BuildError::Unbalanced);
         }
         self.order_entries()?;
-        self.depth -= 1;
-        self.patch_length(self.frames[self.depth].body as usize)
+        self.close()
     }
 
     /// Closes the open list.
@@ -330,11 +328,16 @@ impl Builder {
     /// # Errors
     /// Where no list is open.
     pub fn close_list(&mut self) -> Result<(), BuildError> {
-        if !self.frames[self.depth - 1].is_list {
+        if !self.frame.is_list {
             return Err(BuildError::Unbalanced);
         }
-        self.depth -= 1;
-        self.patch_length(self.frames[self.depth].body as usize)
+        self.close()
+    }
+
+    fn close(&mut self) -> Result<(), BuildError> {
+        let around = self.outer.pop().ok_or(BuildError::Unbalanced)?;
+        let closed = std::mem::replace(&mut self.frame, around);
+        self.patch_length(closed.body as usize)
     }
 
     fn patch_length(&mut self, body: usize) -> Result<(), BuildError> {
@@ -345,7 +348,7 @@ impl Builder {
 
     /// Puts the entries of the innermost map in order and forgets them.
     fn order_entries(&mut self) -> Result<(), BuildError> {
-        let frame = self.frames[self.depth - 1];
+        let frame = self.frame;
         let first = frame.first_or_count as usize;
         if !frame.sorted {
             let buffer = &self.buffer;
@@ -445,7 +448,7 @@ impl Builder {
     /// # Errors
     /// Where a map or list is still open, or two names of the root are equal.
     pub fn finish(mut self) -> Result<Document, BuildError> {
-        if self.depth != 1 || self.named {
+        if !self.outer.is_empty() || self.named {
             return Err(BuildError::Unbalanced);
         }
         self.order_entries()?;

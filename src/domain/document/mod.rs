@@ -55,6 +55,7 @@ mod view;
 pub use builder::{BuildError, Builder};
 pub use check::DocumentError;
 pub use owned::{Document, fuzz_document, fuzz_json};
+pub(crate) use view::Raw;
 pub use view::{Entries, Node, Nodes, SetItems};
 
 pub use super::json;

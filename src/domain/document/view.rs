@@ -97,6 +97,24 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
+/// A value for whoever writes it on: text that was checked when the document was made need not be looked through once more.
+#[derive(Clone, Copy)]
+pub(crate) enum Raw<'a> {
+    /// A string's UTF-8 bytes.
+    String(&'a [u8]),
+    /// Any other value.
+    Other(Node<'a>),
+}
+
+impl<'a> Raw<'a> {
+    fn of(value: Value<'a>) -> Raw<'a> {
+        match value.kind {
+            STRING => Raw::String(value.content),
+            _ => Raw::Other(Node::of(value)),
+        }
+    }
+}
+
 /// The entries of a map: names and values, names in ascending order of their bytes. What is equal holds equal entries.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entries<'a> {
@@ -111,6 +129,12 @@ impl<'a> Entries<'a> {
     /// The bytes of the entries that are left.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
+    }
+
+    /// The entries that are left, names as UTF-8 bytes.
+    pub(crate) fn raw(self) -> impl Iterator<Item = (&'a [u8], Raw<'a>)> {
+        let mut reader = Reader::new(self.rest);
+        std::iter::from_fn(move || reader.entry().map(|(name, value)| (name, Raw::of(value))))
     }
 
     /// The value under this name.
@@ -141,6 +165,14 @@ impl<'a> Iterator for Entries<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Nodes<'a> {
     rest: &'a [u8],
+}
+
+impl<'a> Nodes<'a> {
+    /// The values that are left.
+    pub(crate) fn raw(self) -> impl Iterator<Item = Raw<'a>> {
+        let mut reader = Reader::new(self.rest);
+        std::iter::from_fn(move || reader.value().map(Raw::of))
+    }
 }
 
 impl<'a> Iterator for Nodes<'a> {

@@ -10,6 +10,9 @@
 /// Characters at most.
 pub const TAG_BYTES_MAX: usize = 64;
 
+/// Digits of five bits that a number of 128 bits has.
+const HALF_DIGITS: usize = 26;
+
 /// See the module's essay.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct RequestTag {
@@ -34,6 +37,20 @@ impl RequestTag {
         let mut bytes = [0; TAG_BYTES_MAX];
         super::trace_context::write_hex(&number.to_be_bytes(), &mut bytes[..32]);
         Self { bytes, length: 32 }
+    }
+
+    /// The tag that these two numbers are in the form that ids have in answers of the DynamoDB protocol: 52 letters and digits,
+    /// each of five bits, the highest first.
+    pub fn of_numbers(numbers: [u128; 2]) -> Self {
+        const DIGITS: &[u8; 32] = b"0123456789ABCDEFGHIJKLMNOPQRSTUV";
+        let mut bytes = [0; TAG_BYTES_MAX];
+        for (half, mut number) in bytes.chunks_exact_mut(HALF_DIGITS).zip(numbers) {
+            for digit in half.iter_mut().rev() {
+                *digit = DIGITS[(number % 32) as usize];
+                number /= 32;
+            }
+        }
+        Self { bytes, length: 2 * HALF_DIGITS as u8 }
     }
 
     /// As text.
@@ -124,6 +141,15 @@ mod tests {
             prop_assert_eq!(tag.as_str(), format!("{number:032x}"));
             prop_assert_eq!(RequestTag::from_bytes(tag.as_str().as_bytes()), Some(tag));
             prop_assert_eq!(tag == RequestTag::of_number(other), number == other);
+        }
+
+        #[test]
+        fn tags_of_two_numbers_are_both_in_their_digits(numbers: [u128; 2]) {
+            let tag = RequestTag::of_numbers(numbers);
+            prop_assert_eq!(RequestTag::from_bytes(tag.as_str().as_bytes()), Some(tag));
+            prop_assert!(tag.as_str().bytes().all(|byte| byte.is_ascii_digit() || byte.is_ascii_uppercase()));
+            let read = [&tag.as_str()[..26], &tag.as_str()[26..]].map(|half| u128::from_str_radix(half, 32).unwrap());
+            prop_assert_eq!(read, numbers);
         }
     }
 }

@@ -69,7 +69,8 @@ impl ControlPlane {
             if now.seconds_since(intent.started_at()) < INTENT_SECONDS {
                 continue;
             }
-            let Some(id) = entry.key.strip_prefix(layout::CONTROL_JOBS).and_then(|id| id.parse::<TableId>().ok()) else {
+            let Some(id) = entry.key.strip_prefix(layout::CONTROL_JOBS).and_then(|id| id.parse::<TableId>().ok())
+            else {
                 continue;
             };
             tracing::warn!(?intent, "carrying on what another process left");

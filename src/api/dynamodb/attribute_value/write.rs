@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::domain::document::{Document, Entries, Node, SetItems};
+use crate::domain::document::{Document, Entries, Node, Raw, SetItems};
 use crate::domain::json;
 
 /// Appends an item: the attributes of `document` and of `keys`, in order of their names. Where both have one, that of
@@ -18,10 +18,10 @@ pub fn write_item(document: &Document, keys: Option<&Document>, json: &mut Vec<u
 }
 
 fn write_merged(document: Entries<'_>, keys: Entries<'_>, json: &mut Vec<u8>) {
-    let mut rest = document.peekable();
+    let mut rest = document.raw().peekable();
     json.push(b'{');
     let mut is_first = true;
-    for (key_name, key) in keys {
+    for (key_name, key) in keys.raw() {
         while let Some((name, value)) = rest.next_if(|(name, _)| *name < key_name) {
             write_entry(name, value, &mut is_first, json);
         }
@@ -37,19 +37,32 @@ fn write_merged(document: Entries<'_>, keys: Entries<'_>, json: &mut Vec<u8>) {
 fn write_entries(entries: Entries<'_>, json: &mut Vec<u8>) {
     json.push(b'{');
     let mut is_first = true;
-    for (name, value) in entries {
+    for (name, value) in entries.raw() {
         write_entry(name, value, &mut is_first, json);
     }
     json.push(b'}');
 }
 
-fn write_entry(name: &str, value: Node<'_>, is_first: &mut bool, json: &mut Vec<u8>) {
+fn write_entry(name: &[u8], value: Raw<'_>, is_first: &mut bool, json: &mut Vec<u8>) {
     if !std::mem::take(is_first) {
         json.push(b',');
     }
-    json::write_string(json, name);
+    json::write_utf8(json, name);
     json.push(b':');
-    write_value(value, json);
+    write_raw(value, json);
+}
+
+fn write_raw(value: Raw<'_>, json: &mut Vec<u8>) {
+    match value {
+        Raw::String(text) => write_text(text, json),
+        Raw::Other(node) => write_value(node, json),
+    }
+}
+
+fn write_text(text: &[u8], json: &mut Vec<u8>) {
+    json.extend_from_slice(b"{\"S\":");
+    json::write_utf8(json, text);
+    json.push(b'}');
 }
 
 /// Appends one value with its type.
@@ -62,10 +75,7 @@ pub fn write_value(value: Node<'_>, json: &mut Vec<u8>) {
             json.extend_from_slice(b"{\"N\":");
             write_plain(text.as_bytes(), json);
         }
-        Node::String(text) => {
-            json.extend_from_slice(b"{\"S\":");
-            json::write_string(json, text);
-        }
+        Node::String(text) => return write_text(text.as_bytes(), json),
         Node::Binary(bytes) => {
             json.extend_from_slice(b"{\"B\":");
             write_base64(bytes, json);
@@ -76,11 +86,11 @@ pub fn write_value(value: Node<'_>, json: &mut Vec<u8>) {
         }
         Node::List(nodes) => {
             json.extend_from_slice(b"{\"L\":[");
-            for (index, node) in nodes.enumerate() {
+            for (index, node) in nodes.raw().enumerate() {
                 if index > 0 {
                     json.push(b',');
                 }
-                write_value(node, json);
+                write_raw(node, json);
             }
             json.push(b']');
         }

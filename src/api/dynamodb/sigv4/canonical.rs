@@ -37,7 +37,9 @@ pub(super) fn request(
 
 /// The line of one header, its name in lower case.
 fn push_header(text: &mut Vec<u8>, request: &Signable<'_>, name: &str) {
-    text.extend(name.bytes().map(|byte| byte.to_ascii_lowercase()));
+    let start = text.len();
+    text.extend_from_slice(name.as_bytes());
+    text[start..].make_ascii_lowercase();
     text.push(b':');
     if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
         text.extend_from_slice(request.host.as_bytes());
@@ -63,7 +65,13 @@ fn push_values<'h>(text: &mut Vec<u8>, values: impl Iterator<Item = &'h HeaderVa
         if number > 0 {
             text.push(b',');
         }
-        let words = value.as_bytes().trim_ascii().split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+        let value = value.as_bytes().trim_ascii();
+        // As nearly all are.
+        if !value.contains(&b' ') {
+            text.extend_from_slice(value);
+            continue;
+        }
+        let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
         for (number, word) in words.enumerate() {
             if number > 0 {
                 text.push(b' ');

@@ -105,6 +105,25 @@ async fn a_slow_body_is_cut_off() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_late_behind_another_request_is_cut_off_too() {
+    let slow = Fixture::start_with(Limits { time_max: Duration::from_millis(200), ..Limits::default() }).await;
+    let head = |length: usize| {
+        let more = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
+        head(&slow, "PUT", &format!("{PLAIN}a"), &more)
+    };
+    let row = format!("{}{{\"n\":1}}{}", head(7), head(10));
+    let mut answer = Box::pin(raw(&slow, &row));
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            other = put(&slow, "b", "{}") => assert!(matches!(other.status, 200 | 201), "{other:?}"),
+        }
+    };
+    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
+    assert_eq!(statuses, ["201", "408"], "{answer}");
+}
+
+#[tokio::test]
 async fn media_types_that_are_not_understood_are_named() {
     let fixture = Fixture::start().await;
     let form = [("content-type", "application/x-www-form-urlencoded")];
