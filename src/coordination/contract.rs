@@ -44,7 +44,7 @@ impl Cluster {
             install_roles(&root, &writer, Some(PASSWORD)).await.unwrap();
             let mut options = EtcdOptions::plain(server.endpoint(), "dstore/test/");
             options.user = Some((writer.name(), PASSWORD.to_owned().into()));
-            options.request_timeout_ms = 3_000;
+            options.request_timeout_ms = 20_000;
             handles.insert(writer.name(), Arc::new(EtcdCoordinator::new(options)));
         }
         Cluster::Etcd { server, handles }
@@ -269,7 +269,8 @@ async fn a_watch_tells_everything_from_its_revision_on(cluster: Cluster) {
 async fn leases_end_unless_kept_alive(cluster: Cluster) {
     let node = cluster.handle(NODE);
     let key = |name: &str| format!("node/{}/{name}", uuid::Uuid::from_u128(1));
-    let (kept, left) = (node.lease_grant(2).await.unwrap(), node.lease_grant(1).await.unwrap());
+    // Long enough that neither is over before it is used, on a slow disk too.
+    let (kept, left) = (node.lease_grant(15).await.unwrap(), node.lease_grant(4).await.unwrap());
     let start = node.put(&key("kept"), "{}".into(), Some(kept)).await.unwrap();
     node.put(&key("left"), "{}".into(), Some(left)).await.unwrap();
     node.put(&key("freed"), "{}".into(), Some(left)).await.unwrap();
@@ -337,7 +338,7 @@ async fn the_store_says_how_it_is(cluster: Cluster) {
 async fn a_restart_keeps_everything(mut cluster: Cluster) {
     let control = cluster.control();
     let lease = control.lease_grant(60).await.unwrap();
-    let short = control.lease_grant(1).await.unwrap();
+    let short = control.lease_grant(4).await.unwrap();
     let start = control.put("tenant/a", "1".into(), None).await.unwrap();
     control.put("tenant/leased", "1".into(), Some(lease)).await.unwrap();
     control.put("tenant/short", "1".into(), Some(short)).await.unwrap();

@@ -13,7 +13,7 @@ use crate::network::run;
 use crate::placement::until_settled;
 use crate::say;
 use crate::verify::{findings, verify};
-use crate::workload::Running;
+use crate::workload::{Running, STORM_TIMEOUT};
 
 /// Clients at the same time.
 const CLIENTS: u64 = 8;
@@ -34,7 +34,7 @@ async fn a_short_storm_loses_nothing_and_shows_nothing_wrong() {
     };
     let seed = seed();
     say(&format!("a short storm, DSTORE_CHAOS_SEED={seed}"));
-    let running = Running::start(&cluster, CLIENTS, seed);
+    let running = Running::start(&cluster, CLIENTS, seed, STORM_TIMEOUT);
     let node = |number: usize| format!("node-{number}");
     wait(2.0).await;
     for (fault, seconds) in [
@@ -59,20 +59,20 @@ async fn a_short_storm_loses_nothing_and_shows_nothing_wrong() {
 async fn disks_that_are_set_back_are_found_out() {
     let _alone = crate::alone().await;
     let Some(mut cluster) = Cluster::start(Shape { nodes: 1, replication_factor: 1, ranges: 2 }).await else { return };
-    let running = Running::start(&cluster, CLIENTS, 1);
-    wait(1.0).await;
+    let running = Running::start(&cluster, CLIENTS, 1, STORM_TIMEOUT);
+    running.until_operations(300).await;
     let (data, copy) = (cluster.path("node-0/data").display().to_string(), cluster.path("copy").display().to_string());
     cluster.nodes[0].kill();
     run("cp", &["-a", &data, &copy]).expect("it is copied");
     cluster.begin("node-0");
     cluster.until_ready(&["node-0"]).await;
-    wait(2.0).await;
+    running.until_operations(500).await;
     cluster.nodes[0].kill();
     run("rm", &["-rf", &data]).expect("it is removed");
     run("cp", &["-a", &copy, &data]).expect("it is copied back");
     cluster.begin("node-0");
     cluster.until_ready(&["node-0"]).await;
-    wait(1.0).await;
+    running.until_operations(400).await;
     let workload = running.stop().await;
     let found = findings(&mut cluster, &workload, 1).await;
     for what in ["an acknowledged write is lost", "no order of these operations explains", "was given to two writes"] {
@@ -103,7 +103,7 @@ async fn storm(nodes: usize, seed: u64, length: Duration) -> bool {
     let shape = Shape { nodes, replication_factor: crate::FACTOR, ranges: 8 };
     let Some(mut cluster) = Cluster::start(shape).await else { return false };
     let mut dice = StdRng::seed_from_u64(seed);
-    let running = Running::start(&cluster, CLIENTS, seed);
+    let running = Running::start(&cluster, CLIENTS, seed, STORM_TIMEOUT);
     let began = Instant::now();
     while began.elapsed() < length {
         let (first, second) = (draw(&cluster, &mut dice), draw(&cluster, &mut dice));

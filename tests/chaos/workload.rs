@@ -19,6 +19,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::task::JoinHandle;
 
 use crate::cluster::{Cluster, TABLE};
+use crate::process::DEADLINE;
 use crate::rest::{self, Told};
 
 /// Hot keys at a time.
@@ -29,8 +30,10 @@ const COLD_KEYS: u64 = 100;
 const OPERATIONS_PER_NAME: u64 = 8_000;
 /// How long a write is tried.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long one request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long one request may take in a storm, where many are never answered.
+pub const STORM_TIMEOUT: Duration = Duration::from_secs(4);
+/// The same where none may fail: longer than a proxy tries, so that a refusal fails and a busy machine does not.
+pub const CALM_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait before a request is sent again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -62,16 +65,25 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts so many clients of a cluster.
-    pub fn start(cluster: &Cluster, clients: u64, seed: u64) -> Running {
+    /// Starts so many clients of a cluster, each of whose requests may take so long.
+    pub fn start(cluster: &Cluster, clients: u64, seed: u64, request_timeout: Duration) -> Running {
         let workload = Arc::new(Workload::new(cluster, seed));
         let clients = (0..clients)
             .map(|number| {
                 let dice = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(number));
-                tokio::spawn(Client::new(workload.clone(), number, dice).work())
+                tokio::spawn(Client::new(workload.clone(), number, dice, request_timeout).work())
             })
             .collect();
         Running { workload, clients }
+    }
+
+    /// Lets the clients work until so many operations more are written down: how many that are in a second, the machine says.
+    pub async fn until_operations(&self, more: u64) {
+        let (goal, deadline) = (self.workload.operations() + more, Instant::now() + DEADLINE);
+        while self.workload.operations() < goal {
+            assert!(Instant::now() < deadline, "clients hardly get on");
+            wait_a_moment().await;
+        }
     }
 
     /// Lets each end what it has begun.
@@ -178,8 +190,8 @@ struct Client {
 }
 
 impl Client {
-    fn new(workload: Arc<Workload>, number: u64, dice: StdRng) -> Client {
-        let http = reqwest::Client::builder().no_proxy().timeout(REQUEST_TIMEOUT).build().expect("a client");
+    fn new(workload: Arc<Workload>, number: u64, dice: StdRng, request_timeout: Duration) -> Client {
+        let http = reqwest::Client::builder().no_proxy().timeout(request_timeout).build().expect("a client");
         Client { workload, number, dice, http }
     }
 

@@ -15,7 +15,8 @@ use dstore::domain::table_options::OptionTimes;
 use dstore::domain::watermark::Watermark;
 use dstore::domain::{Refusal, RefusalKind, TableName, TenantName, Timestamp};
 use dstore::replication::membership::Membership;
-use dstore::replication::operation::{Change, Operation, Outcome, Preconditions};
+use dstore::replication::operation::{Change, Operation, Outcome, Preconditions, RequestIdentity};
+use dstore::replication::request_id;
 use dstore::roles::ambient;
 use dstore::services::engine::admission::AdmissionLimits;
 use dstore::services::engine::flusher::FlushBudget;
@@ -27,6 +28,7 @@ use dstore::services::group::host::{Groups, GroupsParts};
 use dstore::services::group::incoming::Incoming;
 use dstore::services::group::network::{GroupNetworks, NetworkOptions};
 use dstore::services::group::ports::{GroupOperations, GroupStatus};
+use dstore::services::group::timing::ELECTION_MIN;
 use dstore::services::ports::{Consistency, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::replicated::ReplicatedRanges;
@@ -283,12 +285,28 @@ impl Cluster {
         }
     }
 
+    /// Under an id, as proxies write: where it is not known how it ended because the machine stood still, it is asked again,
+    /// and happens once.
     pub async fn write(&self, operation: Operation) -> Result<WriteAnswer, Refusal> {
-        self.call(|ranges| {
-            let operation = operation.clone();
-            async move { ranges.write(address(), operation, false).await }
-        })
-        .await
+        let mut dice = [0; 8];
+        ambient::random().fill(&mut dice);
+        let own = RequestIdentity::Proxy(request_id::make(ambient::clock().now(), dice));
+        let operation = Operation { request: operation.request.or(Some(own)), ..operation };
+        let deadline = tokio::time::Instant::now() + PATIENCE;
+        loop {
+            let began = tokio::time::Instant::now();
+            let answer = self.call(|ranges| {
+                let operation = operation.clone();
+                async move { ranges.write(address(), operation, false).await }
+            });
+            match answer.await {
+                // In so long another can have been elected.
+                Err(refusal) if refusal.kind == RefusalKind::OutcomeUnknown && began.elapsed() >= ELECTION_MIN => {
+                    assert!(tokio::time::Instant::now() < deadline, "{refusal:?}");
+                }
+                answer => return answer,
+            }
+        }
     }
 
     pub async fn put(&self, id: &str, text: &str) -> Outcome {

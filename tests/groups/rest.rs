@@ -19,9 +19,10 @@ async fn eventually_at_rest(cluster: &Cluster) {
 async fn a_group_that_nobody_uses_costs_nothing_and_goes_on_when_it_is_asked() {
     let cluster = Cluster::with_range(3);
     cluster.put("a", r#"{"x":1}"#).await;
+    // Who led it to sleep: while it was awake, the leader may have changed.
+    eventually_at_rest(&cluster).await;
     let leader = cluster.eventually_led().await;
     let term = cluster.status(leader).unwrap().term;
-    eventually_at_rest(&cluster).await;
     // At rest nothing is sent but beacons: their number is that of the looks around.
     let sent = |number: u8| {
         cluster.nodes[&number].links.counts(Lane::Small).messages
@@ -53,8 +54,9 @@ async fn a_group_that_nobody_uses_costs_nothing_and_goes_on_when_it_is_asked() {
 async fn a_group_that_sleeps_is_woken_when_the_node_of_its_leader_is_gone() {
     let mut cluster = Cluster::with_range(3);
     cluster.put("a", r#"{"x":1}"#).await;
-    let leader = cluster.eventually_led().await;
+    // Who led it to sleep: while it was awake, the leader may have changed.
     eventually_at_rest(&cluster).await;
+    let leader = cluster.eventually_led().await;
     cluster.kill(leader).await;
     eventually("another leads", || {
         cluster

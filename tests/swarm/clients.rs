@@ -22,7 +22,7 @@ const TRIES: usize = 3;
 /// How long all tries of a request may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one try may take: three of them and the pauses between are less than the patience.
-const TRY_TIMEOUT: Duration = Duration::from_millis(3_000);
+const TRY_TIMEOUT: Duration = Duration::from_millis(2_800);
 /// How long a client waits between two tries.
 const TRY_PAUSE: Duration = Duration::from_millis(450);
 /// How long a client thinks: the machine has the containers to run, too.

@@ -309,7 +309,7 @@ impl Groups {
         }
     }
 
-    async fn open(&self, range: RangeId, asleep: Option<Asleep>) -> Result<Arc<Group>, Refusal> {
+    pub(super) async fn open(&self, range: RangeId, asleep: Option<Asleep>) -> Result<Arc<Group>, Refusal> {
         let parts = self.parts.engine.group_parts(range).await?;
         let member = parts.replica.name.replica;
         let restores = asleep.is_some_and(|asleep| {

@@ -112,6 +112,14 @@ impl Slots {
         }
     }
 
+    /// What tells the end, of one that wakes or falls asleep.
+    pub fn busy(&self, range: RangeId) -> Option<watch::Receiver<Ending>> {
+        match self.slots.get(&range) {
+            Some(Slot::Busy(end)) => Some(end.clone()),
+            _ => None,
+        }
+    }
+
     /// Whether anything is kept of the range.
     pub fn knows(&self, range: RangeId) -> bool {
         self.slots.contains_key(&range)
