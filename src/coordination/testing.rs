@@ -2,23 +2,50 @@
 //! stopped, killed, paused and started again on the same port over the same data. Compiled into the
 //! library so that tests outside of it can use it, too; no role does.
 //!
+//! Tests take free ports all the time, and one that a stopped process has given back is free. So the ports are
+//! held meanwhile ([`HeldPort`]); tests that start other processes again hold theirs in the same way.
+//!
 //! Everything here blocks; the longest wait is a second or two for an election of one.
 
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tokio::net::TcpSocket;
 
 /// How long etcd may take to answer for the first time.
-const START_DEADLINE: Duration = Duration::from_secs(30);
-/// Ports are taken after they were found free; another process may be quicker.
-const START_ATTEMPTS: u32 = 5;
+const START_DEADLINE: Duration = Duration::from_secs(120);
 
 static FOLDERS: AtomicU32 = AtomicU32::new(0);
+
+/// A port of loopback that stays its holder's while the process that listens there is away: bound, so that nobody else is
+/// given it, and not listened on, so that this process may be. Both sides set `SO_REUSEADDR`, as whoever listens does.
+pub struct HeldPort {
+    address: SocketAddr,
+    _socket: TcpSocket,
+}
+
+impl HeldPort {
+    /// Takes a free one.
+    ///
+    /// # Errors
+    /// Where none is free.
+    pub fn take() -> Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Ok(Self { address: socket.local_addr()?, _socket: socket })
+    }
+
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
 
 /// What differs from a plain etcd.
 #[derive(Debug, Clone, Default)]
@@ -33,9 +60,9 @@ pub struct EtcdServerOptions {
 pub struct EtcdServer {
     options: EtcdServerOptions,
     folder: PathBuf,
-    client_port: u16,
-    peer_port: u16,
-    metrics_port: u16,
+    client: HeldPort,
+    peer: HeldPort,
+    metrics: HeldPort,
     child: Option<Child>,
 }
 
@@ -55,24 +82,18 @@ impl EtcdServer {
     pub fn start_with(options: EtcdServerOptions) -> Result<Self> {
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("dstore-etcd-{}-{number}", std::process::id()));
-        let mut server = Self { options, folder, client_port: 0, peer_port: 0, metrics_port: 0, child: None };
-        let mut outcome = Ok(());
-        for _ in 0..START_ATTEMPTS {
-            let _ = std::fs::remove_dir_all(&server.folder);
-            std::fs::create_dir_all(&server.folder)?;
-            [server.client_port, server.peer_port, server.metrics_port] = free_ports()?;
-            outcome = server.restart();
-            if outcome.is_ok() {
-                return Ok(server);
-            }
-        }
-        outcome.map(|()| server)
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)?;
+        let (client, peer, metrics) = (HeldPort::take()?, HeldPort::take()?, HeldPort::take()?);
+        let mut server = Self { options, folder, client, peer, metrics, child: None };
+        server.restart()?;
+        Ok(server)
     }
 
     /// Where clients reach it.
     pub fn endpoint(&self) -> String {
         let scheme = if self.options.tls { "https" } else { "http" };
-        format!("{scheme}://127.0.0.1:{}", self.client_port)
+        format!("{scheme}://{}", self.client.address())
     }
 
     /// Where its data and log lie.
@@ -163,7 +184,7 @@ impl EtcdServer {
 
     fn command(&self) -> Result<Command> {
         let client = self.endpoint();
-        let peer = format!("http://127.0.0.1:{}", self.peer_port);
+        let peer = format!("http://{}", self.peer.address());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.folder.join("log"))?;
         let mut command = Command::new("etcd");
         command
@@ -173,7 +194,7 @@ impl EtcdServer {
             .arg(format!("--listen-peer-urls={peer}"))
             .arg(format!("--initial-advertise-peer-urls={peer}"))
             .arg(format!("--initial-cluster=default={peer}"))
-            .arg(format!("--listen-metrics-urls=http://127.0.0.1:{}", self.metrics_port))
+            .arg(format!("--listen-metrics-urls=http://{}", self.metrics.address()))
             .args(["--heartbeat-interval=50", "--election-timeout=500", "--logger=zap", "--log-level=warn"])
             .args(&self.options.arguments)
             .stdin(Stdio::null())
@@ -184,7 +205,7 @@ impl EtcdServer {
 
     fn is_healthy(&self) -> bool {
         let ask = || -> Result<String> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.metrics_port))?;
+            let mut stream = TcpStream::connect(self.metrics.address())?;
             stream.set_read_timeout(Some(Duration::from_secs(2)))?;
             stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
             let mut answer = String::new();
@@ -222,13 +243,21 @@ impl Drop for EtcdServer {
     }
 }
 
-fn free_ports() -> Result<[u16; 3]> {
-    // Held together, so that they are three different ones.
-    let listeners =
-        [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
-    let mut ports = [0; 3];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_held_port_is_listened_on_again_and_again() {
+        let held = HeldPort::take().unwrap();
+        for _ in 0..3 {
+            assert!(TcpStream::connect(held.address()).is_err(), "nobody listens");
+            let listener = TcpListener::bind(held.address()).unwrap();
+            TcpStream::connect(held.address()).unwrap();
+            listener.accept().unwrap();
+            assert!(TcpListener::bind(held.address()).is_err(), "one listens, and no other");
+        }
     }
-    Ok(ports)
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::process::DEADLINE;
+use crate::splits::is_passing;
 
 const TABLE: &str = "/v1/tenant/acme/table/things";
 const NODES: usize = 3;
@@ -45,10 +46,7 @@ impl Writers {
                     if ended.load(Ordering::Relaxed) {
                         return;
                     }
-                    let url = format!("{url}{TABLE}/id/{number}");
-                    let request = client.put(url).bearer_auth(&token).header("content-type", "application/json");
-                    let answer = request.body(item(number).to_string()).send().await.expect("the cluster serves on");
-                    assert_eq!(answer.status().as_u16(), 201, "the cluster serves on");
+                    until_put(&client, &token, &format!("{url}{TABLE}/id/{number}"), &item(number)).await;
                     noted.lock().push(number);
                 }
             })
@@ -74,6 +72,23 @@ impl Writers {
         for task in self.tasks {
             task.await.expect("no write failed");
         }
+    }
+}
+
+/// Puts an item until that is acknowledged. Its range may be between two leaders for a moment, and sent again it is the same
+/// item, which may be there already.
+async fn until_put(client: &reqwest::Client, token: &str, url: &str, item: &Value) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let request = client.put(url).bearer_auth(token).header("content-type", "application/json");
+        let answer = request.body(item.to_string()).send().await.expect("the cluster serves on");
+        let status = answer.status().as_u16();
+        if matches!(status, 200 | 201) {
+            return;
+        }
+        let body = answer.text().await.unwrap_or_default();
+        assert!(is_passing(status) && Instant::now() < deadline, "{url}: {status} {body}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
@@ -155,9 +170,10 @@ pub async fn compared(cluster: &Cluster) -> f64 {
     compared
 }
 
-/// Waits until ranges were compared so often.
+/// Waits until ranges were compared so often. For a copy that is silent a comparison waits a minute, and a node compares its
+/// ranges one after the other.
 pub async fn until_compared(cluster: &Cluster, count: f64) {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = Instant::now() + 3 * DEADLINE;
     loop {
         let compared = compared(cluster).await;
         if compared >= count {

@@ -74,7 +74,7 @@ async fn a_thousand_replicas_need_a_few_files_and_threads_and_a_bounded_memory()
     for _ in 0..2 {
         let done = rounds(&node);
         node.engine.flusher().ask_for_durability();
-        let deadline = std::time::Instant::now() + 10 * crate::process::DEADLINE;
+        let deadline = std::time::Instant::now() + 4 * crate::process::DEADLINE;
         while rounds(&node) == done {
             assert!(std::time::Instant::now() < deadline);
             tokio::task::yield_now().await;

@@ -2,17 +2,16 @@
 //! goes with it. Whatever is started here is killed when it is dropped, and where a test fails, the end of
 //! each log is shown.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use dstore::coordination::testing::EtcdServer;
+use dstore::coordination::testing::{EtcdServer, HeldPort};
 use reqwest::Method;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::process::{DEADLINE, client};
+use crate::process::{DEADLINE, client, wait_for_line, wait_for_output};
 
 /// The passphrase of everything that has one.
 pub const PASSPHRASE: &str = "correct horse battery staple";
@@ -36,9 +35,7 @@ impl Process {
 
     /// Waits for the line with its addresses.
     fn wait_for_line(&mut self) {
-        let mut line = String::new();
-        let stdout = self.child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line is read");
+        let line = wait_for_line(self.child.stdout.take().expect("stdout is piped"));
         self.told =
             serde_json::from_str(&line).unwrap_or_else(|_| panic!("addresses, not {line:?}: {}", tail(&self.log)));
     }
@@ -88,12 +85,18 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(LOG_LINES)..].join("\n")
 }
 
+/// Ports for a process, which stay its own while it is away.
+fn held_ports() -> [HeldPort; 3] {
+    [(); 3].map(|()| HeldPort::take().expect("a free port"))
+}
+
 /// A node, proxy or reporter: its folder, and its process while it runs.
 pub struct Member {
     role: &'static str,
     name: String,
     passphrase: bool,
-    ports: Option<[String; 3]>,
+    /// For clients, for its numbers, and inside.
+    ports: Option<[HeldPort; 3]>,
     process: Option<Process>,
 }
 
@@ -140,7 +143,8 @@ impl Member {
 /// A cluster of processes.
 pub struct Cluster {
     pub control: Option<Process>,
-    control_ports: Option<[String; 3]>,
+    /// Of its admin API, inside, and for its numbers.
+    control_ports: Option<[HeldPort; 3]>,
     pub nodes: Vec<Member>,
     pub proxies: Vec<Member>,
     pub reporters: Vec<Member>,
@@ -227,9 +231,14 @@ impl Cluster {
         command
     }
 
+    /// Runs a command to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        wait_for_output(&mut self.command(arguments))
+    }
+
     /// Runs a command that has to succeed; what it printed.
     pub fn succeed(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().expect("the binary starts");
+        let output = self.run(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {errors}");
         String::from_utf8(output.stdout).expect("text")
@@ -248,13 +257,13 @@ impl Cluster {
 
     /// Starts control, on the ports it had before, and does not wait for it.
     pub fn begin_control(&mut self) {
-        let free = || "127.0.0.1:0".to_owned();
-        let ports = self.control_ports.clone().unwrap_or_else(|| [free(), free(), free()]);
+        let ports = self.control_ports.get_or_insert_with(held_ports);
+        let addresses = ports.each_ref().map(|port| port.address().to_string());
         let mut command = self.command(&["control", "--output", "json", "serve", "--data", "{control}"]);
-        for (setting, port) in
-            ["DSTORE__ADMIN__LISTEN", "DSTORE__INSIDE__LISTEN", "DSTORE__METRICS__LISTEN"].iter().zip(&ports)
+        for (setting, address) in
+            ["DSTORE__ADMIN__LISTEN", "DSTORE__INSIDE__LISTEN", "DSTORE__METRICS__LISTEN"].iter().zip(&addresses)
         {
-            command.env(setting, port);
+            command.env(setting, address);
         }
         self.control = Some(Process::spawn(command, &self.path("control.log")));
     }
@@ -267,9 +276,7 @@ impl Cluster {
 
     /// Waits until control, which was begun, serves.
     pub fn finish_control(&mut self) {
-        let control = self.control.as_mut().expect("it was begun");
-        control.wait_for_line();
-        self.control_ports = Some(["admin", "inside", "metrics"].map(|name| control.address(name)));
+        self.control.as_mut().expect("it was begun").wait_for_line();
     }
 
     /// Kills control.
@@ -279,15 +286,15 @@ impl Cluster {
         }
     }
 
-    /// Where control told of its health when it last served.
+    /// Where control tells of its health while it runs.
     pub fn control_health(&self) -> String {
-        let ports = self.control_ports.as_ref().expect("it has served");
-        format!("http://{}/readyz", ports[2])
+        let ports = self.control_ports.as_ref().expect("it was begun");
+        format!("http://{}/readyz", ports[2].address())
     }
 
     fn control_url(&self) -> String {
-        let ports = self.control_ports.as_ref().expect("it has served");
-        format!("https://{}", ports[1])
+        let ports = self.control_ports.as_ref().expect("it was begun");
+        format!("https://{}", ports[1].address())
     }
 
     /// Invites and starts nodes; those of an odd number keep their key parts under the passphrase.
@@ -333,8 +340,8 @@ impl Cluster {
     /// Starts a member, on the ports it had before, and waits for its addresses, not for more.
     pub fn begin(&self, member: &mut Member) {
         let (data, token) = (self.path(&member.name), self.path(&format!("{}.token", member.name)));
-        let free = || "127.0.0.1:0".to_owned();
-        let [client, metrics, inside] = member.ports.clone().unwrap_or_else(|| [free(), free(), free()]);
+        let ports = member.ports.get_or_insert_with(held_ports);
+        let [client, metrics, inside] = ports.each_ref().map(|port| port.address().to_string());
         let mut command = self.command(&[member.role, "--metrics-listen", &metrics]);
         let serves_clients = member.role != "reporting";
         match serves_clients {
@@ -358,15 +365,36 @@ impl Cluster {
         }
         let mut process = Process::spawn(command, &self.path(&format!("{}.log", member.name)));
         process.wait_for_line();
-        let told = |name: &str| process.told[name][0].as_str().map_or_else(free, str::to_owned);
-        member.ports = Some([told("client"), process.address("metrics"), told("inside")]);
         member.process = Some(process);
     }
 
-    /// Waits until every member that runs is ready.
+    /// Waits until every member is ready, and until control, where it runs, knows that every node is there.
     pub async fn until_ready(&self) {
         for member in self.nodes.iter().chain(&self.proxies).chain(&self.reporters) {
             self.until_member(member, "ready").await;
+        }
+        if self.control.is_some() {
+            self.until_nodes_are_known().await;
+        }
+    }
+
+    /// Waits until control knows that every node is there. A node is ready when it serves; that it is there it tells the
+    /// coordinator meanwhile, and a table that is made before goes to fewer nodes.
+    async fn until_nodes_are_known(&self) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let listed = self.run(&["control", "--output", "json", "node", "list"]);
+            // Control may not be able to tell for a moment, as when etcd has just come back.
+            let nodes: Value = serde_json::from_slice(&listed.stdout).unwrap_or_default();
+            let is_known = |member: &Member| {
+                let is_it = |node: &Value| node["name"] == member.name.as_str() && node["status"] == "okay";
+                nodes.as_array().into_iter().flatten().any(|node| is_it(node) && node["alive"] == true)
+            };
+            if self.nodes.iter().all(is_known) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "control does not know all nodes: {listed:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
 

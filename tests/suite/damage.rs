@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::splits::{TABLE, until_put};
 
-const TABLE: &str = "/v1/tenant/acme/table/things";
 /// How long a copy may take to be found damaged and replaced.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -19,10 +19,8 @@ fn item(number: u64) -> Value {
 }
 
 async fn write(cluster: &Cluster, numbers: std::ops::Range<u64>) {
-    let url = cluster.proxies[0].url();
     for number in numbers {
-        let (status, body) = cluster.put(&format!("{url}{TABLE}/id/{number}"), &item(number)).await;
-        assert_eq!(status, 201, "{body}");
+        until_put(cluster, number, &item(number)).await;
     }
 }
 

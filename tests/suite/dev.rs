@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use reqwest::Method;
 use rustix::process::Signal;
 
-use crate::process::DevProcess;
+use crate::process::{DevProcess, dstore, wait_for_output};
 
 const TABLE: &str = "/v1/tenant/default/table/things";
 
@@ -76,11 +76,9 @@ async fn several_nodes_share_a_table() {
 fn a_second_process_over_the_same_folder_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = DevProcess::start(folder.path(), &[]);
-    let second = crate::process::dstore(&folder.path().join("cli.toml"))
-        .args(["dev", "--listen", "127.0.0.1:0", "--data"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let second = wait_for_output(
+        dstore(&folder.path().join("cli.toml")).args(["dev", "--listen", "127.0.0.1:0", "--data"]).arg(folder.path()),
+    );
     assert_eq!(second.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&second.stderr).contains("in use by another dstore"));
 }
@@ -145,11 +143,9 @@ fn a_node_that_was_removed_does_not_come_back_by_itself() {
     dev.cli_prints(&["node", "remove", "node-2"]);
     dev.signal(Signal::TERM);
     assert_eq!(dev.ended(), Some(0));
-    let refused = crate::process::dstore(&dev.contexts())
-        .args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"])
-        .arg(folder.path())
-        .output()
-        .unwrap();
+    let refused = wait_for_output(
+        dstore(&dev.contexts()).args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"]).arg(folder.path()),
+    );
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && told.contains("delete the folder"), "{told}");
     std::fs::remove_dir_all(folder.path().join("node-2")).unwrap();
@@ -163,11 +159,12 @@ fn a_node_that_was_removed_does_not_come_back_by_itself() {
 fn an_admin_port_that_is_taken_says_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let refused = crate::process::dstore(&folder.path().join("cli.toml"))
-        .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", &taken.local_addr().unwrap().to_string(), "--data"])
-        .arg(folder.path().join("data"))
-        .output()
-        .unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let refused = wait_for_output(
+        dstore(&folder.path().join("cli.toml"))
+            .args(["dev", "--listen", "127.0.0.1:0", "--admin-listen", &address, "--data"])
+            .arg(folder.path().join("data")),
+    );
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(1), "{told}");
     assert!(told.contains("Choose another with --admin-listen"), "{told}");
@@ -197,11 +194,11 @@ async fn a_passphrase_seals_every_key_on_the_disk() {
     for key in keys {
         assert!(std::fs::read(&key).unwrap().starts_with(b"dStoreCK"), "{} is in clear", key.display());
     }
-    let refused = crate::process::dstore(&folder.path().join("cli.toml"))
-        .args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"])
-        .arg(&data)
-        .output()
-        .unwrap();
+    let refused = wait_for_output(
+        dstore(&folder.path().join("cli.toml"))
+            .args(["dev", "--listen", "127.0.0.1:0", "--nodes", "2", "--data"])
+            .arg(&data),
+    );
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(1) && told.contains("--passphrase-file"), "{told}");
 }

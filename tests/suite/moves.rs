@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::backup::{compared, until_compared};
 use crate::cluster::Cluster;
-use crate::splits::{TABLE, fill, listed, range_files, ranges};
+use crate::splits::{TABLE, fill, is_passing, listed, range_files, ranges, until_read};
 
 const NODES: usize = 4;
 const RANGES: usize = 2;
@@ -133,25 +133,6 @@ async fn give_factor(cluster: &Cluster, factor: &str) {
     give(cluster, &["table", "set", "--tenant", "acme", "things", "--replication-factor", factor]).await;
 }
 
-/// Whether this status says that the range is between two leaders, and nothing else.
-fn is_passing(status: u16) -> bool {
-    matches!(status, 421 | 503 | 504)
-}
-
-/// Reads an item. A range may refuse for a moment; that the item is not there is no such moment.
-async fn until_read(cluster: &Cluster, number: u64) -> Value {
-    let url = format!("{}{TABLE}/id/{number}", cluster.proxies[0].url());
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let (status, body) = cluster.get(&url).await;
-        if status == 200 {
-            return body;
-        }
-        assert!(is_passing(status) && Instant::now() < deadline, "item {number}: {status} {body}");
-        tokio::time::sleep(PAUSE).await;
-    }
-}
-
 /// The versions of an item: the last that was acknowledged, and the last that was sent.
 #[derive(Debug, Clone, Copy, Default)]
 struct Versions {
@@ -250,7 +231,7 @@ impl Load {
         assert_eq!(listed(cluster).await, (0..ITEMS).collect::<Vec<u64>>());
         for number in 0..ITEMS {
             let least = self.known.lock()[number as usize].acknowledged;
-            let item = until_read(cluster, number).await;
+            let item = until_read(cluster, &format!("{}{TABLE}/id/{number}", cluster.proxies[0].url())).await;
             let most = self.known.lock()[number as usize].sent;
             let version = item["v"].as_u64().unwrap_or(0);
             assert!(item["n"] == json!(number) && (least..=most).contains(&version), "{item}: {least} to {most}");
@@ -347,7 +328,7 @@ async fn comes_back(cluster: &Cluster, node: &str) {
     let leaving = emptied[1].nodes.iter().find(|node| **node != emptied[1].leader).expect("one that does not lead");
     let (verb, which) = (["control", "range", "move-replica"], ["--range", &emptied[1].range]);
     let of_table = ["--tenant", "acme", "things", "--from", leaving, "--to", node];
-    let output = cluster.command(&[&verb[..], &of_table, &which].concat()).output().expect("the binary starts");
+    let output = cluster.run(&[&verb[..], &of_table, &which].concat());
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && errors.contains("cannot take a copy now"), "{errors}");
     give(cluster, &["node", "status", node, "okay"]).await;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use crate::process::{DevProcess, dstore};
+use crate::process::{DevProcess, dstore, wait_for_output};
 
 /// The commands of the tutorial, as they stand in the README.
 fn tutorial() -> String {
@@ -22,7 +22,7 @@ fn bash(script: &str, folder: &Path, contexts: &Path) -> Output {
     // Where scripts/bootstrap.sh puts aws-cli.
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients/bin");
     command.env("PATH", format!("{}:{}", clients.display(), std::env::var("PATH").unwrap_or_default()));
-    command.output().expect("bash starts")
+    wait_for_output(&mut command)
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -116,7 +116,10 @@ async fn a_request_is_followed_through_all_processes() {
     let spans = until("the trace has all of its spans", || {
         let spans = collector.of_trace();
         let names = names(&spans);
-        wanted.iter().all(|name| names.contains(*name)).then_some(spans)
+        // A node that was asked first and does not lead has a span, too, which may come before the leader's.
+        let commit = &spans.iter().find(|(_, span)| span.name == "commit")?.1.parent_span_id;
+        let is_led = spans.iter().any(|(_, span)| span.name == "node" && span.span_id == *commit);
+        (is_led && wanted.iter().all(|name| names.contains(*name))).then_some(spans)
     });
     let spans = spans.await;
     let one = |name: &str| &spans.iter().find(|(role, span)| format!("{role} {}", span.name) == name).unwrap().1;
@@ -139,7 +142,9 @@ async fn a_request_is_followed_through_all_processes() {
     // A write is synced on two disks, which takes more than a millisecond nearly always; where it does not, there is no line.
     let slow: Vec<String> =
         (0..3).flat_map(|number| lines(&cluster, &format!("node-{number}"), &["dstore::slow", "followed-7"])).collect();
-    assert!(slow.iter().all(|line| line.contains("write") && line.contains("commit=")), "{slow:?}");
+    // One that does not lead commits nothing, and may be slow to say so.
+    let mut answered = slow.iter().filter(|line| line.contains("status=200"));
+    assert!(answered.all(|line| line.contains("write") && line.contains("commit=")), "{slow:?}");
     for name in ["proxy-0", "node-0", "node-1", "node-2"] {
         assert!(lines(&cluster, name, &["secret-"]).is_empty(), "{name} tells a key or a value");
     }
@@ -151,7 +156,7 @@ async fn the_log_level_is_changed_while_processes_run() {
     cluster.add_nodes(1);
     cluster.add_proxies(1);
     cluster.until_ready().await;
-    let refused = cluster.command(&["control", "log-level", "set", "loud"]).output().unwrap();
+    let refused = cluster.run(&["control", "log-level", "set", "loud"]);
     assert_eq!(refused.status.code(), Some(2));
     let wish = cluster.admin(&["log-level", "set", "debug", "--for", "30m"]);
     assert_eq!((&wish, &wish["level"]), (&cluster.admin(&["log-level", "show"]), &json!("debug")));

@@ -96,7 +96,7 @@ async fn outages_are_as_the_table_says() {
     check_pairs(&cluster, Away::Control).await;
     cluster.start_control();
     cluster.until_ready().await;
-    assert_eq!(cluster.get(&format!("{}/v1/tenant/acme/table/later/id/x", cluster.proxies[1].url())).await.0, 200);
+    cluster.until_answer(&format!("{}/v1/tenant/acme/table/later/id/x", cluster.proxies[1].url()), 200).await;
 }
 
 async fn fill(cluster: &Cluster) {

@@ -1,14 +1,16 @@
-//! A `dstore dev` process of the test's own, and a small client for it.
+//! A `dstore dev` process of the test's own, and a small client for it; and how long a command or a process is waited for.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// How long anything may take that normally takes a moment.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+/// How long anything may take that normally takes a moment. On a busy machine a moment is long.
+pub const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A client that goes through no proxy.
 pub fn client() -> reqwest::Client {
@@ -25,6 +27,39 @@ pub fn dstore(contexts: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dstore"));
     command.env_remove("DSTORE_CONFIG").env_remove("DSTORE_CONTEXT").env("DSTORE_CLI_CONFIG", contexts);
     command
+}
+
+/// Runs a command to its end; what it printed. One that does not end in time is killed with all that it began, and told with
+/// what it had printed until then.
+pub fn wait_for_output(command: &mut Command) -> Output {
+    // A group of its own: what a shell has begun would outlive it, and hold the pipes open.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the program starts");
+    let group = rustix::process::Pid::from_child(&child);
+    let (ended, has_ended) = mpsc::channel::<()>();
+    let guard = std::thread::spawn(move || {
+        let is_late = has_ended.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout);
+        if is_late {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
+        is_late
+    });
+    let output = child.wait_with_output().expect("its output is read");
+    drop(ended);
+    assert!(!guard.join().expect("the guard ends"), "{command:?} did not end in time: {output:?}");
+    output
+}
+
+/// Waits for the first line that a process prints; nothing where it ends before, or prints none in time.
+pub fn wait_for_line(stdout: ChildStdout) -> String {
+    let (sender, line) = mpsc::channel();
+    // Nobody waits for this thread: where no line comes, it ends with the process.
+    std::thread::spawn(move || {
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line).expect("a line is read");
+        let _ = sender.send(line);
+    });
+    line.recv_timeout(DEADLINE).unwrap_or_default()
 }
 
 /// A running `dstore dev`; killed when dropped.
@@ -64,9 +99,7 @@ impl DevProcess {
             token: String::new(),
             client: client(),
         };
-        let mut line = String::new();
-        let stdout = process.child.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line is printed");
+        let line = wait_for_line(process.child.stdout.take().expect("stdout is piped"));
         let told: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("a line of JSON, not {line:?}"));
         let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("{name} in {line}")).to_owned();
         for name in ["tenant", "access_key_id", "secret_access_key"] {
@@ -78,8 +111,8 @@ impl DevProcess {
     }
 
     /// An admin command as typed in the next terminal.
-    pub fn cli(&self, arguments: &[&str]) -> std::process::Output {
-        dstore(&self.contexts()).arg("control").args(arguments).output().expect("the binary starts")
+    pub fn cli(&self, arguments: &[&str]) -> Output {
+        wait_for_output(dstore(&self.contexts()).arg("control").args(arguments))
     }
 
     /// The same, which has to succeed; what it printed.

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use dstore::api::inside::{NodeInside, node_surface};
 use dstore::api::server::{Listener, RunningServer, ServerOptions, start};
+use dstore::coordination::testing::HeldPort;
 use dstore::domain::hash::HashRange;
 use dstore::domain::ids::{NodeId, PlaneId, RangeId, ReceiptId, Role, TableId};
 use dstore::domain::key::PackedKey;
@@ -33,7 +34,7 @@ use dstore::transport::tls::{ClientCertificates, Identity, client_config_of, ser
 use super::engine::{create, document, open, packed, put, small};
 use contract::{contract, read};
 
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(120);
 /// What the engine of the other tests is.
 pub const PLANE: PlaneId = PlaneId(uuid::Uuid::from_bytes([7; 16]));
 pub const NODE: NodeId = NodeId(uuid::Uuid::from_bytes([8; 16]));
@@ -299,8 +300,9 @@ async fn a_node_with_another_id_is_not_asked() {
 #[tokio::test]
 async fn no_answer_means_what_may_have_happened() {
     let cluster = Cluster::new();
-    // Nobody listens: the port was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    // Nobody listens, and nobody else is given the port.
+    let held = HeldPort::take().unwrap();
+    let free = held.address();
     let (read, write) = refused(&*cluster.proxy().reach(&route(NODE, free)).unwrap()).await;
     assert_eq!((read.kind, write.kind), (RefusalKind::Unavailable, RefusalKind::Unavailable));
     assert!(read.retry_after_seconds.is_some() && write.retry_after_seconds.is_some());

@@ -83,7 +83,7 @@ async fn what_was_asked_is_what_is_reported() {
     cluster.add_nodes(1);
     cluster.add_proxies(2);
     cluster.until_ready().await;
-    let refused = cluster.command(&["control", "usage"]).output().expect("the binary starts");
+    let refused = cluster.run(&["control", "usage"]);
     assert_eq!(refused.status.code(), Some(4));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("dstore control reporter invite"), "{refused:?}");
 
@@ -128,6 +128,6 @@ async fn what_was_asked_is_what_is_reported() {
     assert_eq!(reporter.stop(), Some(0));
     // It is gone, and its certificate with it.
     cluster.succeed(&["control", "reporter", "remove", "reporting-0"]);
-    let refused = cluster.command(&["control", "usage"]).output().expect("the binary starts");
+    let refused = cluster.run(&["control", "usage"]);
     assert_eq!(refused.status.code(), Some(4));
 }

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::process::{DevProcess, dstore};
+use crate::process::{DevProcess, dstore, wait_for_output};
 
 const USERS: &str = "/v1/tenant/acme/table/users";
 
@@ -37,11 +37,9 @@ async fn a_node_on_its_own_serves_the_whole_core_api() {
 }
 
 fn start_and_refuse(data: &std::path::Path) -> String {
-    let refused = dstore(&data.join("cli.toml"))
-        .args(["node", "--standalone", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .output()
-        .unwrap();
+    let refused = wait_for_output(
+        dstore(&data.join("cli.toml")).args(["node", "--standalone", "--listen", "127.0.0.1:0", "--data"]).arg(data),
+    );
     assert_eq!(refused.status.code(), Some(1));
     String::from_utf8(refused.stderr).unwrap()
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use tokio::net::TcpSocket;
 use tokio_postgres::{Config, NoTls};
 
 /// A server in a folder of its own.
@@ -15,6 +16,8 @@ pub struct Server {
     folder: tempfile::TempDir,
     /// Where it listens, on loopback.
     pub port: u16,
+    /// Holds the port while the server is away: bound, so that nobody else is given it, and not listened on.
+    _held: TcpSocket,
 }
 
 impl Drop for Server {
@@ -76,8 +79,12 @@ impl Server {
             let settings = std::fs::OpenOptions::new().append(true).open(data.join("postgresql.conf"));
             settings.expect("is there").write_all(b"ssl = on\n").expect("is written");
         }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("is bound").port();
-        let mut server = Self { process: None, programs, folder, port };
+        let held = TcpSocket::new_v4().expect("a socket");
+        // As PostgreSQL does, too: else it could not listen there.
+        held.set_reuseaddr(true).expect("an option of the socket");
+        held.bind(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let port = held.local_addr().expect("is bound").port();
+        let mut server = Self { process: None, programs, folder, port, _held: held };
         server.start_again().await;
         Some(server)
     }
