@@ -12,7 +12,7 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -203,8 +203,21 @@ fn too_large(limits: Limits) -> Refusal {
 }
 
 thread_local! {
-    /// The task on this thread that has looked for its body once, found nothing, and was not looked at again yet.
-    static LOOKED_ONCE: Cell<Option<Waker>> = const { Cell::new(None) };
+    /// Whether an answer is being polled on this thread for the first time.
+    static IS_FIRST_POLL: Cell<bool> = const { Cell::new(false) };
+}
+
+/// An answer, of which bodies learn when it is polled for the first time: the server shows each request by this.
+pub async fn shown<T>(answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    let mut is_first = true;
+    poll_fn(|context| {
+        IS_FIRST_POLL.set(std::mem::take(&mut is_first));
+        let polled = answer.as_mut().poll(context);
+        IS_FIRST_POLL.set(false);
+        polled
+    })
+    .await
 }
 
 struct Pieces<'a> {
@@ -236,27 +249,23 @@ impl<'a> Pieces<'a> {
         .await
     }
 
-    /// actix-http shows a request before it hands on what came of the body together with the head, and looks here again
-    /// right after that. If it had to wake us for what it hands on, it would look at the whole connection once more after the
-    /// answer, and set its timers again; so at the first look nobody is to be woken. Should it not look again at once, as
-    /// with a head that stood in the line behind another request, then the next body on this thread sees to that.
+    /// actix-http shows a request before it hands on what came of the body together with the head, and looks at its answer
+    /// again right after that. So at that first poll nobody has to be woken for a second look; and if it had to wake us for
+    /// what it hands on, it would look at the whole connection once more after the answer, and set its timers again.
     fn look_first(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
         self.has_looked = true;
-        let is_handed_on = matches!(self.payload, Payload::H1 { .. });
-        let mut quiet = Context::from_waker(Waker::noop());
-        let found = Pin::new(&mut *self.payload).poll_next(if is_handed_on { &mut quiet } else { context });
+        if IS_FIRST_POLL.get() && matches!(self.payload, Payload::H1 { .. }) {
+            return Pin::new(&mut *self.payload).poll_next(&mut Context::from_waker(Waker::noop())).map(Ok);
+        }
+        let found = Pin::new(&mut *self.payload).poll_next(context);
         if found.is_pending() {
-            match is_handed_on {
-                true => look_again_soon(context.waker()),
-                false => context.waker().wake_by_ref(),
-            }
+            context.waker().wake_by_ref();
         }
         found.map(Ok)
     }
 
     /// Only who finds nothing now has to wait.
     fn look_again(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
-        looked_again(context.waker());
         if let Poll::Ready(found) = Pin::new(&mut *self.payload).poll_next(context) {
             return Poll::Ready(Ok(found));
         }
@@ -271,19 +280,6 @@ impl<'a> Pieces<'a> {
 
 /// What a look at a body finds: a piece; none at its end.
 type Looked = Option<Result<Bytes, PayloadError>>;
-
-/// Who finds nothing at its first look is looked at again right after that, or else when the next one comes.
-fn look_again_soon(own: &Waker) {
-    if let Some(before) = LOOKED_ONCE.replace(Some(own.clone())) {
-        before.wake();
-    }
-}
-
-fn looked_again(own: &Waker) {
-    if let Some(other) = LOOKED_ONCE.take().filter(|other| !other.will_wake(own)) {
-        other.wake();
-    }
-}
 
 fn broken(error: &PayloadError) -> Refusal {
     match error {
@@ -347,21 +343,28 @@ mod tests {
         }
     }
 
+    /// How often a request is woken until its body is there, of which nothing is at its first poll and all at its second.
+    fn woken_for_a_body(is_shown: bool) -> usize {
+        let (mut sender, payload) = actix_http::h1::Payload::create(false);
+        let mut payload = Payload::H1 { payload };
+        let mut pieces = Pieces::new(&mut payload, Duration::from_secs(30));
+        let next = Box::pin(pieces.next());
+        let mut answer: Pin<Box<dyn Future<Output = _>>> = if is_shown { Box::pin(shown(next)) } else { next };
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut context = Context::from_waker(&waker);
+        assert!(answer.as_mut().poll(&mut context).is_pending());
+        sender.feed_data(Bytes::from_static(b"x"));
+        sender.feed_eof();
+        let Poll::Ready(Ok(Some(piece))) = answer.as_mut().poll(&mut context) else { panic!("it is there") };
+        assert_eq!(piece, "x");
+        woken.0.load(Ordering::Relaxed)
+    }
+
     #[test]
-    fn who_looked_once_is_woken_only_if_it_is_not_looked_at_again() {
-        let (one, two) = (Arc::new(Woken::default()), Arc::new(Woken::default()));
-        let (first, second) = (Waker::from(one.clone()), Waker::from(two.clone()));
-        let woken = || (one.0.load(Ordering::Relaxed), two.0.load(Ordering::Relaxed));
-        look_again_soon(&first);
-        looked_again(&first);
-        look_again_soon(&second);
-        looked_again(&second);
-        assert_eq!(woken(), (0, 0), "each was looked at again at once");
-        look_again_soon(&first);
-        look_again_soon(&second);
-        assert_eq!(woken(), (1, 0), "the next one sees to the first");
-        looked_again(&first);
-        assert_eq!(woken(), (1, 1), "and so does one that waits already");
+    fn a_request_that_was_just_shown_is_not_woken_for_a_body_that_came_with_it() {
+        assert_eq!(woken_for_a_body(true), 0);
+        assert!(woken_for_a_body(false) > 0, "nobody else looks again by itself");
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ use actix_web::dev::{Extensions, Payload, ServerHandle, ServiceRequest, ServiceR
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use rustls::ServerConfig;
 
+use super::body;
 use crate::transport::pki::PeerIdentity;
 
 /// A socket that listens, with TLS or without.
@@ -138,7 +139,7 @@ where
         App::new().default_service(fn_service(move |asked: ServiceRequest| {
             let (request, payload) = asked.into_parts();
             let answered = answer(request.clone(), payload);
-            async move { Ok::<_, actix_web::Error>(ServiceResponse::new(request, answered.await)) }
+            async move { Ok::<_, actix_web::Error>(ServiceResponse::new(request, body::shown(answered).await)) }
         }))
     })
     .workers(options.workers)

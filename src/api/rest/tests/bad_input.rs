@@ -104,23 +104,20 @@ async fn a_slow_body_is_cut_off() {
     assert!(answer.contains("urn:dstore:problem:too-slow"), "{answer}");
 }
 
+/// The next request on a connection is not shown before its body is there; one whose body stays away ends the connection
+/// with the answer before it.
 #[tokio::test]
-async fn a_body_that_is_late_behind_another_request_is_cut_off_too() {
-    let slow = Fixture::start_with(Limits { time_max: Duration::from_millis(200), ..Limits::default() }).await;
+async fn a_body_that_is_late_behind_another_request_keeps_no_connection() {
+    let fixture = Fixture::start().await;
     let head = |length: usize| {
         let more = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
-        head(&slow, "PUT", &format!("{PLAIN}a"), &more)
+        head(&fixture, "PUT", &format!("{PLAIN}a"), &more)
     };
-    let row = format!("{}{{\"n\":1}}{}", head(7), head(10));
-    let mut answer = Box::pin(raw(&slow, &row));
-    let answer = loop {
-        tokio::select! {
-            answer = &mut answer => break answer,
-            other = put(&slow, "b", "{}") => assert!(matches!(other.status, 200 | 201), "{other:?}"),
-        }
-    };
-    let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
-    assert_eq!(statuses, ["201", "408"], "{answer}");
+    for late in ["", "{"] {
+        let answer = raw(&fixture, &format!("{}{{\"n\":1}}{}{late}", head(7), head(10))).await;
+        let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
+        assert!(matches!(statuses[..], ["200" | "201"]) && answer.contains("connection: close"), "{answer}");
+    }
 }
 
 #[tokio::test]
