@@ -262,6 +262,22 @@ impl Cluster {
         found.await
     }
 
+    /// Waits until one leads whom all others follow, and all have applied all that it has, as it knows: the leader, and its
+    /// term. All have heard of what was written last.
+    pub async fn eventually_followed(&self) -> (u8, u64) {
+        let found = eventually("all follow one leader", || {
+            let leader = self.leader()?;
+            let led = self.status(leader)?;
+            let all_of_it = (led.term, Some(led.replica), led.last_index);
+            let follows = |number: &u8| {
+                self.status(*number).is_some_and(|status| (status.term, status.leader, status.applied) == all_of_it)
+            };
+            let is_known = led.matched.values().all(|index| *index == led.last_index);
+            (is_known && self.nodes.keys().all(follows)).then_some((leader, led.term))
+        });
+        found.await
+    }
+
     /// A client's call: asks one node after the other, follows hints, and asks again where nobody leads.
     pub async fn call<T, F>(&self, ask: impl Fn(Arc<ReplicatedRanges>) -> F) -> Result<T, Refusal>
     where

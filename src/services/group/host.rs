@@ -6,9 +6,12 @@
 //! A group is woken by one task, and who wants it meanwhile waits for that one; so a request that is given up leaves no
 //! group half awake. What the next author must keep: a slot is never left busy, and openraft is made only from parts that
 //! are fresh.
+//!
+//! When all are stopped, one that is just waking is given up, however long its disk takes, or ended as soon as it is awake.
+//! So what opens a group waits for nothing any more once openraft runs: else one that is given up there would go on.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use openraft::Config;
@@ -81,7 +84,8 @@ pub struct Groups {
     pub(super) boot: u64,
     /// How long this node means to stay.
     pub(super) departure: Mutex<Departure>,
-    is_stopped: AtomicBool,
+    /// Whether no group is woken any more.
+    stopped: watch::Sender<bool>,
     me: Weak<Groups>,
 }
 
@@ -158,7 +162,7 @@ impl Groups {
             told_to_differ: Mutex::default(),
             boot: u64::from_be_bytes(boot),
             departure: Mutex::default(),
-            is_stopped: AtomicBool::new(false),
+            stopped: watch::Sender::new(false),
             me: Weak::clone(me),
         }))
     }
@@ -196,7 +200,13 @@ impl Groups {
 
     /// Whether no group is woken any more.
     pub fn is_stopped(&self) -> bool {
-        self.is_stopped.load(Ordering::SeqCst)
+        *self.stopped.borrow()
+    }
+
+    async fn until_stopped(&self) {
+        let mut stopped = self.stopped.subscribe();
+        // Who tells it is there as long as this runs.
+        let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
     }
 
     /// Tells whom it concerns that the range's leader or membership has changed.
@@ -266,19 +276,17 @@ impl Groups {
     ) -> Result<Result<InUse, watch::Receiver<Ending>>, Refusal> {
         let mut slots = self.slots.lock();
         if self.is_stopped() {
-            return Err(Refusal::unavailable("this node is stopping", 1));
+            return Err(stopping());
         }
         let asleep = match slots.find(range, purpose) {
             Found::Awake(group) if !group.view().is_stopped => return Ok(Ok(group)),
             Found::Awake(group) => Some(asleep_now(&group, false)),
             Found::Busy(end) => return Ok(Err(end)),
             // Whoever it is that asks finds a copy that can lead for longer.
-            Found::Asleep(_) if *self.departure.lock() == Departure::Gone => {
-                return Err(Refusal::unavailable("this node is stopping", 1));
-            }
+            Found::Asleep(_) if *self.departure.lock() == Departure::Gone => return Err(stopping()),
             Found::Asleep(asleep) => asleep,
         };
-        let Some(me) = self.me() else { return Err(Refusal::unavailable("this node is stopping", 1)) };
+        let Some(me) = self.me() else { return Err(stopping()) };
         let end = slots.begin(range);
         let waiting = end.subscribe();
         self.spawn(me.wake_up(range, asleep, end));
@@ -286,7 +294,11 @@ impl Groups {
     }
 
     async fn wake_up(self: Arc<Self>, range: RangeId, asleep: Option<Asleep>, end: watch::Sender<Ending>) {
-        let opened = self.open(range, asleep).await;
+        let opened = tokio::select! {
+            biased;
+            opened = self.open(range, asleep) => opened,
+            () = self.until_stopped() => Err(stopping()),
+        };
         let mut slots = self.slots.lock();
         match opened {
             Ok(group) => {
@@ -309,6 +321,7 @@ impl Groups {
         }
     }
 
+    /// Makes a group of fresh parts. Whoever gives this up leaves nothing of it.
     pub(super) async fn open(&self, range: RangeId, asleep: Option<Asleep>) -> Result<Arc<Group>, Refusal> {
         let parts = self.parts.engine.group_parts(range).await?;
         let member = parts.replica.name.replica;
@@ -397,12 +410,38 @@ impl Groups {
         true
     }
 
+    /// Waits until the range's group neither wakes nor falls asleep, where it does one of them.
+    pub(super) async fn until_not_busy(&self, range: RangeId) {
+        let busy = self.slots.lock().busy(range);
+        if let Some(mut end) = busy {
+            // It is never sent to before its end.
+            while end.changed().await.is_ok() {}
+        }
+    }
+
     /// Ends all groups. Requests are refused from now on; what was proposed and is not answered yet is answered as unknown.
     pub async fn stop(&self) {
-        self.is_stopped.store(true, Ordering::SeqCst);
-        let awake = self.slots.lock().all_awake();
-        futures_util::future::join_all(awake.iter().map(|(range, group)| self.end_group(*range, group))).await;
+        self.stopped.send_replace(true);
+        // Whoever takes the slots after this begins to wake none.
+        let ranges = self.slots.lock().not_asleep();
+        futures_util::future::join_all(ranges.into_iter().map(|range| self.stop_group(range))).await;
     }
+
+    /// Ends a group after which nobody wakes it again.
+    async fn stop_group(&self, range: RangeId) {
+        self.until_not_busy(range).await;
+        let awake = self.slots.lock().awake(range);
+        if let Some(group) = awake {
+            self.end_group(range, &group).await;
+        }
+        // Somebody else may have begun to put it to sleep meanwhile.
+        self.until_not_busy(range).await;
+    }
+}
+
+/// No group is woken here any more.
+fn stopping() -> Refusal {
+    Refusal::unavailable("this node is stopping", 1)
 }
 
 /// The rhythm of beacons.

@@ -4,8 +4,15 @@
 //! comes to nothing: the members were told that they may vote although the lease is not over. So openraft's
 //! own hand-over, by a leader that was removed from its group, is turned off; a leader is never removed here, it is to
 //! hand over first.
+//!
+//! In that term openraft takes no write any more either, and says nothing to the members. Those that are awake miss their
+//! leader, and elect one after the lease. Those that sleep miss nothing, for the node of their leader is there: they may have
+//! agreed to that just before, and if the word of the hand-over is lost on its way to them, nobody ever takes a write again.
+//! So a leader that nobody has relieved after [`HAND_OVER_END`] ends, and is woken anew: then it leads no more, and asks for
+//! votes, which wakes the others.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use openraft::ChangeMembers;
@@ -14,11 +21,11 @@ use openraft::raft::ClientWriteResponse;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
-use super::awake::{Group, InUse, Metrics, Purpose};
+use super::awake::{Group, Metrics, Purpose};
 use super::convert::{membership_of, place_of};
 use super::host::Groups;
 use super::ports::{GroupOperations, GroupStatus};
-use super::timing::{HAND_OVER_WAIT, OUTCOME_WAIT};
+use super::timing::{HAND_OVER_END, HAND_OVER_WAIT, OUTCOME_WAIT};
 use super::types::Types;
 use super::writes::{elsewhere, ended};
 use crate::domain::Refusal;
@@ -103,14 +110,36 @@ impl GroupOperations for Groups {
 
     async fn hand_over(&self, range: RangeId, to: ReplicaId) -> Result<(), Refusal> {
         let group = self.leading(range, Purpose::Upkeep).await?;
-        hand_over(&group, to).await
+        if to == group.member() {
+            return Ok(());
+        }
+        let term = until_near(&group, to).await?;
+        group.begin_hand_over(term);
+        self.end_unless_relieved(range, &group, term);
+        group.raft.trigger().transfer_leader(to).await.map_err(|_| ended())?;
+        until_relieved(&group, to, term).await
     }
 }
 
-async fn hand_over(group: &InUse, to: ReplicaId) -> Result<(), Refusal> {
-    if to == group.member() {
-        return Ok(());
+impl Groups {
+    /// Ends this leader, which hands over in this term, and wakes it anew where nobody relieves it.
+    fn end_unless_relieved(&self, range: RangeId, group: &Arc<Group>, term: u64) {
+        let Some(me) = self.me() else { return };
+        let (group, deadline) = (Arc::clone(group), Instant::now() + HAND_OVER_END);
+        // A task of its own: who asked for the hand-over may go away, and the range must not stay as it is then.
+        self.spawn(async move {
+            group.until(deadline, |metrics| (metrics.current_term > term).then_some(())).await;
+            let view = group.view();
+            if view.leads && view.term == term && me.end_group(range, &group).await {
+                tracing::warn!(%range, term, "nobody has taken leadership over: the group begins anew");
+                me.wake_later(range);
+            }
+        });
     }
+}
+
+/// Waits until a voter has nearly all that this leader has; the term.
+async fn until_near(group: &Group, to: ReplicaId) -> Result<u64, Refusal> {
     let deadline = Instant::now() + HAND_OVER_WAIT;
     let is_voter = group.look(|metrics| metrics.membership_config.voter_ids().any(|voter| voter == to));
     if !is_voter {
@@ -121,11 +150,11 @@ async fn hand_over(group: &InUse, to: ReplicaId) -> Result<(), Refusal> {
         let matched = metrics.replication.as_ref()?.get(&to)?.as_ref()?.index;
         (matched + NEAR >= metrics.last_log_index?).then_some(metrics.current_term)
     });
-    let Some(term) = is_near.await else {
-        return Err(Refusal::unavailable("that replica is too far behind to lead", 1));
-    };
-    group.begin_hand_over(term);
-    group.raft.trigger().transfer_leader(to).await.map_err(|_| ended())?;
+    is_near.await.ok_or_else(|| Refusal::unavailable("that replica is too far behind to lead", 1))
+}
+
+/// Waits until somebody else leads in a later term than this one.
+async fn until_relieved(group: &Group, to: ReplicaId, term: u64) -> Result<(), Refusal> {
     let deadline = Instant::now() + HAND_OVER_WAIT;
     let next = group.until(deadline, |metrics| {
         metrics.current_leader.filter(|leader| metrics.current_term > term && *leader != group.member())

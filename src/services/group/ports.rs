@@ -71,7 +71,8 @@ pub trait GroupOperations: Send + Sync + 'static {
     async fn change_voters(&self, range: RangeId, voters: std::collections::BTreeSet<ReplicaId>)
     -> Result<(), Refusal>;
 
-    /// Hands leadership to another voter; returns when it leads or did not within an election's time.
+    /// Hands leadership to another voter; returns when it leads or did not within an election's time. This replica takes no
+    /// write any more then either, until one is elected.
     ///
     /// # Errors
     /// As [`GroupOperations::add_learner`].

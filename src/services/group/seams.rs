@@ -23,11 +23,7 @@ impl GroupInstances for Groups {
     /// The engine has taken the replica out of service before, so it is not woken again. It may be waking from parts that were
     /// fetched before that, and is awake afterwards: so the end of that is waited for.
     async fn end(&self, range: RangeId) {
-        let busy = self.slots.lock().busy(range);
-        if let Some(mut end) = busy {
-            // It is never sent to before its end.
-            while end.changed().await.is_ok() {}
-        }
+        self.until_not_busy(range).await;
         let awake = self.slots.lock().awake(range);
         if let Some(group) = awake {
             self.end_group(range, &group).await;

@@ -22,7 +22,8 @@
 //! again; if another was elected meanwhile, the first answer says so. After a restart of the process it is an
 //! ordinary follower: what it had sent to others may have been ahead of its own disk, and a leader that goes on in its
 //! term could then propose another entry at the same place. A leader that began to hand over does not sleep in that term:
-//! it would forget that it must not read by its lease.
+//! it would forget that it must not read by its lease. It sends no heartbeats either, so members that had agreed to sleep just
+//! before are woken by the word of the hand-over, or when that has come to nothing ([`super::operations`]).
 //!
 //! A member that falls asleep may have acknowledged its leader just now. It gives no vote for the length of a lease
 //! after.

@@ -193,6 +193,11 @@ impl Slots {
         self.awake.iter().filter_map(|range| Some((*range, self.awake(*range)?))).collect()
     }
 
+    /// The ranges of all that are awake, wake or fall asleep. Looks at those that sleep, too.
+    pub fn not_asleep(&self) -> Vec<RangeId> {
+        self.slots.iter().filter(|(_, slot)| !matches!(slot, Slot::Asleep(_))).map(|(range, _)| *range).collect()
+    }
+
     /// All that sleep and were led from this node, in the order of their ranges.
     pub fn led_from(&self, node: NodeId) -> Vec<RangeId> {
         self.asleep.get(&Some(node)).into_iter().flatten().copied().collect()
@@ -266,6 +271,8 @@ mod tests {
         let counts = slots.counts();
         let incomplete = sleeping().filter(|(_, (_, away))| !away.is_empty()).count();
         prop_assert_eq!((counts.awake, counts.asleep, counts.incomplete), (0, sleeping().count(), incomplete));
+        let busy = model.iter().filter(|(_, slot)| slot.is_none()).map(|(number, _)| range(*number));
+        prop_assert!(slots.not_asleep().into_iter().eq(busy));
         // Nothing is left of what is over.
         prop_assert!(slots.asleep.values().chain(slots.missed.values()).all(|ranges| !ranges.is_empty()));
         Ok(())

@@ -8,6 +8,7 @@
 //! | a campaign 0.9 to 1.5 s after the lease | so that two seldom campaign at once |
 //! | a beacon each 500 ms, silence after 1.2 s | two beacons are lost before a node counts as gone |
 //! | of many groups that nobody waits for one is woken each 5 ms | a few hundred are awake at a time then, which leaves most of a core to those that are used |
+//! | a hand-over fails after 2 s, its leader ends after 5 s | whoever is awake and misses the leader has campaigned by then |
 //! | sleep after 10 s | waking costs about as much as a second of being awake |
 //! | after 2 s where nobody has used it since it woke | when a node goes or comes, thousands of groups wake that nobody waits for |
 //!
@@ -45,6 +46,8 @@ pub const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 pub const SLEEP_WAIT: Duration = Duration::from_millis(600);
 /// How long a hand-over may take before it has failed.
 pub const HAND_OVER_WAIT: Duration = Duration::from_secs(2);
+/// How long after the beginning of a hand-over a leader that nobody has relieved ends.
+pub const HAND_OVER_END: Duration = Duration::from_secs(5);
 
 fn millis(duration: Duration) -> u64 {
     duration.as_millis() as u64
@@ -93,5 +96,7 @@ mod tests {
         }
         assert!(LEASE_FOR_READS < LEASE && HEARTBEAT * 4 < LEASE_FOR_READS && BEACON * 2 < SILENCE);
         assert!(SLEEP_WAIT + HEARTBEAT < LEASE, "nobody campaigns while the group goes to sleep");
+        // The longest election time is as long as the lease, behind which it begins.
+        assert!(HAND_OVER_END > HAND_OVER_WAIT.max(LEASE * 2) + ELECTION_MIN, "who is awake has elected by itself");
     }
 }

@@ -1,4 +1,4 @@
-//! Groups that are ended because the engine has taken their replicas out of service.
+//! Groups that are ended: because the engine has taken their replicas out of service, or all of them because the node stops.
 
 use futures_util::FutureExt;
 use tokio::runtime::Handle;
@@ -6,6 +6,7 @@ use tokio::runtime::Handle;
 use super::*;
 use crate::domain::Random;
 use crate::services::assignments::GroupInstances;
+use crate::services::group::awake::Purpose;
 use crate::services::group::host::{Groups, GroupsParts};
 use crate::services::group::network::{GroupNetworks, NetworkOptions};
 use crate::services::group::slots::{Slot, SlotCounts};
@@ -38,4 +39,43 @@ async fn a_group_that_is_just_waking_is_ended_too() {
     ending.await;
     let stats = groups.stats();
     assert_eq!((stats.slots, stats.fallen_asleep), (SlotCounts::default(), 1), "nothing of it is left");
+}
+
+/// Nobody wakes it again after the stop, but whoever did before is not done.
+#[tokio::test]
+async fn a_group_that_is_just_waking_is_stopped_too() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    node.engine.create_member(&record(1), founding(&[1])).unwrap();
+    let groups = groups_of(&node);
+    let waking = groups.slots.lock().begin(range(1));
+    let group = groups.open(range(1), None).await.unwrap();
+    let mut stopping = Box::pin(groups.stop());
+    assert!(stopping.as_mut().now_or_never().is_none(), "it waits for the end of the waking");
+    groups.slots.lock().set(range(1), Slot::Awake(group));
+    drop(waking);
+    stopping.await;
+    let stats = groups.stats();
+    assert_eq!((stats.slots.awake, stats.slots.asleep, stats.fallen_asleep), (0, 1, 1), "it has ended");
+    assert!(groups.wake(range(1), Purpose::Request).await.is_err(), "and is not woken again");
+}
+
+/// The log of one that wakes has to be synced first. A disk that takes no more would hold up the stop for ever.
+#[tokio::test]
+async fn a_waking_that_waits_for_its_disk_is_given_up_by_the_stop() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    ground.simulated.hold_syncs(true);
+    let (sender, _synced) = Types::oneshot();
+    parts.log.append(vec![blank(1, 1)], IOFlushed::signal(sender)).await.unwrap();
+    assert!(ground.simulated.wait_for_held_sync());
+    let groups = groups_of(&node);
+    let mut waking = Box::pin(groups.wake(range(1), Purpose::Request));
+    assert!(waking.as_mut().now_or_never().is_none(), "it has begun");
+    let stopped = tokio::time::timeout(std::time::Duration::from_secs(60), groups.stop()).await;
+    assert!(stopped.is_ok(), "it waits for the disk");
+    assert!(waking.await.is_err());
+    assert_eq!(groups.stats().slots, SlotCounts::default(), "nothing of it is left");
+    ground.simulated.hold_syncs(false);
 }
