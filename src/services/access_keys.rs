@@ -141,6 +141,11 @@ impl AccessKeyBook {
         self.keys.load().get(id).cloned()
     }
 
+    /// Whether the access key of this id is still this one.
+    pub fn has_still(&self, id: &str, key: &Arc<AccessKey>) -> bool {
+        self.keys.load().get(id).is_some_and(|still| Arc::ptr_eq(still, key))
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.keys.load().len()
@@ -210,9 +215,10 @@ mod tests {
         let first = book.find("A").unwrap();
         assert_eq!((book.len(), first.caller().name.as_str()), (2, "ada"));
         book.replace([entry("A", "one", "ada")].into_iter());
-        assert!(Arc::ptr_eq(&first, &book.find("A").unwrap()));
-        assert!(book.find("B").is_none());
+        assert!(Arc::ptr_eq(&first, &book.find("A").unwrap()) && book.has_still("A", &first));
+        assert!(book.find("B").is_none() && !book.has_still("B", &first));
         book.replace([entry("A", "one", "eve")].into_iter());
+        assert!(!book.has_still("A", &first));
         assert_eq!(book.find("A").unwrap().caller().name, "eve", "who it is may change");
     }
 

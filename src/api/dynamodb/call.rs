@@ -33,7 +33,7 @@ pub struct Call<'a> {
     /// Who is asking: always a principal of one tenant.
     pub caller: &'a Arc<Caller>,
     /// The tenant of the caller.
-    pub tenant: TenantName,
+    pub tenant: &'a TenantName,
     /// Its id: a tenant that was made again under the same name is another one.
     pub tenant_id: TenantId,
     /// The body: a JSON text, not parsed yet.
@@ -49,7 +49,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// The table of this name, if the caller's tenant has it. From memory.
     pub fn find_table(&self, name: &TableName) -> Option<Arc<TableDefinition>> {
-        self.state.catalog.table(&self.tenant, name).filter(|table| table.tenant_id == self.tenant_id)
+        self.state.catalog.table(self.tenant, name).filter(|table| table.tenant_id == self.tenant_id)
     }
 
     /// Checks that the caller has this capability, besides what the operation needs: an answer holds nothing of items that

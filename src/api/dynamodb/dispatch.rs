@@ -254,14 +254,13 @@ async fn admit(
     observing::lap(Stage::Body);
     signed.verify(&signable, &key, &packed)?;
     // A body may take long to arrive, and the key may have been revoked meanwhile.
-    if !state.access.access_keys.find(signed.access_key_id).is_some_and(|still| Arc::ptr_eq(&still, &key)) {
+    if !state.access.access_keys.has_still(signed.access_key_id, &key) {
         return Err(Failure::unrecognized_client());
     }
     observing::lap(Stage::Authenticate);
-    let caller = Arc::clone(key.caller());
-    admitted.key = Some(key);
-    metered::about(operation, &caller);
-    credential::check(&caller, operation.need(), operation.name())?;
+    let caller = admitted.key.insert(key).caller();
+    metered::about(operation, caller);
+    credential::check(caller, operation.need(), operation.name())?;
     encoding::unpack(request.headers(), packed)
 }
 
@@ -278,7 +277,7 @@ fn call<'a>(
         state,
         operation,
         caller,
-        tenant: tenant.clone(),
+        tenant,
         tenant_id: *tenant_id,
         body,
         location: &state.location,

@@ -43,7 +43,7 @@ async fn called_as(
         state: &fixture.state,
         operation,
         caller: &caller,
-        tenant,
+        tenant: &tenant,
         tenant_id,
         body: Bytes::copy_from_slice(body.as_bytes()),
         location: &fixture.state.location,

@@ -89,8 +89,7 @@ impl Write {
         if self.images != Images::default() {
             call.check(Capability::Read).map_err(NotWritten::Failed)?;
         }
-        let keys = self.key.attributes.clone();
-        let key_bytes = keys.item_size();
+        let key_bytes = self.key.attributes.item_size();
         let sent_bytes = match &self.change {
             Change::Put(document) => key_bytes + document.item_size(),
             _ => 0,
@@ -99,10 +98,11 @@ impl Write {
         let is_counted = self.capacity != ReturnConsumedCapacity::None;
         let telling = Telling::of(self.images, is_counted, &self.change, indexes);
         let is_conditional = self.is_conditional(indexes);
+        let keys = self.key.attributes;
         let conditional = is_conditional.then(|| {
             Box::new(Conditional {
                 condition: self.condition,
-                keys: self.key.attributes,
+                keys: keys.clone(),
                 images: telling.images(),
                 key_bytes: u32::try_from(key_bytes).unwrap_or(u32::MAX),
             })

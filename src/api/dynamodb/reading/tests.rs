@@ -67,7 +67,7 @@ impl Store {
             state: &self.fixture.state,
             operation: named,
             caller: &self.caller,
-            tenant: self.tenant.clone(),
+            tenant: &self.tenant,
             tenant_id: self.fixture.catalog.tenant(&self.tenant).unwrap().id,
             body: body.to_string().into(),
             location: &self.fixture.state.location,

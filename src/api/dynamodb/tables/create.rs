@@ -124,7 +124,7 @@ pub async fn create_table(call: &Call<'_>) -> Answered {
     if call.find_table(&name).is_some() {
         return Err(exists(&name));
     }
-    let made = call.state.catalog.create_table(call.caller, &call.tenant, &name, specification).await;
+    let made = call.state.catalog.create_table(call.caller, call.tenant, &name, specification).await;
     let (table, creation) = made.map_err(|refusal| match refusal.kind {
         RefusalKind::Conflict => exists(&name),
         _ => refusal.into(),

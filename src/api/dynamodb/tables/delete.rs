@@ -20,7 +20,7 @@ pub async fn delete_table(call: &Call<'_>) -> Answered {
     if table.specification.deletion_protection {
         return Err(protected());
     }
-    let gone = call.state.catalog.delete_table(call.caller, &call.tenant, &table.name).await;
+    let gone = call.state.catalog.delete_table(call.caller, call.tenant, &table.name).await;
     gone.map_err(|refusal| match refusal.kind {
         RefusalKind::NotFound => Failure::table_not_found(table.name.as_str()),
         // It was protected a moment ago.

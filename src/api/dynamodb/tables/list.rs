@@ -44,7 +44,7 @@ pub async fn list_tables(call: &Call<'_>) -> Answered {
     asked.check()?;
     let limit = usize::try_from(asked.limit.0.unwrap_or(NAMES_MAX)).unwrap_or(1);
     let after = asked.exclusive_start_table_name.get();
-    let mut found = call.state.catalog.list_tables(&call.tenant, after, limit + 1).await?;
+    let mut found = call.state.catalog.list_tables(call.tenant, after, limit + 1).await?;
     let is_more = found.len() > limit;
     found.truncate(limit);
     found.retain(|table| table.tenant_id == call.tenant_id);

@@ -133,7 +133,7 @@ async fn change(
     tags: BTreeMap<String, Option<String>>,
 ) -> Answered {
     let change = TableChange { tags, ..TableChange::default() };
-    let changed = call.state.catalog.change_table(call.caller, &call.tenant, &table.name, change).await;
+    let changed = call.state.catalog.change_table(call.caller, call.tenant, &table.name, change).await;
     changed.map_err(|refusal| match refusal.kind {
         RefusalKind::NotFound => not_found(asked.resource_arn.get().unwrap_or_default()),
         _ => refusal.into(),

@@ -49,7 +49,7 @@ async fn ask_text(fixture: &Fixture, operation: Operation, body: &str) -> Result
         state: &fixture.state,
         operation,
         caller: &caller,
-        tenant: tenant.name.clone(),
+        tenant: &tenant.name,
         tenant_id: tenant.id,
         body: body.to_owned().into(),
         location: &location,

@@ -76,7 +76,7 @@ pub async fn update_time_to_live(call: &Call<'_>) -> Answered {
     check(table.specification.time_to_live.as_deref(), attribute, is_enabled)?;
     let time_to_live = Some(is_enabled.then(|| attribute.to_owned()));
     let change = TableChange { time_to_live, ..TableChange::default() };
-    let changed = call.state.catalog.change_table(call.caller, &call.tenant, &table.name, change).await;
+    let changed = call.state.catalog.change_table(call.caller, call.tenant, &table.name, change).await;
     changed.map_err(|refusal| match refusal.kind {
         RefusalKind::NotFound => Failure::table_not_found(table.name.as_str()),
         _ => refusal.into(),

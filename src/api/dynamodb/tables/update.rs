@@ -107,7 +107,7 @@ pub async fn update_table(call: &Call<'_>) -> Answered {
     let parts = asked.read(&call.body)?;
     let table = find(call, &asked.table_name)?;
     let change = parts.change(&table.specification)?;
-    let changed = call.state.catalog.change_table(call.caller, &call.tenant, &table.name, change).await;
+    let changed = call.state.catalog.change_table(call.caller, call.tenant, &table.name, change).await;
     let changed = changed.map_err(|refusal| match refusal.kind {
         RefusalKind::NotFound => Failure::table_not_found(table.name.as_str()),
         _ => refusal.into(),
