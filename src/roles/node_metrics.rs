@@ -92,6 +92,9 @@ impl Watched {
         metrics.counter("dstore_node_scrub_damaged_pages_total", help, &[], read(&scrub.damaged_pages));
         let help = "Segments of the commit log that were found damaged.";
         metrics.counter("dstore_node_scrub_damaged_segments_total", help, &[], read(&scrub.damaged_segments));
+        let help =
+            "Damaged segments that the commit log still needs: the node does not start again while there are any.";
+        metrics.gauge("dstore_node_log_damaged_segments", help, &[], read(&scrub.damaged_segments_left));
         let help = "Ranges led from this node whose copies were compared.";
         metrics.counter("dstore_node_scrub_ranges_compared_total", help, &[], read(&scrub.compared));
         let help = "Copies that differed from the majority of their range's.";

@@ -176,7 +176,7 @@ pub trait NodeDatabase: Send + Sync + 'static {
         Ok(())
     }
     /// Reads up to `pages_max` pages of the database's own file, from page `first` on, which counts from 1, while it is in
-    /// use. One without a file has no pages.
+    /// use. Where it is 0, the header block is looked at before. One without a file has no pages.
     fn scrub(&self, _first: u64, _pages_max: u64) -> Result<Scrubbed, StoreError> {
         Ok(Scrubbed::default())
     }

@@ -1,9 +1,10 @@
-//! What the scrub needs of the engine: which files there are, a verdict about pages that did not open, and taking replicas
-//! out of service so that they stay out.
+//! What the scrub needs of the engine: which files there are, a verdict about pages that did not open, taking replicas out of
+//! service so that they stay out, and getting rid of damaged segments of the commit log.
 
 use std::sync::Arc;
 
 use crate::domain::ids::ReplicaId;
+use crate::storage::log::LogError;
 use crate::storage::store::{RangeStore, StoreError};
 
 use super::opening::Engine;
@@ -91,5 +92,26 @@ impl Engine {
                 return Err(error);
             }
         })
+    }
+
+    /// Has the log drop what it needs no more, where a segment of it is damaged: it is told anew what every file has, which
+    /// may be more than it was told, and all that is in no file yet is asked to be brought there. What lives in segments up to
+    /// `through` is copied, however much that is. Blocks on disk.
+    pub fn press_log(&self, through: u64) {
+        let log = {
+            // Held, so that no range is removed and made anew in between: then its new entries would count as durable.
+            let replicas = self.replicas.read();
+            let log = Arc::clone(&self.log());
+            let durable = replicas.values().map(|replica| (replica.name.range, replica.durable_index()));
+            durable.filter(|(_, index)| *index > 0).for_each(|(range, index)| log.set_durable(range, index));
+            log
+        };
+        match log.drop_segments_through(through) {
+            // The node is stopping, or starts again from disk.
+            Ok(_) | Err(LogError::Closed | LogError::Failed) => {}
+            Err(error) => tracing::warn!(%error, "a damaged segment of the commit log cannot be dropped yet"),
+        }
+        self.flusher().note_backlogs(&self.replicas());
+        self.flusher().ask_for_durability();
     }
 }

@@ -82,6 +82,8 @@ pub struct ScrubCounters {
     pub segment_bytes: AtomicU64,
     /// Closed segments of the commit log that are damaged, each once.
     pub damaged_segments: AtomicU64,
+    /// Those of them that the log still has.
+    pub damaged_segments_left: AtomicU64,
     /// Comparisons of ranges that were led from here, to their end.
     pub compared: AtomicU64,
     /// Copies that differed in such a comparison.

@@ -145,6 +145,7 @@ impl PageScrub {
         let is_old = self.listed_at.is_none_or(|at| Instant::now() >= at + LIST_PAUSE.min(self.pace.period / 4));
         if is_old {
             self.list();
+            self.own.look_again().await;
         }
         let file = self.left.last().cloned();
         if file.is_none() && self.own.is_read() {

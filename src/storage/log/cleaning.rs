@@ -12,7 +12,9 @@
 //! file is newer than its last mark says has lost a file.
 //!
 //! Damage in a segment does not keep it where nothing that stands there is needed: what lives beside it is copied all the
-//! same. Entries are known by segment only, so this begins when all entries of the segment are durable elsewhere.
+//! same. Entries are known by segment only, so this begins when all entries of the segment are durable elsewhere. What the
+//! disk does not give counts as damaged, a block at a time. The file does not become a spare: the same blocks would have to
+//! hold what is written next.
 //!
 //! Between two batches of copies the thread writes what waits, so a writer never waits for a whole segment.
 
@@ -26,25 +28,29 @@ use super::keys::KeyOwner;
 use super::live::RecordPlace;
 use super::record::{Record, RecordKind};
 use super::scan::next_header;
-use super::segment::{Found, SegmentReader};
+use super::segment::{Found, SegmentReader, is_missing};
 use crate::domain::ids::RangeId;
 
 /// A segment is copied even below the budget where at most this part of it lives: one sixteenth.
 const LIVE_PART_SMALL: u64 = 16;
 
 impl<C: Send + 'static> Writer<C> {
-    /// Drops what can be dropped; the number of segments.
-    pub(crate) fn drop_segments(&mut self) -> Result<u64, LogError> {
+    /// Drops what can be dropped, of segments up to `through` whatever it takes; the number of segments.
+    pub(crate) fn drop_segments(&mut self, through: u64) -> Result<u64, LogError> {
+        let dropped = self.drop_and_carry(through);
+        self.account();
+        dropped
+    }
+
+    fn drop_and_carry(&mut self, through: u64) -> Result<u64, LogError> {
         let head = self.head.next.segment;
         let mut dropped = 0;
         loop {
             dropped += self.drop_dead()?;
-            if self.segment_oldest >= head || !self.is_worth_carrying() || !self.carry(self.segment_oldest)? {
-                break;
+            if self.segment_oldest >= head || !self.is_worth_carrying(through) || !self.carry(self.segment_oldest)? {
+                return Ok(dropped);
             }
         }
-        self.account();
-        Ok(dropped)
     }
 
     fn drop_dead(&mut self) -> Result<u64, LogError> {
@@ -76,20 +82,30 @@ impl<C: Send + 'static> Writer<C> {
     pub(crate) fn retire_leftovers(&mut self) -> Result<(), LogError> {
         let leftovers: Vec<u64> = self.folder.segments().range(..self.segment_oldest).copied().collect();
         for number in &leftovers {
+            let is_damaged = self.shared.damaged.lock().contains(number);
             // One more than is kept ahead: else a fresh spare, made when the last segment was begun, would
             // leave no place for one whose blocks are written already.
-            self.folder.retire(*number, self.options.spare_segments + 1)?;
+            let spares_wanted = if is_damaged { 0 } else { self.options.spare_segments + 1 };
+            self.folder.retire(*number, spares_wanted)?;
+            self.shared.damaged.lock().remove(number);
         }
         if leftovers.is_empty() { Ok(()) } else { self.folder.sync() }
     }
 
-    /// Whether copying the oldest segment's live records would free more than it costs.
-    fn is_worth_carrying(&self) -> bool {
+    /// Whether copying the oldest segment's live records would free more than it costs, or is to be done all the same.
+    fn is_worth_carrying(&self, through: u64) -> bool {
+        let segment = self.segment_oldest;
         let live = self.shared.live.lock();
-        let live_bytes = live.live_bytes(self.segment_oldest);
-        // It would only be copied again up to where it is damaged.
-        if self.not_carried == Some((self.segment_oldest, live_bytes)) {
+        let live_bytes = live.live_bytes(segment);
+        // It would only be copied again up to where it is damaged: for certain while any entry lives in it.
+        if let Some((_, bytes)) = self.not_carried.filter(|(number, _)| *number == segment)
+            && (bytes == live_bytes || live.may_live_in(segment, &(0..0)))
+        {
             return false;
+        }
+        // On a full disk what is left is for what frees more than it takes.
+        if segment <= through && !self.shared.disk_full.load(Ordering::Relaxed) {
+            return true;
         }
         if live_bytes <= self.options.segment_bytes / LIVE_PART_SMALL {
             return true;
@@ -123,14 +139,19 @@ impl<C: Send + 'static> Writer<C> {
         let mut live = self.shared.live.lock();
         match &carried {
             Ok(true) => live.set_carried(number),
-            Err(LogError::Damaged { .. }) => self.not_carried = Some((number, live.live_bytes(number))),
+            Err(LogError::Damaged { .. } | LogError::SegmentMissing { .. }) => {
+                self.not_carried = Some((number, live.live_bytes(number)));
+            }
             Ok(false) | Err(_) => {}
         }
         carried
     }
 
     fn carry_records(&mut self, number: u64) -> Result<bool, LogError> {
-        let mut reader = self.folder.reader(number)?;
+        let mut reader = match self.folder.reader(number) {
+            Err(error) if is_missing(&error) => return Err(LogError::SegmentMissing { segment: number }),
+            opened => opened?.lenient(),
+        };
         let mut offset = 0;
         while let Some(header) = self.batch_from(&mut reader, offset)? {
             for (record_number, record) in Records::new(reader.body(&header)?).enumerate() {
@@ -151,14 +172,19 @@ impl<C: Send + 'static> Writer<C> {
     /// where that goes on to the segment's end.
     fn batch_from(&self, reader: &mut SegmentReader, offset: u64) -> Result<Option<BatchHeader>, LogError> {
         let segment = reader.number;
+        let may_live_in = |start, end| self.shared.live.lock().may_live_in(segment, &(start..end));
         let mut next = Some(offset);
         while let Some(offset) = next {
             if let Found::Batch(header) = reader.find(offset)? {
                 return Ok(Some(header));
             }
-            next = next_header(reader, offset + 8, self.log_id)?;
-            let damaged = offset..next.unwrap_or(u64::MAX);
-            if self.shared.live.lock().may_live_in(segment, &damaged) {
+            self.shared.damaged.lock().insert(segment);
+            // Where an entry lives, it is not worth looking how far the damage goes.
+            let is_needed = may_live_in(0, 0) || {
+                next = next_header(reader, offset + 8, self.log_id)?;
+                may_live_in(offset, next.unwrap_or(u64::MAX))
+            };
+            if is_needed {
                 let detail = "it was whole when the log was opened".into();
                 return Err(LogError::Damaged { segment, offset, detail, first_lost: FirstLost::Unreadable });
             }

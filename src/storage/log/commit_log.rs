@@ -201,8 +201,8 @@ impl<C: Send + 'static> CommitLog<C> {
     /// Entries of the range at or below `index` are safe elsewhere: their segments may go. Never falls.
     pub fn set_durable(&self, range: RangeId, index: u64) {
         let mut live = self.shared.live.lock();
-        live.set_durable(range, index);
-        if self.shared.over_budget.load(Ordering::Relaxed) {
+        let is_news = live.set_durable(range, index);
+        if is_news && self.shared.over_budget.load(Ordering::Relaxed) {
             let bytes_live = live.live_bytes_total();
             self.shared.over_budget.store(bytes_live > self.shared.budget_bytes, Ordering::Relaxed);
         }
@@ -210,7 +210,13 @@ impl<C: Send + 'static> CommitLog<C> {
 
     /// Drops the segments that nobody needs; returns their number. Blocks on disk.
     pub fn drop_segments(&self) -> Result<u64, LogError> {
-        self.ask(Command::Drop)
+        self.drop_segments_through(0)
+    }
+
+    /// The same; and what lives in segments up to `through`, one of which is damaged, is copied to the head even where that
+    /// frees less than it writes.
+    pub fn drop_segments_through(&self, through: u64) -> Result<u64, LogError> {
+        self.ask(|answer| Command::Drop(through, answer))
     }
 
     /// Numbers of the segments in use that are written to no more.
@@ -233,6 +239,9 @@ impl<C: Send + 'static> CommitLog<C> {
         let is_in_use = || self.closed_segments().contains(&segment) && !self.shared.is_closed();
         if verified.is_err() && !is_in_use() {
             return Ok(Verified::default());
+        }
+        if verified.as_ref().is_err_and(|error| !matches!(error, LogError::Disk { .. })) {
+            self.shared.damaged.lock().insert(segment);
         }
         verified
     }

@@ -8,6 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,6 +24,8 @@ struct Content {
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
     locked: bool,
+    /// Offsets that the disk does not give.
+    unreadable: Vec<Range<u64>>,
 }
 
 #[derive(Clone)]
@@ -98,7 +101,8 @@ impl Content {
                 bytes[range.clone()].copy_from_slice(&self.seen[range]);
             }
         }
-        Content { seen: bytes.clone(), durable: bytes, dirty: BTreeSet::new(), locked: false }
+        let unreadable = self.unreadable.clone();
+        Content { seen: bytes.clone(), durable: bytes, dirty: BTreeSet::new(), locked: false, unreadable }
     }
 }
 
@@ -199,6 +203,14 @@ impl SimulatedDisk {
         content.durable.clone_from(&bytes);
         content.seen = bytes;
         content.dirty.clear();
+    }
+
+    /// From now on every read that touches these offsets of a file fails.
+    pub fn fail_reads(&self, path: &Path, offsets: Range<u64>) {
+        let mut state = self.state();
+        if let Some(number) = state.names.get(path).copied() {
+            state.contents.entry(number).or_default().unreadable.push(offsets);
+        }
     }
 
     /// The paths of all files, in order.
@@ -326,12 +338,16 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buffer.len() as u64;
         self.with(|content| {
+            if content.unreadable.iter().any(|bad| bad.start < end && offset < bad.end) {
+                return Err(io::Error::other("the disk does not read there"));
+            }
             let start = (offset as usize).min(content.seen.len());
             let length = buffer.len().min(content.seen.len() - start);
             buffer[..length].copy_from_slice(&content.seen[start..start + length]);
-            length
-        })
+            Ok(length)
+        })?
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -87,8 +87,8 @@ pub(crate) struct Writer<C: Send + 'static> {
     pub(crate) mark_due: Option<Instant>,
     /// A segment was begun: see whether others can go.
     pub(crate) cleaning_due: bool,
-    /// The segment that could not be copied to the head since it is damaged where something may be needed, and the bytes that
-    /// lived in it then.
+    /// The segment that could not be copied to the head since it is damaged where something may be needed, or missing, and
+    /// the bytes that lived in it then.
     pub(crate) not_carried: Option<(u64, u64)>,
 }
 
@@ -100,8 +100,8 @@ impl<C: Send + 'static> Worker for Writer<C> {
             Work::Nothing => return Step::Idle(deadline),
             Work::Records(appends) => self.commit(appends),
             Work::Idle => self.idle(),
-            Work::Command(Command::Drop(answer)) => {
-                let dropped = self.drop_segments();
+            Work::Command(Command::Drop(through, answer)) => {
+                let dropped = self.drop_segments(through);
                 answer.send(dropped).ok();
             }
             Work::Command(Command::Rewrap(owner, answer)) => {
@@ -125,7 +125,7 @@ impl<C: Send + 'static> Worker for Writer<C> {
         }
         if self.cleaning_due && !self.is_failed() {
             self.cleaning_due = false;
-            if let Err(error) = self.drop_segments() {
+            if let Err(error) = self.drop_segments(0) {
                 tracing::error!(%error, "old segments of the log could not be dropped");
             }
         }
@@ -145,7 +145,7 @@ impl<C: Send + 'static> Writer<C> {
         self.group.extend(appends.into_iter().map(|append| (append, Some(reason))));
         self.deliver(Outcome::Unknown);
         for command in commands {
-            let (Command::Drop(answer)
+            let (Command::Drop(_, answer)
             | Command::Rewrap(_, answer)
             | Command::Remove(_, answer)
             | Command::Close(answer)) = command;

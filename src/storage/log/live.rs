@@ -193,11 +193,12 @@ impl LiveIndex {
         self.keys.insert(key_id, KeyLife { owner, wrapped, segment_last });
     }
 
-    /// Entries of the range up to and with `index` are durable elsewhere. Never falls.
-    pub(crate) fn set_durable(&mut self, range: RangeId, index: u64) {
-        if let Some(life) = self.ranges.get_mut(&range) {
-            life.durable = life.durable.max(Some(index));
-        }
+    /// Entries of the range up to and with `index` are durable elsewhere. Never falls. Whether that is news.
+    pub(crate) fn set_durable(&mut self, range: RangeId, index: u64) -> bool {
+        let Some(life) = self.ranges.get_mut(&range) else { return false };
+        let before = life.durable;
+        life.durable = before.max(Some(index));
+        life.durable != before
     }
 
     /// Whether the record is needed still; what is not durable elsewhere is.

@@ -4,6 +4,7 @@
 //! one group the next one gathers, and so a group is as large as the disk is slow. A channel was rejected: it has a
 //! cost per record where this has one per group, and cannot say how many bytes wait.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
@@ -25,8 +26,8 @@ use crate::storage::workers::{Bell, Patience};
 
 /// Something asked of the thread besides appending.
 pub(crate) enum Command {
-    /// Drop what can be dropped; answers with the number of segments.
-    Drop(Sender<Result<u64, LogError>>),
+    /// Drop what can be dropped, of segments up to this one whatever it takes; answers with the number of segments.
+    Drop(u64, Sender<Result<u64, LogError>>),
     /// Wrap the owner's keys anew; answers with their number.
     Rewrap(KeyOwner, Sender<Result<u64, LogError>>),
     /// Void all records of a range.
@@ -74,6 +75,8 @@ pub(crate) struct Shared<C> {
     pub(crate) stats: Mutex<LogStats>,
     /// Numbers of the segments in use that are written to no more. One leaves before anything is done to its file.
     pub(crate) closed: Mutex<Range<u64>>,
+    /// Those of them that were found damaged: their files are not written to again.
+    pub(crate) damaged: Mutex<BTreeSet<u64>>,
     /// A write or sync failed.
     pub(crate) failed: AtomicBool,
     /// Ordinary records are refused for want of disk space.
@@ -109,6 +112,7 @@ impl<C> Shared<C> {
             live: Mutex::new(live),
             stats: Mutex::default(),
             closed: Mutex::new(closed),
+            damaged: Mutex::default(),
             failed: AtomicBool::new(false),
             disk_full: AtomicBool::new(false),
             over_budget: AtomicBool::new(false),

@@ -206,7 +206,10 @@ fn oldest(folder: &LogFolder, expected: Option<LogId>) -> Result<Option<u64>, Lo
 
 fn has_any_batch(folder: &LogFolder, number: u64) -> Result<bool, LogError> {
     let mut found = false;
-    search(&mut folder.reader(number)?, 0, &mut |_| found = true)?;
+    search(&mut folder.reader(number)?, 0, &mut |_| {
+        found = true;
+        true
+    })?;
     Ok(found)
 }
 
@@ -217,7 +220,11 @@ fn is_known_synced(folder: &LogFolder, segments: &[u64], place: Place, log_id: L
         let from = if *number == place.segment { place.offset } else { 0 };
         search(&mut folder.reader(*number)?, from, &mut |header| {
             known |= header.log_id == log_id && header.synced_through > place;
+            known
         })?;
+        if known {
+            break;
+        }
     }
     Ok(known)
 }
@@ -226,18 +233,18 @@ fn is_known_synced(folder: &LogFolder, segments: &[u64], place: Place, log_id: L
 pub(crate) fn next_header(reader: &mut SegmentReader, offset: u64, log_id: LogId) -> Result<Option<u64>, LogError> {
     let mut next = None;
     search(reader, offset, &mut |header| {
-        if header.log_id == log_id {
-            next = next.or(Some(header.place.offset));
-        }
+        next = (header.log_id == log_id).then_some(header.place.offset);
+        next.is_some()
     })?;
     Ok(next)
 }
 
-/// Shows every batch header that stands where it says, from `offset` to the end of the segment.
+/// Shows every batch header that stands where it says, from `offset` to the end of the segment, until `show` says that this
+/// is enough.
 ///
 /// Most of a segment that was begun lately is zeros, which every start reads through: blocks of them are told by one
 /// comparison, since what a header begins with stands within one block.
-fn search(reader: &mut SegmentReader, offset: u64, show: &mut dyn FnMut(&BatchHeader)) -> Result<(), LogError> {
+fn search(reader: &mut SegmentReader, offset: u64, show: &mut dyn FnMut(&BatchHeader) -> bool) -> Result<(), LogError> {
     const STEP_BYTES: usize = 1 << 18;
     const BLOCK_BYTES: usize = 4096;
     const ZEROS: &[u8; BLOCK_BYTES] = &[0; BLOCK_BYTES];
@@ -255,8 +262,9 @@ fn search(reader: &mut SegmentReader, offset: u64, show: &mut dyn FnMut(&BatchHe
                 if bytes[at..].starts_with(&MAGIC)
                     && let Some(header) = BatchHeader::decode(&bytes[at..])
                     && header.place == (Place { segment: number, offset: offset + at as u64 })
+                    && show(&header)
                 {
-                    show(&header);
+                    return Ok(());
                 }
             }
         }

@@ -48,6 +48,11 @@ pub(crate) fn is_full(error: &LogError) -> bool {
         if matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded))
 }
 
+/// Whether an error says that the file is not there.
+pub(crate) fn is_missing(error: &LogError) -> bool {
+    matches!(error, LogError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound)
+}
+
 impl LogFolder {
     /// Makes the folder where it is missing, and locks it: the file returned holds the lock.
     pub(crate) fn open(
@@ -215,7 +220,14 @@ impl LogFolder {
     /// not synced: if the old name comes back, it is below the oldest number and retired again.
     pub(crate) fn retire(&mut self, number: u64, spares_wanted: usize) -> Result<(), LogError> {
         let path = self.segment_path(number);
-        let (file, length) = self.open_segment(number)?;
+        let (file, length) = match self.open_segment(number) {
+            // It was to go anyway, and must not keep those behind it.
+            Err(error) if is_missing(&error) => {
+                self.segments.remove(&number);
+                return Ok(());
+            }
+            opened => opened?,
+        };
         if length == self.segment_bytes && self.spares.len() < spares_wanted {
             file.write_at(&[0; BATCH_HEADER_BYTES], 0).map_err(failed("write", &path))?;
             file.sync_data().map_err(failed("sync", &path))?;
@@ -249,9 +261,12 @@ pub(crate) struct SegmentReader {
     pub(crate) length: u64,
     window: Vec<u8>,
     window_start: u64,
+    is_lenient: bool,
 }
 
 const WINDOW_BYTES: usize = 1 << 20;
+/// What a disk does not give, it does not give in blocks of this length.
+const BLOCK_BYTES: usize = 4096;
 
 /// What stands at a place of a segment.
 #[derive(Debug)]
@@ -274,7 +289,12 @@ impl SegmentReader {
     pub(crate) fn open(disk: &dyn Disk, folder: &Path, number: u64) -> Result<SegmentReader, LogError> {
         let path = path_in(folder, number);
         let (file, length) = open_in(disk, &path)?;
-        Ok(SegmentReader { file, path, number, length, window: Vec::new(), window_start: 0 })
+        Ok(SegmentReader { file, path, number, length, window: Vec::new(), window_start: 0, is_lenient: false })
+    }
+
+    /// The same reader, for whom blocks that the disk does not give are zeros: those are no batch, and fail a checksum.
+    pub(crate) fn lenient(self) -> SegmentReader {
+        SegmentReader { is_lenient: true, ..self }
     }
 
     /// Up to `length` bytes from `offset`; fewer only at the end of the file.
@@ -283,13 +303,37 @@ impl SegmentReader {
         if offset < self.window_start || offset + length as u64 > window_end {
             let wanted = (length.max(WINDOW_BYTES) as u64).min(self.length.saturating_sub(offset));
             self.window.resize(wanted as usize, 0);
-            let read = self.file.read_at(&mut self.window, offset).map_err(failed("read", &self.path))?;
+            let read = match self.file.read_at(&mut self.window, offset) {
+                Ok(read) => read,
+                Err(_) if self.is_lenient => self.read_blocks(offset),
+                Err(source) => {
+                    // What is in it belongs to no place.
+                    self.window.clear();
+                    return Err(failed("read", &self.path)(source));
+                }
+            };
             self.window.truncate(read);
             self.window_start = offset;
         }
         let start = (offset - self.window_start) as usize;
         let end = (start + length).min(self.window.len());
         Ok(&self.window[start..end])
+    }
+
+    /// Fills the window from `offset` on, each block by itself; its length.
+    fn read_blocks(&mut self, offset: u64) -> usize {
+        let mut at = 0;
+        while at < self.window.len() {
+            let place = offset + at as u64;
+            let end = (at + BLOCK_BYTES - place as usize % BLOCK_BYTES).min(self.window.len());
+            let block = &mut self.window[at..end];
+            block.fill(0);
+            if self.file.read_at(block, place).is_err() {
+                block.fill(0);
+            }
+            at = end;
+        }
+        at
     }
 
     /// What stands at `offset`.

@@ -7,7 +7,6 @@
 //! A segment may go while it is read, and its file become another one. So what does not read is damage only if the segment
 //! is still in use, and the log open, after it was read: the log says that one goes before it touches the file.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,7 +19,7 @@ use super::keys::LogKeys;
 use super::live::LiveIndex;
 use super::replay::Opener;
 use super::scan::{damage_in, each_record, find_batch};
-use super::segment::{Found, SegmentReader, path_in};
+use super::segment::{Found, SegmentReader, is_missing, path_in};
 use crate::domain::ids::LogId;
 
 /// What a look at a piece of a closed segment found to be whole.
@@ -57,12 +56,8 @@ impl Verifier {
         offset: u64,
         bytes: u64,
     ) -> Result<Verified, LogError> {
-        let opened = SegmentReader::open(&*self.disk, &self.folder, segment).map_err(|error| match error {
-            LogError::Disk { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                LogError::SegmentMissing { segment }
-            }
-            other => other,
-        });
+        let opened = SegmentReader::open(&*self.disk, &self.folder, segment)
+            .map_err(|error| if is_missing(&error) { LogError::SegmentMissing { segment } } else { error });
         self.walk(&mut opened?, live, offset, bytes).map_err(|error| match error {
             // A start could not read it either.
             LogError::Disk { source, .. } => {

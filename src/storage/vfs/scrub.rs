@@ -13,12 +13,13 @@
 //! | pages of the database, free ones too | yes |
 //! | pages of the write-ahead log | when a checkpoint copies them; what was copied is in the file and covered from then on |
 //! | the page at 1 GiB | no: SQLite keeps that place for locks and never writes it |
-//! | the header block | its identity and its wrapped key are checked whenever the file is opened |
+//! | the header block | its identity and its wrapped key are checked when the file is opened, and where page 0 is asked for |
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use super::error::VfsError;
+use super::header::Slot;
 use super::keys::{canonical, io, read_header};
 use super::registry::{FileState, REGISTRY};
 use crate::crypto::Key256;
@@ -39,10 +40,10 @@ pub struct Scrubbed {
     pub next: Option<u64>,
 }
 
-/// Reads up to `pages_max` pages from page `first` on, which counts from 1.
+/// Reads up to `pages_max` pages from page `first` on, which counts from 1. Where it is 0, the header block is looked at before.
 ///
 /// # Errors
-/// What the operating system says; [`VfsError::Swapped`] where another file is there.
+/// What the operating system says; [`VfsError::Swapped`] where another file is there; what is wrong with the header block.
 pub fn scrub(path: &Path, expected: FileId, key: &Key256, first: u64, pages_max: u64) -> Result<Scrubbed, VfsError> {
     let path = &canonical(path)?;
     let file = REGISTRY.acquire(path, expected, key, || {
@@ -53,6 +54,9 @@ pub fn scrub(path: &Path, expected: FileId, key: &Key256, first: u64, pages_max:
             false => Err(VfsError::Swapped { path: path.to_owned(), expected, found }),
         }
     })?;
+    if first == 0 {
+        check_header(path, &file, expected)?;
+    }
     let length = file.header.metadata().map_err(io(path, "looking at"))?.len();
     // The header block has the place of a page before the first.
     let last = (length / PAGE_LENGTH as u64).saturating_sub(1);
@@ -66,6 +70,19 @@ pub fn scrub(path: &Path, expected: FileId, key: &Key256, first: u64, pages_max:
     }
     found.next = (end <= last).then_some(end);
     Ok(found)
+}
+
+/// Whether the file would be opened again with its header block as it is now.
+fn check_header(path: &Path, file: &FileState, expected: FileId) -> Result<(), VfsError> {
+    let header = read_header(path, &file.header)?;
+    let found = header.identity.file;
+    if found != expected {
+        return Err(VfsError::Swapped { path: path.to_owned(), expected, found });
+    }
+    if !header.slots.iter().any(|slot| matches!(slot, Slot::Key { .. })) {
+        return Err(VfsError::HeaderDamaged { path: path.to_owned(), what: "no key slot is intact" });
+    }
+    Ok(())
 }
 
 /// Of these pages of an open file, those that belong to it and do not open; and those at its end that are not there, as

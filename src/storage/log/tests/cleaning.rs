@@ -292,3 +292,113 @@ fn what_was_copied_before_damage_does_not_void_what_came_later() {
     open.log.close().unwrap();
     assert_eq!(harness.open().seen.indexes(range(1)), [1, 2, 3]);
 }
+
+#[test]
+fn damage_goes_as_far_as_the_next_batch_that_reads() {
+    let (harness, open) = voted();
+    // The mark and the vote: one place that swallows both.
+    flip(&harness, 1, true);
+    flip(&harness, 0, true);
+    open.log.set_durable(range(1), 6);
+    let error = open.log.drop_segments().unwrap_err();
+    assert!(matches!(error, LogError::Damaged { segment: 1, offset: 0, .. }), "{error}");
+    assert!(open.log.closed_segments().contains(&1));
+}
+
+#[test]
+fn what_stands_before_damage_is_copied_once_while_an_entry_lives_behind_it() {
+    let harness = small_budget();
+    let open = harness.open();
+    open.write(vec![plain(record(1, RecordKind::Entry, 1, 10))]);
+    open.write(vec![large(3, 1)]);
+    open.write(vec![urgent(record(2, RecordKind::Vote, 1, 10))]);
+    (2..=6).for_each(|index| open.write(vec![large(3, index)]));
+    assert!(open.log.closed_segments().contains(&1));
+    flip(&harness, 2, false);
+    open.log.set_durable(range(3), 6);
+    open.log.drop_segments().unwrap_err();
+    assert_eq!(open.log.stats().records_carried, 1, "the entry");
+    // What lives changes, and the entry is needed still.
+    open.write(vec![urgent(record(2, RecordKind::Vote, 2, 10))]);
+    assert_eq!(open.log.drop_segments().unwrap(), 0);
+    assert_eq!(open.log.drop_segments_through(1).unwrap(), 0);
+    assert_eq!(open.log.stats().records_carried, 1);
+    open.log.set_durable(range(1), 1);
+    assert!(open.log.drop_segments().unwrap() >= 1);
+    open.log.close().unwrap();
+    let seen = harness.open().seen;
+    assert_eq!(seen.last(range(2), RecordKind::Vote), Some(&record(2, RecordKind::Vote, 2, 10)));
+}
+
+#[test]
+fn a_segment_before_a_damaged_one_goes_however_much_lives_in_it() {
+    let harness = small_budget();
+    let open = harness.open();
+    open.write(vec![large(1, 1)]);
+    (1..=6).for_each(|index| open.write(vec![large(3, index)]));
+    assert!(open.log.closed_segments().contains(&2));
+    open.log.set_durable(range(3), 6);
+    assert_eq!(open.log.drop_segments().unwrap(), 0, "copying would not be worth it");
+    assert_eq!(open.log.drop_segments_through(1).unwrap(), open.log.closed_segments().start - 1);
+    assert!(!open.log.closed_segments().contains(&1));
+    assert_eq!(open.log.stats().records_carried, 1);
+    open.log.close().unwrap();
+    let seen = harness.open().seen;
+    assert_eq!(seen.entries[&(range(1), 1)], Some(payload(range(1), 1, 900)));
+}
+
+/// A log with a vote and then twenty large entries, whose first segment is closed and of some blocks.
+fn voted_in_blocks() -> (Harness, Open) {
+    let options = LogOptions { segment_bytes: 16384, budget_bytes: 65536, ..small_options() };
+    let harness = Harness::with_options(options);
+    let open = harness.open();
+    open.write(vec![urgent(record(1, RecordKind::Vote, 1, 10))]);
+    (1..=20).for_each(|index| open.write(vec![large(1, index)]));
+    assert_eq!(open.log.closed_segments(), 1..2);
+    (harness, open)
+}
+
+#[test]
+fn a_segment_that_the_disk_gives_in_part_goes_when_nothing_in_the_rest_is_needed() {
+    let (harness, open) = voted_in_blocks();
+    harness.disk.fail_reads(&segment_path(1), 8192..8704);
+    assert!(matches!(open.log.verify(1, 0, 1 << 20), Err(LogError::Damaged { segment: 1, .. })));
+    open.log.set_durable(range(1), 20);
+    assert_eq!(open.log.drop_segments().unwrap(), 1);
+    assert_eq!(open.log.stats().records_carried, 1, "the vote");
+    open.log.close().unwrap();
+    let seen = harness.open().seen;
+    assert_eq!(seen.last(range(1), RecordKind::Vote), Some(&record(1, RecordKind::Vote, 1, 10)));
+}
+
+#[test]
+fn a_segment_stays_whose_last_vote_the_disk_does_not_give() {
+    let (harness, open) = voted_in_blocks();
+    harness.disk.fail_reads(&segment_path(1), 0..512);
+    open.log.set_durable(range(1), 20);
+    let error = open.log.drop_segments().unwrap_err();
+    assert!(matches!(error, LogError::Damaged { segment: 1, offset: 0, .. }), "{error}");
+    assert_eq!(open.log.drop_segments().unwrap(), 0);
+    open.write(vec![urgent(record(1, RecordKind::Vote, 2, 10))]);
+    assert_eq!(open.log.drop_segments().unwrap(), 1);
+}
+
+#[test]
+fn a_missing_segment_stays_in_use_while_it_is_needed_and_then_keeps_no_other() {
+    let harness = small_budget();
+    let open = harness.open();
+    open.write(vec![urgent(record(1, RecordKind::Vote, 1, 10))]);
+    (1..=9).for_each(|index| open.write(vec![large(1, index)]));
+    assert_eq!(open.log.closed_segments(), 1..3);
+    harness.disk.remove(&segment_path(1)).unwrap();
+    assert_eq!(open.log.drop_segments().unwrap(), 0, "its entries are needed");
+    open.log.set_durable(range(1), 9);
+    assert!(matches!(open.log.drop_segments(), Err(LogError::SegmentMissing { segment: 1 })));
+    assert!(open.log.closed_segments().contains(&1), "the last vote stands in it");
+    open.write(vec![urgent(record(1, RecordKind::Vote, 2, 10))]);
+    assert_eq!(open.log.drop_segments().unwrap(), 2);
+    assert_eq!(harness.disk.bytes(&segment_path(2)), None, "the one behind it has gone, too");
+    open.log.close().unwrap();
+    let seen = harness.open().seen;
+    assert_eq!(seen.last(range(1), RecordKind::Vote), Some(&record(1, RecordKind::Vote, 2, 10)));
+}

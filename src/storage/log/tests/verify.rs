@@ -1,5 +1,7 @@
 //! Closed segments, verified while the log is in use: all damage is found, and nothing else is taken for it.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::super::format::{BATCH_HEADER_BYTES, BatchHeader, RECORD_HEADER_BYTES};
 use super::super::*;
 use super::harness::*;
@@ -94,17 +96,27 @@ fn a_record_that_was_changed_with_its_checksum_is_found_unless_it_is_void_or_its
 fn a_log_in_use_is_clean_whatever_is_written_dropped_and_used_again() {
     let harness = Harness::with_options(LogOptions { segment_bytes: 4096, budget_bytes: 16384, ..small_options() });
     let open = harness.open();
+    // Segments that went while they were read.
+    let met = AtomicU64::new(0);
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
-            for index in 1..=200 {
+            let mut index = 0;
+            while index < 200 || met.load(Ordering::Relaxed) == 0 {
+                index += 1;
                 open.write(vec![large(index)]);
                 open.log.set_durable(range(1), index.saturating_sub(5));
                 open.log.drop_segments().unwrap();
+                assert!(index < 20_000, "no segment goes while it is read");
             }
         });
         while !writing.is_finished() {
             for segment in open.log.closed_segments() {
-                read(&open, segment, 1).unwrap();
+                let mut next = Some(0);
+                while let Some(offset) = next {
+                    let found = open.log.verify(segment, offset, 1).unwrap();
+                    met.fetch_add(u64::from(found.bytes == 0), Ordering::Relaxed);
+                    next = found.next;
+                }
             }
         }
         writing.join().unwrap();
@@ -133,4 +145,21 @@ fn a_closed_log_says_nothing_of_files_that_another_one_may_have() {
     open.log.close().unwrap();
     harness.disk.set_bytes(&segment_path(1), vec![7; 4096]);
     assert_eq!(open.log.verify(1, 0, ALL).unwrap(), Verified::default());
+}
+
+#[test]
+fn the_file_of_a_damaged_segment_is_not_written_to_again() {
+    for (is_damaged, spares) in [(false, 2), (true, 1)] {
+        let (harness, open, _) = one_closed();
+        if is_damaged {
+            let mut bytes = harness.disk.bytes(&segment_path(1)).unwrap();
+            bytes[300] ^= 1;
+            harness.disk.set_bytes(&segment_path(1), bytes);
+            read(&open, 1, ALL).unwrap_err();
+        }
+        assert_eq!(open.log.stats().spares, 1);
+        open.log.set_durable(range(1), 5);
+        assert_eq!(open.log.drop_segments().unwrap(), 1);
+        assert_eq!(open.log.stats().spares, spares);
+    }
 }

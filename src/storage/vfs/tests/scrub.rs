@@ -71,6 +71,25 @@ fn a_file_in_use_is_read_without_closing_the_locks_of_those_who_use_it() {
 }
 
 #[test]
+fn the_header_block_of_an_open_file_is_looked_at_where_it_is_asked_for() {
+    let fixture = Fixture::with_rows(5);
+    let connection = fixture.open();
+    let look = |first| scrub(&fixture.path, fixture.identity.file, &fixture.key, first, 3);
+    assert_eq!(look(0).unwrap(), look(1).unwrap());
+    // What it begins with, whose file it is, and the wrapped key.
+    for position in [3, 90, 1024, 1040, 1535] {
+        flip(&fixture.path, position, 0x10);
+        let found = look(0);
+        let is_told = matches!(found, Err(VfsError::NotDstore { .. } | VfsError::HeaderDamaged { .. }));
+        assert!(is_told, "byte {position}: {found:?}");
+        assert!(look(1).unwrap().suspects.is_empty());
+        flip(&fixture.path, position, 0x10);
+    }
+    assert_eq!(look(0).unwrap(), look(1).unwrap());
+    drop(connection);
+}
+
+#[test]
 fn another_file_in_its_place_is_no_page_of_it() {
     let (one, other) = (Fixture::with_rows(5), Fixture::with_rows(7));
     std::fs::copy(&other.path, &one.path).unwrap();
