@@ -321,11 +321,11 @@ impl<'p> Signed<'p> {
     fn verify_payload(&self, request: &Signable<'_>, key: &AccessKey, payload: &[u8]) -> Result<(), Failure> {
         let names = self.names(request)?;
         let signature = unhex(self.signature).ok_or_else(mismatch)?;
-        let signing_key = key.signing_key(SigningScope { date: self.date, region: self.region, service: self.service });
+        let scope = SigningScope { date: self.date, region: self.region, service: self.service };
         let is_good = |host: &str| {
             let request = Signable { host, ..*request };
             let canonical = canonical::request(&request, &names, self.headers, self.is_in_query, payload);
-            let mut mac = signing_key.clone();
+            let mut mac = key.signing_key(scope);
             for part in [ALGORITHM, "\n", &*self.time, "\n", self.scope, "\n"] {
                 mac.update(part.as_bytes());
             }

@@ -13,7 +13,7 @@
 //! large as its largest branch and is moved about.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use actix_web::dev::Payload;
@@ -39,12 +39,13 @@ pub fn surface(
 
 /// Answers one request.
 pub async fn answer(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
-    let answer = async {
+    // In place: it is large, and would be moved from one future to the next.
+    let answer = pin!(async {
         match serve(&state, &request, &mut payload).await {
             Ok(answer) => answer,
             Err(refused) => body::close_after(refused, payload),
         }
-    };
+    });
     observed::client(&state.observing, &request, answer).await
 }
 
