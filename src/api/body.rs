@@ -223,63 +223,45 @@ pub async fn shown<T>(answer: impl Future<Output = T>) -> T {
 struct Pieces<'a> {
     payload: &'a mut Payload,
     time_max: Duration,
-    /// Nothing was there at the first look.
-    has_looked: bool,
-    /// Made when the body is waited for, so that one that came together with its head costs no timer.
+    /// Made when a piece is waited for.
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
 impl<'a> Pieces<'a> {
     fn new(payload: &'a mut Payload, time_max: Duration) -> Self {
-        Self { payload, time_max, has_looked: false, deadline: None }
+        Self { payload, time_max, deadline: None }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        poll_fn(|context| {
-            let found = match self.has_looked {
-                false => self.look_first(context),
-                true => self.look_again(context),
-            };
-            found.map(|piece| match piece? {
-                None => Ok(None),
-                Some(Ok(piece)) => Ok(Some(piece)),
-                Some(Err(error)) => Err(broken(&error)),
-            })
+        poll_fn(|context| match self.look(context) {
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Ready(Some(Ok(piece))) => Poll::Ready(Ok(Some(piece))),
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(broken(&error))),
+            Poll::Pending => self.until_late(context).map(Err),
         })
         .await
     }
 
     /// actix-http shows a request before it hands on what came of the body together with the head, and looks at its answer
-    /// again right after that. So at that first poll nobody has to be woken for a second look; and if it had to wake us for
-    /// what it hands on, it would look at the whole connection once more after the answer, and set its timers again.
-    fn look_first(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
-        self.has_looked = true;
-        if IS_FIRST_POLL.get() && matches!(self.payload, Payload::H1 { .. }) {
-            return Pin::new(&mut *self.payload).poll_next(&mut Context::from_waker(Waker::noop())).map(Ok);
-        }
-        let found = Pin::new(&mut *self.payload).poll_next(context);
-        if found.is_pending() {
-            context.waker().wake_by_ref();
-        }
-        found.map(Ok)
+    /// again right after that: nobody has to be woken for it. If somebody were, the whole connection would be looked at once
+    /// more after the answer, and its timers be set again. A request that stood behind another one is looked at again only
+    /// when more of it comes; so the time of a body runs from the first look.
+    fn look(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, PayloadError>>> {
+        let is_just_shown = IS_FIRST_POLL.get() && matches!(self.payload, Payload::H1 { .. });
+        let mut quiet = Context::from_waker(Waker::noop());
+        Pin::new(&mut *self.payload).poll_next(if is_just_shown { &mut quiet } else { context })
     }
 
-    /// Only who finds nothing now has to wait.
-    fn look_again(&mut self, context: &mut Context<'_>) -> Poll<Result<Looked, Refusal>> {
-        if let Poll::Ready(found) = Pin::new(&mut *self.payload).poll_next(context) {
-            return Poll::Ready(Ok(found));
-        }
+    /// Waits until the time of the body is over.
+    fn until_late(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
         let time_max = self.time_max;
         let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
         deadline.as_mut().poll(context).map(|()| {
             let message = format!("the body did not arrive within {} seconds", time_max.as_secs_f32());
-            Err(Refusal::new(RefusalKind::TooSlow, message))
+            Refusal::new(RefusalKind::TooSlow, message)
         })
     }
 }
-
-/// What a look at a body finds: a piece; none at its end.
-type Looked = Option<Result<Bytes, PayloadError>>;
 
 fn broken(error: &PayloadError) -> Refusal {
     match error {
@@ -313,27 +295,6 @@ mod tests {
         assert_eq!(collected(TestRequest::default(), 10).await.unwrap().len(), 0);
     }
 
-    /// A body of which nothing is there for so many looks, and then one piece.
-    fn after(looks: usize) -> Payload {
-        let mut looked = 0;
-        let pieces = futures_util::stream::poll_fn(move |context| {
-            context.waker().wake_by_ref();
-            looked += 1;
-            if looked <= looks { Poll::Pending } else { Poll::Ready(Some(Ok(Bytes::from_static(b"x")))) }
-        });
-        Payload::Stream { payload: Box::pin(pieces) }
-    }
-
-    #[tokio::test]
-    async fn only_a_body_that_is_waited_for_costs_a_timer() {
-        for (looks, has_timer) in [(0, false), (1, false), (2, true)] {
-            let mut payload = after(looks);
-            let mut pieces = Pieces::new(&mut payload, Duration::from_secs(30));
-            assert_eq!(pieces.next().await.unwrap().as_deref(), Some(&b"x"[..]));
-            assert_eq!(pieces.deadline.is_some(), has_timer, "{looks}");
-        }
-    }
-
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
@@ -361,8 +322,8 @@ mod tests {
         woken.0.load(Ordering::Relaxed)
     }
 
-    #[test]
-    fn a_request_that_was_just_shown_is_not_woken_for_a_body_that_came_with_it() {
+    #[tokio::test]
+    async fn a_request_that_was_just_shown_is_not_woken_for_a_body_that_came_with_it() {
         assert_eq!(woken_for_a_body(true), 0);
         assert!(woken_for_a_body(false) > 0, "nobody else looks again by itself");
     }

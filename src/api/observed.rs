@@ -2,8 +2,8 @@
 //!
 //! | header | of the request | of the answer |
 //! |---|---|---|
-//! | `x-request-id` | the tag that the client chose, else one is made | the tag, but in answers of the DynamoDB protocol |
-//! | `x-amzn-RequestId` | | the tag, in answers of the DynamoDB protocol: SDKs show it with every error |
+//! | `x-request-id` | the tag that the client chose, else one is made | the tag, but in answers to calls of the DynamoDB protocol |
+//! | `x-amzn-RequestId` | | the tag, in answers to calls of the DynamoDB protocol: SDKs show it with every error |
 //! | `traceparent` | the trace that it belongs to (W3C) | |
 //!
 //! A header that comes twice, or is not well formed, counts as not sent.

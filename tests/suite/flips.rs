@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use dstore::domain::ids::RangeId;
 use dstore::roles::node_parts::with_sources;
-use dstore::services::engine::EngineOptions;
 use dstore::services::engine::flusher::FlushBudget;
 use dstore::services::engine::keys::{NodeKeys, PartVersions};
+use dstore::services::engine::{EngineOptions, FileToScrub};
 use dstore::services::ports::Consistency;
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::storage::log::LogOptions;
 
 use crate::engine::{
-    Node, apply, create, fixed_keys, key, open, packed, plane_folder, put, record, small, table, tenant, try_open,
+    Node, apply, create, fixed_keys, key, open, packed, plane_folder, put, read, record, small, table, tenant, try_open,
 };
 use crate::process::DEADLINE;
 
@@ -214,6 +214,63 @@ async fn damage_anywhere_in_a_nodes_folder_is_named_repaired_or_of_no_consequenc
     for class in ["Named", "Repaired", "Unnoticed", "TornTail"] {
         assert!(counts.get(class).is_some_and(|count| *count > 3), "{class} was not met: {counts:?}");
     }
+}
+
+/// The file of a range.
+fn file_of(node: &Node, address: RangeAddress) -> FileToScrub {
+    let files = node.engine.files_to_scrub();
+    files.into_iter().find(|file| file.replica.name.range == address.range).expect("the range is there")
+}
+
+/// Brings all of a range into its file, synced and recorded, without a word to the log.
+fn bring_into_file(node: &Node, address: RangeAddress) {
+    let file = file_of(node, address);
+    assert!(file.replica.flush().is_ok());
+    node.engine.judge_pages(&file, &[]).unwrap();
+}
+
+/// A file that was made anew from the log has nothing that is synced, whatever the one before had. Until it has, the log is
+/// all that there is.
+#[tokio::test]
+async fn the_log_is_kept_until_a_file_that_was_made_of_it_is_synced() {
+    const MANY: u64 = 400;
+    let (folder, image, again) = (quick_folder(), quick_folder(), quick_folder());
+    let node = open(folder.path(), options());
+    let (address, other) = (create(&node, 1), create(&node, 2));
+    for number in 0..4 {
+        apply(&node, address, put(&format!("k{number}"), &value(number))).await;
+    }
+    bring_into_file(&node, address);
+    // These keep the segment in which the items are, and fill others.
+    for number in 0..MANY {
+        apply(&node, other, put(&format!("o{number}"), &value(0))).await;
+    }
+    apply(&node, address, put("k4", &value(4))).await;
+    copy_folder(folder.path(), image.path());
+    node.engine.stop();
+
+    let name = record(1).name;
+    let inner = Path::new(&tenant(1).to_string()).join(table(1).id.to_string()).join(format!("{}.db", name.replica));
+    let path = plane_folder(image.path()).join(inner);
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[4096 + 2000] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let node = open(image.path(), options());
+    let told = node.notices.take();
+    assert!(told.iter().any(|notice| notice.details.contains("rebuilt from the commit log")), "{told:?}");
+    bring_into_file(&node, other);
+    let closed = node.engine.log().closed_segments();
+    assert!(closed.end > closed.start + 1, "{closed:?}");
+    node.engine.log().set_durable(other.range, MANY);
+    node.engine.log().drop_segments().unwrap();
+    copy_folder(image.path(), again.path());
+    node.engine.stop();
+
+    let node = open(again.path(), options());
+    for number in 0..5 {
+        assert_eq!(read(&node, address, &format!("k{number}")).await, Some(value(number)), "k{number}");
+    }
+    node.engine.stop();
 }
 
 /// A stopped node with two tables, both only in files.

@@ -3,7 +3,7 @@
 //! | header | what |
 //! |---|---|
 //! | `Content-Type` | `application/x-amz-json-1.0`; `application/json` where the request said so |
-//! | `x-amzn-RequestId` | the request's tag ([`crate::api::observed`]): 52 letters and digits, another for each answer, unless the client chose one |
+//! | `x-amzn-RequestId` | the tag ([`crate::api::observed`]): 52 letters and digits, new each time, or what the client chose |
 //! | `x-amz-crc32` | CRC-32 of the body as it is sent, so of the packed one where it is packed. Clients check it and try again where it is wrong |
 //! | `Content-Encoding` | `gzip`, see [`super::encoding`] |
 //! | `Retry-After` | seconds, of a call that found no room ([`super::body_budget`]) |

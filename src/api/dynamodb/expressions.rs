@@ -108,14 +108,28 @@ pub struct Expressions {
 impl<'a> Parameters<'a> {
     /// Whether none was given, as with most reads and writes of one item.
     fn is_empty(&self) -> bool {
-        let Parameters { condition, update, projection, filter, key_condition, names, values, .. } = self;
-        let Parameters { expected, attribute_updates, key_conditions, query_filter, scan_filter, .. } = self;
-        let texts = [condition, update, projection, filter, key_condition, &self.conditional_operator];
+        let Parameters {
+            condition,
+            update,
+            projection,
+            filter,
+            key_condition,
+            names,
+            values,
+            expected,
+            attribute_updates,
+            attributes_to_get,
+            key_conditions,
+            query_filter,
+            scan_filter,
+            conditional_operator,
+        } = self;
+        let texts = [condition, update, projection, filter, key_condition, conditional_operator];
         let parts = [values, expected, attribute_updates, key_conditions, query_filter, scan_filter];
         texts.iter().all(|text| text.is_none())
             && parts.iter().all(|part| part.is_none())
             && names.is_none()
-            && self.attributes_to_get.is_none()
+            && attributes_to_get.is_none()
     }
 
     /// The expressions that were given, in the order in which texts list them.

@@ -364,7 +364,7 @@ impl<'p> Signed<'p> {
     }
 }
 
-/// The text of a header; none where it is not ASCII.
+/// The text of a header; none where it is not ASCII. As `to_str` of the value, which looks at each byte by itself.
 fn text_of(value: &HeaderValue) -> Option<&str> {
     std::str::from_utf8(value.as_bytes()).ok().filter(|text| text.is_ascii())
 }

@@ -198,7 +198,6 @@ impl Engine {
             }
             let found = replayed.ranges.remove(&record.name.range).unwrap_or_default();
             let unreadable = replayed.unreadable.get(&record.name.range).copied();
-            self.log().set_durable(record.name.range, record.durable_index);
             let replica = match record.group_file {
                 Some(file) => self.restore_member(&record, file, found, unreadable)?,
                 None => {
@@ -206,6 +205,8 @@ impl Engine {
                     self.restore(&record, entries.collect(), unreadable)?
                 }
             };
+            // What the file has now, not what it had: one that was made anew from the log has nothing yet.
+            self.log().set_durable(record.name.range, replica.durable_index());
             if let Some(reason) = distrusted.get(&record.name.replica) {
                 replica.mark_damaged(reason.clone());
             }

@@ -99,7 +99,7 @@ impl<C: Send + 'static> Writer<C> {
         let live_bytes = live.live_bytes(segment);
         // It would only be copied again up to where it is damaged: for certain while any entry lives in it.
         if let Some((_, bytes)) = self.not_carried.filter(|(number, _)| *number == segment)
-            && (bytes == live_bytes || live.may_live_in(segment, &(0..0)))
+            && (bytes == live_bytes || live.has_live_entries(segment))
         {
             return false;
         }
@@ -172,7 +172,6 @@ impl<C: Send + 'static> Writer<C> {
     /// where that goes on to the segment's end.
     fn batch_from(&self, reader: &mut SegmentReader, offset: u64) -> Result<Option<BatchHeader>, LogError> {
         let segment = reader.number;
-        let may_live_in = |start, end| self.shared.live.lock().may_live_in(segment, &(start..end));
         let mut next = Some(offset);
         while let Some(offset) = next {
             if let Found::Batch(header) = reader.find(offset)? {
@@ -180,9 +179,10 @@ impl<C: Send + 'static> Writer<C> {
             }
             self.shared.damaged.lock().insert(segment);
             // Where an entry lives, it is not worth looking how far the damage goes.
-            let is_needed = may_live_in(0, 0) || {
+            let has_entries = self.shared.live.lock().has_live_entries(segment);
+            let is_needed = has_entries || {
                 next = next_header(reader, offset + 8, self.log_id)?;
-                may_live_in(offset, next.unwrap_or(u64::MAX))
+                self.shared.live.lock().may_live_in(segment, &(offset..next.unwrap_or(u64::MAX)))
             };
             if is_needed {
                 let detail = "it was whole when the log was opened".into();

@@ -243,6 +243,14 @@ impl LiveIndex {
         self.segments.keys().map(|segment| self.live_bytes(*segment)).sum()
     }
 
+    /// Whether an entry of the segment lives.
+    pub(crate) fn has_live_entries(&self, segment: u64) -> bool {
+        let Some(life) = self.segments.get(&segment) else { return false };
+        life.spans
+            .iter()
+            .any(|(range, span)| self.ranges.get(range).is_some_and(|life| life.is_above_durable(span.index_max)))
+    }
+
     /// Whether something that lives may stand between these offsets of a segment. Of an entry it is not known where in its
     /// segment it stands.
     pub(crate) fn may_live_in(&self, segment: u64, offsets: &Range<u64>) -> bool {

@@ -305,7 +305,10 @@ impl SegmentReader {
             self.window.resize(wanted as usize, 0);
             let read = match self.file.read_at(&mut self.window, offset) {
                 Ok(read) => read,
-                Err(_) if self.is_lenient => self.read_blocks(offset),
+                Err(_) if self.is_lenient => {
+                    self.read_blocks(offset);
+                    self.window.len()
+                }
                 Err(source) => {
                     // What is in it belongs to no place.
                     self.window.clear();
@@ -320,8 +323,8 @@ impl SegmentReader {
         Ok(&self.window[start..end])
     }
 
-    /// Fills the window from `offset` on, each block by itself; its length.
-    fn read_blocks(&mut self, offset: u64) -> usize {
+    /// Fills the window from `offset` on, each block by itself.
+    fn read_blocks(&mut self, offset: u64) {
         let mut at = 0;
         while at < self.window.len() {
             let place = offset + at as u64;
@@ -333,7 +336,6 @@ impl SegmentReader {
             }
             at = end;
         }
-        at
     }
 
     /// What stands at `offset`.

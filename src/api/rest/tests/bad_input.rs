@@ -104,19 +104,17 @@ async fn a_slow_body_is_cut_off() {
     assert!(answer.contains("urn:dstore:problem:too-slow"), "{answer}");
 }
 
-/// The next request on a connection is not shown before its body is there; one whose body stays away ends the connection
-/// with the answer before it.
+/// Where the answer in front has a body, actix-http shows the next request before its body is there, and looks at it only
+/// once.
 #[tokio::test]
-async fn a_body_that_is_late_behind_another_request_keeps_no_connection() {
-    let fixture = Fixture::start().await;
-    let head = |length: usize| {
-        let more = format!("content-type: application/json\r\ncontent-length: {length}\r\n");
-        head(&fixture, "PUT", &format!("{PLAIN}a"), &more)
-    };
-    for late in ["", "{"] {
-        let answer = raw(&fixture, &format!("{}{{\"n\":1}}{}{late}", head(7), head(10))).await;
-        let statuses: Vec<&str> = answer.split("HTTP/1.1 ").skip(1).map(|one| &one[..3]).collect();
-        assert!(matches!(statuses[..], ["200" | "201"]) && answer.contains("connection: close"), "{answer}");
+async fn a_body_that_stays_away_behind_an_answer_is_cut_off() {
+    let fixture = Fixture::start_with(Limits { time_max: Duration::from_millis(200), ..Limits::default() }).await;
+    let path = format!("{PLAIN}a");
+    let plain = "content-length: 10\r\n";
+    for more in [plain, "content-length: 10\r\nexpect: 100-continue\r\n", "transfer-encoding: chunked\r\n"] {
+        let row = format!("{}{}", head(&fixture, "GET", &path, ""), head(&fixture, "PUT", &path, more));
+        let answer = raw(&fixture, &row).await;
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("HTTP/1.1 408 "), "{answer}");
     }
 }
 
