@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use dstore::crypto::Key256;
@@ -28,7 +29,6 @@ use dstore::services::group::host::{Groups, GroupsParts};
 use dstore::services::group::incoming::Incoming;
 use dstore::services::group::network::{GroupNetworks, NetworkOptions};
 use dstore::services::group::ports::{GroupOperations, GroupStatus};
-use dstore::services::group::timing::ELECTION_MIN;
 use dstore::services::ports::{Consistency, WriteAnswer};
 use dstore::services::ranges::{RangeAddress, RangeService};
 use dstore::services::replicated::ReplicatedRanges;
@@ -95,13 +95,16 @@ pub struct Cluster {
     pub disk_notice: u64,
     /// Bytes of a segment of the commit log, for nodes that start from now on.
     segment_bytes: u64,
+    /// How many times a write was asked again because its outcome was not known.
+    asked_again: AtomicU64,
 }
 
 impl Cluster {
     /// Nodes 1 to `count`, without ranges.
     pub fn new(count: u8) -> Self {
         let (network, nodes, disks) = (MemoryNetwork::direct(), BTreeMap::new(), BTreeMap::new());
-        let mut cluster = Self { network, nodes, disks, disk_notice: 1, segment_bytes: 1 << 20 };
+        let asked_again = AtomicU64::new(0);
+        let mut cluster = Self { network, nodes, disks, disk_notice: 1, segment_bytes: 1 << 20, asked_again };
         (1..=count).for_each(|number| cluster.add(number));
         cluster
     }
@@ -250,15 +253,26 @@ impl Cluster {
 
     /// Who leads, where somebody does, in the highest term.
     pub fn leader(&self) -> Option<u8> {
+        self.leading().map(|(leader, _)| leader)
+    }
+
+    /// The same, and the term.
+    pub fn leading(&self) -> Option<(u8, u64)> {
         let leading = self.nodes.keys().filter_map(|number| {
             self.status(*number).filter(|status| status.is_leader).map(|status| (status.term, *number))
         });
-        leading.max().map(|(_, number)| number)
+        leading.max().map(|(term, number)| (number, term))
     }
 
     /// Waits until somebody leads.
     pub async fn eventually_led(&self) -> u8 {
         let found = eventually("somebody leads", || self.leader());
+        found.await
+    }
+
+    /// Waits until somebody leads in this term or a later one: the leader, and its term.
+    pub async fn eventually_led_since(&self, term: u64) -> (u8, u64) {
+        let found = eventually("somebody leads", || self.leading().filter(|(_, now)| *now >= term));
         found.await
     }
 
@@ -301,8 +315,8 @@ impl Cluster {
         }
     }
 
-    /// Under an id, as proxies write: where it is not known how it ended because the machine stood still, it is asked again,
-    /// and happens once.
+    /// Under an id, as proxies write: where it is not known how it ended because another was elected meanwhile, it is asked
+    /// again, and happens once.
     pub async fn write(&self, operation: Operation) -> Result<WriteAnswer, Refusal> {
         let mut dice = [0; 8];
         ambient::random().fill(&mut dice);
@@ -310,19 +324,27 @@ impl Cluster {
         let operation = Operation { request: operation.request.or(Some(own)), ..operation };
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
-            let began = tokio::time::Instant::now();
+            let term = self.leading().map_or(0, |(_, term)| term);
             let answer = self.call(|ranges| {
                 let operation = operation.clone();
                 async move { ranges.write(address(), operation, false).await }
             });
             match answer.await {
-                // In so long another can have been elected.
-                Err(refusal) if refusal.kind == RefusalKind::OutcomeUnknown && began.elapsed() >= ELECTION_MIN => {
+                Err(refusal) if refusal.kind == RefusalKind::OutcomeUnknown => {
                     assert!(tokio::time::Instant::now() < deadline, "{refusal:?}");
+                    // The old leader may know of it before the next one tells itself.
+                    let is_elected = || self.leading().filter(|(_, now)| *now > term);
+                    eventually("an outcome is unknown, and another is elected", is_elected).await;
+                    self.asked_again.fetch_add(1, Ordering::SeqCst);
                 }
                 answer => return answer,
             }
         }
+    }
+
+    /// How many times a write was asked again because its outcome was not known.
+    pub fn asked_again(&self) -> u64 {
+        self.asked_again.load(Ordering::SeqCst)
     }
 
     pub async fn put(&self, id: &str, text: &str) -> Outcome {

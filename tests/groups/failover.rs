@@ -1,7 +1,7 @@
 //! Writes, reads, and what becomes of them when the leader goes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dstore::domain::RefusalKind;
 use dstore::domain::document::Document;
@@ -13,7 +13,6 @@ use dstore::replication::request_id;
 use dstore::services::assignments::GroupInstances;
 use dstore::services::engine::MemberStart;
 use dstore::services::group::ports::GroupOperations;
-use dstore::services::group::timing::{ELECTION_MIN, LEASE};
 use dstore::services::ports::{Consistency, ReceiptState, WriteAnswer};
 use dstore::services::ranges::RangeService;
 use dstore::services::reconfiguring::Surroundings;
@@ -22,6 +21,13 @@ use tokio::time::Instant;
 use crate::cluster::{
     Cluster, PATIENCE, RANGE, address, eventually, node_id, packed, put, record, replica_id, wait_a_little,
 };
+
+/// So many hand-overs have to go by without a failed request and without an election beside them.
+const CLEAN_HAND_OVERS: usize = 4;
+/// Of so many: a machine that stands still spoils some of them.
+const HAND_OVERS_MAX: usize = 12;
+/// How often a node leaves at most until nobody but the next leader was elected meanwhile.
+const DEPARTURES_MAX: usize = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_leader_acknowledged_outlives_it() {
@@ -149,40 +155,47 @@ async fn an_update_that_comes_again_after_a_failover_happens_once_and_is_told_th
 async fn leadership_is_handed_over_without_a_failed_request() {
     let cluster = Arc::new(Cluster::with_range(3));
     cluster.put("a", "{}").await;
-    let first = cluster.status(cluster.eventually_led().await).unwrap().term;
-    let stop = Arc::new(AtomicBool::new(false));
+    let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let writer = tokio::spawn({
-        let (cluster, stop) = (cluster.clone(), stop.clone());
+        let (cluster, stop, written) = (cluster.clone(), stop.clone(), written.clone());
         async move {
-            let mut written = 0u32;
             while !stop.load(Ordering::SeqCst) {
-                assert!(matches!(cluster.put("a", &format!("{{\"x\":{written}}}")).await, Outcome::Updated(_)));
-                written += 1;
+                let item = format!("{{\"x\":{}}}", written.load(Ordering::SeqCst));
+                assert!(matches!(cluster.put("a", &item).await, Outcome::Updated(_)));
+                written.fetch_add(1, Ordering::SeqCst);
             }
-            written
         }
     });
-    // Where two hand-overs, one behind the other, take longer than the shortest election time, somebody else may be first.
-    let (mut began, mut was_held_up) = (Instant::now(), false);
-    for _ in 0..4 {
-        let before = std::mem::replace(&mut began, Instant::now());
-        let leader = cluster.eventually_led().await;
+    // While leadership is handed over no promise binds the members: where the machine stands still then, another may be first, or
+    // the hand-over or a write gives up. Such a one does not count, and the next one is tried.
+    let (mut leader, mut term) = cluster.eventually_led_since(0).await;
+    let (mut clean, mut tried) = (0, Vec::new());
+    while clean < CLEAN_HAND_OVERS {
+        assert!(tried.len() < HAND_OVERS_MAX, "{clean} without a failed request and another election: {tried:?}");
         let to = leader % 3 + 1;
+        let asked_again = cluster.asked_again();
         let outcome = cluster.nodes[&leader].groups.hand_over(RANGE, replica_id(to)).await;
         // The old leader hears of the new one by its first message, which may be there before that one tells itself.
-        let next = cluster.eventually_led().await;
-        was_held_up |= before.elapsed() >= ELECTION_MIN;
-        assert!(outcome.is_ok() && next == to || was_held_up, "{outcome:?}, {next} leads and not {to}");
+        let (next, next_term) = cluster.eventually_led_since(term).await;
+        // Since the hand-over before: one that was elected only behind that counts too.
+        let elected = next_term - term;
+        let took_over = next == to && elected == 1;
+        assert!(outcome.is_err() || took_over || elected > 1, "{next} leads and not {to}, {elected} elected");
+        let before = written.load(Ordering::SeqCst);
+        eventually("the write that was under way is answered", || {
+            assert!(!writer.is_finished(), "a write failed");
+            (written.load(Ordering::SeqCst) > before).then_some(())
+        })
+        .await;
+        let repeated = cluster.asked_again() - asked_again;
+        clean += usize::from(outcome.is_ok() && took_over && repeated == 0);
+        tried.push((outcome, to, next, elected, repeated));
+        (leader, term) = (next, next_term);
     }
     stop.store(true, Ordering::SeqCst);
-    let written = writer.await.unwrap();
-    assert!(written > 0);
-    assert_eq!(cluster.read("a").await, Some(format!("{{\"x\":{}}}", written - 1)));
-    let terms = || (1..=3).map(|number| cluster.status(number).map(|status| status.term)).collect::<Option<Vec<_>>>();
-    let same = || terms().filter(|terms| terms.windows(2).all(|pair| pair[0] == pair[1]));
-    let terms = eventually("all know the term", same).await;
-    let was_held_up = was_held_up || began.elapsed() >= ELECTION_MIN;
-    assert!(terms[0] == first + 4 || was_held_up, "one election for each hand-over: {terms:?} after {first}");
+    writer.await.unwrap();
+    let last = written.load(Ordering::SeqCst) - 1;
+    assert_eq!(cluster.read("a").await, Some(format!("{{\"x\":{last}}}")));
     Arc::into_inner(cluster).unwrap().stop().await;
 }
 
@@ -210,44 +223,50 @@ async fn a_hand_over_of_which_nobody_hears_does_not_end_all_writes() {
     cluster.stop().await;
 }
 
-/// A planned stop: others lead at once, nobody hands the range back to the node that is about to go, and nobody waits for its silence.
+/// A planned stop: others lead at once, nobody hands the range back to the node that is about to go, and nobody waits for its
+/// silence.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_leaves_is_given_no_leadership_and_is_not_waited_for() {
     let mut cluster = Cluster::with_range(3);
     cluster.put("a", "{}").await;
+    // Where the machine stands still others are elected, or nobody takes over in time: it leaves once more then.
+    let mut tried: Vec<(bool, u64)> = Vec::new();
+    while !tried.contains(&(true, 1)) {
+        assert!(tried.len() < DEPARTURES_MAX, "not handed over with one election: {tried:?}");
+        tried.push(leave_and_come_back(&mut cluster).await);
+    }
+    cluster.stop().await;
+}
+
+/// The leader's node stops as planned and starts again: whether another led when it had handed over, and how many leaders were
+/// elected until it was gone.
+async fn leave_and_come_back(cluster: &mut Cluster) -> (bool, u64) {
     let others_of = |number: u8| (1..=3u8).filter(move |other| *other != number);
     let can_lead = |cluster: &Cluster, number: u8, other: u8| cluster.nodes[&number].groups.is_heard(node_id(other));
     let all_hear = |cluster: &Cluster, of: u8| others_of(of).all(|number| can_lead(cluster, number, of));
-    eventually("all are heard", || (1..=3).all(|number| all_hear(&cluster, number)).then_some(())).await;
+    eventually("all are heard", || (1..=3).all(|number| all_hear(cluster, number)).then_some(())).await;
     // All hear of a leader after this: whoever campaigns without being asked to has heard nothing for so long.
-    let began = Instant::now();
     cluster.put("a", r#"{"x":0}"#).await;
     let (leaving, term) = cluster.eventually_followed().await;
     let deadline = || Instant::now() + PATIENCE;
     cluster.nodes[&leaving].groups.hand_over_all(deadline()).await;
-    let next = eventually("another leads", || cluster.leader().filter(|leader| *leader != leaving)).await;
-    let next_term = cluster.status(next).unwrap().term;
-    // Where it takes longer than the shortest election time, more are elected.
-    assert!(next_term == term + 1 || began.elapsed() >= ELECTION_MIN, "one election: {next_term} after {term}");
-    let is_given_none = || others_of(leaving).all(|number| !can_lead(&cluster, number, leaving)).then_some(());
+    let (next, _) = cluster.eventually_led_since(term).await;
+    let is_given_none = || others_of(leaving).all(|number| !can_lead(cluster, number, leaving)).then_some(());
     eventually("it is given none", is_given_none).await;
     let is_led = || (cluster.nodes[&next].groups.standing().leaderless == 0).then_some(());
     eventually("it is there still", is_led).await;
     // They follow the new leader now: whoever campaigns has heard nothing for a lease and the shortest election time.
-    let followed = Instant::now();
     cluster.put("a", r#"{"x":1}"#).await;
-    let (next, term) = cluster.eventually_followed().await;
-    assert!(next != leaving || began.elapsed() >= ELECTION_MIN, "it leads again");
+    cluster.eventually_followed().await;
     cluster.nodes[&leaving].groups.until_unused(deadline()).await;
     cluster.nodes[&leaving].groups.depart();
     cluster.kill(leaving).await;
     cluster.put("a", r#"{"x":2}"#).await;
-    let last = cluster.status(cluster.eventually_led().await).unwrap().term;
-    let is_slow = next == leaving || followed.elapsed() >= LEASE + ELECTION_MIN;
-    assert!(last == term || is_slow, "nobody else is elected: {last} after {term}");
+    // Did it lead again, one more is elected now.
+    let (_, last) = cluster.eventually_led_since(term).await;
     cluster.start(leaving);
-    eventually("it is heard again", || all_hear(&cluster, leaving).then_some(())).await;
-    cluster.stop().await;
+    eventually("it is heard again", || all_hear(cluster, leaving).then_some(())).await;
+    (next != leaving, last - term)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -346,6 +346,14 @@ async fn what_was_verified_is_known_after_a_restart() {
     cluster.stop().await;
 }
 
+/// Takes a node's notices: one of them is of the segment in this file, and was written once.
+fn told_once(cluster: &Cluster, number: u8, path: &Path) {
+    let told = cluster.nodes[&number].notices.take();
+    let name = path.file_name().unwrap().to_str().unwrap();
+    let of_segment: Vec<_> = told.iter().filter(|notice| notice.details.contains(name)).collect();
+    assert!(of_segment.len() == 1 && of_segment[0].repeats == 1, "{told:?}");
+}
+
 /// The node would not start again over the damaged segment. It finds the damage while it can do without.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_segment_of_the_log_is_found_and_dropped_and_nothing_is_lost() {
@@ -377,10 +385,7 @@ async fn a_damaged_segment_of_the_log_is_found_and_dropped_and_nothing_is_lost()
         assert_eq!(damaged(number), 0);
     }
     assert_eq!(damaged(TARGET), 1, "it counts once");
-    let told = cluster.nodes[&TARGET].notices.take();
-    let name = path.file_name().unwrap().to_str().unwrap();
-    let of_segment: Vec<_> = told.iter().filter(|notice| notice.details.contains(name)).collect();
-    assert!(of_segment.len() == 1 && of_segment[0].repeats == 1, "{told:?}");
+    told_once(&cluster, TARGET, &path);
     drop(scrubs);
     cluster.kill(TARGET).await;
     cluster.start(TARGET);
@@ -438,10 +443,7 @@ async fn a_damaged_segment_that_stays_is_told_once_and_counted_as_long() {
         eventually("a round more is over", || is_over().then_some(())).await;
     }
     assert_eq!(counters.damaged_segments.load(Ordering::SeqCst), 1);
-    let told = cluster.nodes[&TARGET].notices.take();
-    let name = path.file_name().unwrap().to_str().unwrap();
-    let of_segment: Vec<_> = told.iter().filter(|notice| notice.details.contains(name)).collect();
-    assert!(of_segment.len() == 1 && of_segment[0].repeats == 1, "{told:?}");
+    told_once(&cluster, TARGET, &path);
     // Another election, on a slow machine, lets go of it.
     let is_counted = || {
         let left = counters.damaged_segments_left.load(Ordering::SeqCst);

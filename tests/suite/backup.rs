@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::process::DEADLINE;
-use crate::splits::is_passing;
+use crate::splits::until_put;
 
 const TABLE: &str = "/v1/tenant/acme/table/things";
 const NODES: usize = 3;
@@ -36,17 +36,16 @@ struct Writers {
 }
 
 impl Writers {
-    fn begin(cluster: &Cluster) -> Writers {
+    fn begin(cluster: &Arc<Cluster>) -> Writers {
         let (acknowledged, has_ended) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let tasks = (0..WRITERS).map(|first| {
-            let (client, token, url) = (cluster.client.clone(), cluster.token.clone(), cluster.proxies[0].url());
-            let (noted, ended) = (acknowledged.clone(), has_ended.clone());
+            let (cluster, noted, ended) = (cluster.clone(), acknowledged.clone(), has_ended.clone());
             tokio::spawn(async move {
                 for number in (first..).step_by(WRITERS) {
                     if ended.load(Ordering::Relaxed) {
                         return;
                     }
-                    until_put(&client, &token, &format!("{url}{TABLE}/id/{number}"), &item(number)).await;
+                    until_put(&cluster, number as u64, &item(number)).await;
                     noted.lock().push(number);
                 }
             })
@@ -75,23 +74,6 @@ impl Writers {
     }
 }
 
-/// Puts an item until that is acknowledged. Its range may be between two leaders for a moment, and sent again it is the same
-/// item, which may be there already.
-async fn until_put(client: &reqwest::Client, token: &str, url: &str, item: &Value) {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        let request = client.put(url).bearer_auth(token).header("content-type", "application/json");
-        let answer = request.body(item.to_string()).send().await.expect("the cluster serves on");
-        let status = answer.status().as_u16();
-        if matches!(status, 200 | 201) {
-            return;
-        }
-        let body = answer.text().await.unwrap_or_default();
-        assert!(is_passing(status) && Instant::now() < deadline, "{url}: {status} {body}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
 fn item(number: usize) -> Value {
     json!({ "n": number, "text": "x".repeat(200) })
 }
@@ -108,6 +90,7 @@ async fn a_cluster_is_copied_while_it_serves_and_brought_back_elsewhere() {
     assert_eq!(cluster.send(Method::PUT, &format!("{url}/v1/tenant/acme"), None).await.0, 201);
     let definition = json!({ "id_type": "Integer", "initial_ranges": RANGES, "replication_factor": NODES });
     assert_eq!(cluster.put(&format!("{url}{TABLE}"), &definition).await.0, 201);
+    let cluster = Arc::new(cluster);
     let writers = Writers::begin(&cluster);
     writers.until(ITEMS).await;
 
@@ -130,7 +113,7 @@ async fn a_cluster_is_copied_while_it_serves_and_brought_back_elsewhere() {
 
     // Were the old ones there, the new ones would take them for themselves, by the addresses in the snapshot.
     let token = cluster.token.clone();
-    drop(cluster);
+    drop(Arc::into_inner(cluster).expect("the writers have ended"));
     other.token = token;
     other.etcd.kill().unwrap();
     let data = other.etcd.folder().join("data");
