@@ -423,7 +423,7 @@ impl Groups {
     pub async fn stop(&self) {
         self.stopped.send_replace(true);
         // Whoever takes the slots after this begins to wake none.
-        let ranges = self.slots.lock().not_asleep();
+        let ranges = self.slots.lock().awake_or_busy();
         futures_util::future::join_all(ranges.into_iter().map(|range| self.stop_group(range))).await;
     }
 

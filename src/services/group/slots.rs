@@ -194,7 +194,7 @@ impl Slots {
     }
 
     /// The ranges of all that are awake, wake or fall asleep. Looks at those that sleep, too.
-    pub fn not_asleep(&self) -> Vec<RangeId> {
+    pub fn awake_or_busy(&self) -> Vec<RangeId> {
         self.slots.iter().filter(|(_, slot)| !matches!(slot, Slot::Asleep(_))).map(|(range, _)| *range).collect()
     }
 
@@ -272,7 +272,7 @@ mod tests {
         let incomplete = sleeping().filter(|(_, (_, away))| !away.is_empty()).count();
         prop_assert_eq!((counts.awake, counts.asleep, counts.incomplete), (0, sleeping().count(), incomplete));
         let busy = model.iter().filter(|(_, slot)| slot.is_none()).map(|(number, _)| range(*number));
-        prop_assert!(slots.not_asleep().into_iter().eq(busy));
+        prop_assert!(slots.awake_or_busy().into_iter().eq(busy));
         // Nothing is left of what is over.
         prop_assert!(slots.asleep.values().chain(slots.missed.values()).all(|ranges| !ranges.is_empty()));
         Ok(())

@@ -219,6 +219,12 @@ fn live_records_past_the_budget_refuse_ordinary_records_until_they_are_flushed()
     assert!(open.log.stats().segments_dropped > 3);
 }
 
+/// Waits until the log's thread has seen to its segments, which it does behind its answers: not to meet what a test is
+/// about to do to them.
+fn settle(open: &Open) {
+    open.log.drop_segments().unwrap();
+}
+
 /// A log with a vote and then six large entries of a range; its first segment is closed.
 fn voted() -> (Harness, Open) {
     let harness = small_budget();
@@ -226,6 +232,7 @@ fn voted() -> (Harness, Open) {
     open.write(vec![urgent(record(1, RecordKind::Vote, 1, 10))]);
     (1..=6).for_each(|index| open.write(vec![large(1, index)]));
     assert!(open.log.closed_segments().contains(&1));
+    settle(&open);
     (harness, open)
 }
 
@@ -281,6 +288,7 @@ fn what_was_copied_before_damage_does_not_void_what_came_later() {
     (1..=6).for_each(|index| open.write(vec![large(3, index)]));
     open.write(vec![small(2)]);
     assert!(open.log.closed_segments().contains(&1));
+    settle(&open);
     flip(&harness, 2, false);
     open.log.set_durable(range(3), 6);
     // The entry is copied, then comes the damage, and then an entry that is new.
@@ -314,6 +322,7 @@ fn what_stands_before_damage_is_copied_once_while_an_entry_lives_behind_it() {
     open.write(vec![urgent(record(2, RecordKind::Vote, 1, 10))]);
     (2..=6).for_each(|index| open.write(vec![large(3, index)]));
     assert!(open.log.closed_segments().contains(&1));
+    settle(&open);
     flip(&harness, 2, false);
     open.log.set_durable(range(3), 6);
     open.log.drop_segments().unwrap_err();
@@ -355,6 +364,7 @@ fn voted_in_blocks() -> (Harness, Open) {
     open.write(vec![urgent(record(1, RecordKind::Vote, 1, 10))]);
     (1..=20).for_each(|index| open.write(vec![large(1, index)]));
     assert_eq!(open.log.closed_segments(), 1..2);
+    settle(&open);
     (harness, open)
 }
 
