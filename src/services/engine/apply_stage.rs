@@ -2,6 +2,11 @@
 //! neither holds up the log nor an async worker. A range always goes to the same thread, which keeps its entries
 //! in order. They come from the commit log's thread, in groups, where a range has one replica and durable is committed;
 //! and from a range's group, in batches, once a majority has them.
+//!
+//! A group's instance that has ended may still have entries here, and the next one, which asked where the state stands before
+//! they were applied, hands the same ones in again. So whoever moves a group's state on, be it by entries, by a split or by a
+//! snapshot, holds `Replica::moving` from the look at where it stands until it has moved: what is in it is passed over,
+//! and it never goes back.
 
 use std::io;
 use std::sync::Arc;
@@ -160,7 +165,13 @@ impl Worker for Lane {
 }
 
 fn apply_batch(replica: &Replica, entries: Vec<EntryResponder<Types>>, committed: Instant) -> io::Result<()> {
+    let _alone = replica.moving();
+    let before = replica.group_applied();
     for (entry, responder) in entries {
+        if Some(entry.log_id.index) <= before {
+            // Another instance had it applied. Who waits for its outcome here hears that it is not known.
+            continue;
+        }
         // One that was closed is not to be believed: the range was read from disk anew, into another object.
         let reason = replica.damage().or_else(|| replica.is_closed().then(|| "the replica was closed".to_owned()));
         if let Some(reason) = reason {

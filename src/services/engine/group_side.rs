@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use sha2::{Digest, Sha256};
 
 use crate::domain::hash::HashRange;
@@ -45,6 +45,8 @@ pub struct GroupSide {
     file: AtomicU64,
     log: Mutex<LogSide>,
     in_file: Mutex<Option<MachineState>>,
+    /// Held by whoever moves the group's state on.
+    moving: Mutex<()>,
     /// Who may write the file that is to be the next one.
     claims: Arc<Mutex<u64>>,
     /// The split that it has carried out.
@@ -257,7 +259,19 @@ impl Replica {
         self.memory.write().pending_receipts.remove(&receipt);
     }
 
-    /// Applies an entry that its group has committed, at this time. Called for one at a time, in order.
+    /// The right to move the group's state on, which one has at a time. It is taken before [`Replica::group_applied`] is looked
+    /// at, after the locks of the engine and before those of the replica.
+    pub(super) fn moving(&self) -> MutexGuard<'_, ()> {
+        self.side.moving.lock()
+    }
+
+    /// The index of the last entry in the group's state; none where nothing was ever applied.
+    pub(super) fn group_applied(&self) -> Option<u64> {
+        self.memory.read().machine.as_ref().map(|machine| machine.applied.index)
+    }
+
+    /// Applies an entry that its group has committed, at this time. Called for one at a time, in order, each once, by who has
+    /// the right to move the state on.
     ///
     /// # Errors
     /// Where the present item could not be read or the entry makes no sense: nothing was changed, and nothing after this
@@ -289,12 +303,17 @@ impl Replica {
         Ok(Applied::Outcome(outcome, committed))
     }
 
-    /// Passes the entry of a split, which was carried out, or else refused.
+    /// Passes the entry of a split, which was carried out, or else refused; not where another instance has passed it before.
     pub(super) fn pass(&self, place: LogPlace, split: Option<Arc<SplitDone>>) -> Result<(), StoreError> {
+        let _alone = self.moving();
+        if Some(place.index) <= self.group_applied() {
+            return Ok(());
+        }
         let keep = |machine: &mut MachineState| machine.split = split.or(machine.split.take());
         self.advance(place, keep).map(|_| ())
     }
 
+    /// The state's place is this one from here on. Called by who has the right to move it on.
     pub(super) fn advance(
         &self,
         place: LogPlace,
@@ -313,7 +332,8 @@ impl Replica {
         Ok(Applied::Nothing)
     }
 
-    /// Another file stands for the replica from here on: everything in memory is void. Returns the file before.
+    /// Another file stands for the replica from here on: everything in memory is void. Returns the file before. Called by who has
+    /// the right to move the group's state on.
     pub(super) fn adopt(
         &self,
         store: Arc<dyn RangeStore>,

@@ -250,7 +250,8 @@ impl Engine {
     /// Makes a received snapshot the replica's state. Blocks on disk.
     ///
     /// # Errors
-    /// Where the node's database cannot be written, or another snapshot was taken in meanwhile: nothing has changed.
+    /// Where the node's database cannot be written, another snapshot was taken in meanwhile, or the replica has applied more than
+    /// is in this one: nothing has changed.
     pub(crate) fn install(&self, replica: &Replica, received: ReceivedSnapshot) -> Result<(), StoreError> {
         let ReceivedSnapshot { store, file, machine, claim, .. } = received;
         let (_one_at_a_time, children) = self.children_in_snapshot(replica, &*store, &machine)?;
@@ -263,6 +264,11 @@ impl Engine {
         }
         let (name, index) = (replica.name, machine.applied.index);
         let quantity = store.state()?.item_count;
+        // Until it is the replica's: an instance of the group that has ended may still have entries to apply.
+        let _nothing_is_applied = replica.moving();
+        if replica.group_applied() > Some(index) {
+            return Err(StoreError::Failed("the replica has applied more than is in the snapshot".to_owned()));
+        }
         let record = ReplicaRecord { durable_index: index, quantity, group_file: Some(file), ..record_of(replica) };
         match children {
             Some(children) => self.adopt_children(replica, &record, children)?,

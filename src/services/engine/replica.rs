@@ -196,8 +196,7 @@ impl Replica {
         self.committed.fetch_max(index, Ordering::Release);
     }
 
-    /// Applies a committed entry. Called for one entry at a time, in order; an entry applied before
-    /// is passed over.
+    /// Applies a committed entry. Called for one entry at a time, in order, and once for each.
     ///
     /// # Errors
     /// Where the present item could not be read: nothing was changed and nothing after this entry

@@ -32,6 +32,11 @@
 //! It is a group of one for its split alone: where it has one member, and no proxy's id is remembered that a repeat could be known
 //! by, its children are alone, as ranges with one copy are (`docs/decisions/group-of-one.md`).
 //!
+//! # Twice
+//! An instance of the group that has ended may still carry out the split when the next one comes to it. They do it one after
+//! the other, and the second finds that it is done; or that it was refused, by what the members were then, and may not
+//! be judged again by what they are now.
+//!
 //! What the next author must keep: a child is registered in the same transaction in which the split is, or not at all.
 
 use std::sync::Arc;
@@ -85,7 +90,8 @@ struct Written {
 
 impl Engine {
     /// Carries out a split that a group has committed at `place`, or tells why not; see the module's essay. Called when
-    /// all before it is applied. Blocks for as long as the range takes to copy.
+    /// all before it is applied. Blocks for as long as the range takes to copy. `Nothing` where another instance was told why
+    /// not: that is not known any more.
     ///
     /// # Errors
     /// Where a file or the node's database cannot be read or written: nothing has changed, and it is to be tried again.
@@ -101,6 +107,9 @@ impl Engine {
         let before = replica.split();
         let is_same = before.as_ref().is_some_and(|before| before.place == place);
         if !is_same {
+            if Some(place.index) <= replica.group_applied() {
+                return Ok(Applied::Nothing);
+            }
             let checked = check(
                 split,
                 replica.name.range,

@@ -59,6 +59,8 @@ pub struct Group {
     pub quiet_until: Instant,
     /// The term in which this replica began to hand leadership over; 0, which nobody leads, for none.
     handing_over: AtomicU64,
+    /// How often it has begun to.
+    hand_overs: AtomicU64,
     /// Held shared by whoever proposes a write, alone by whoever proposes a split.
     pub(super) proposing: RwLock<()>,
     /// Whether a split was proposed here that has not ended.
@@ -153,6 +155,7 @@ impl Group {
             acknowledged,
             quiet_until,
             handing_over: AtomicU64::new(0),
+            hand_overs: AtomicU64::new(0),
             proposing: RwLock::default(),
             splitting: watch::Sender::new(false),
             heard: Mutex::default(),
@@ -239,9 +242,16 @@ impl Group {
         self.acknowledged.times.clone().watch()
     }
 
-    /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term.
-    pub fn begin_hand_over(&self, term: u64) {
+    /// Says that leadership is about to be handed over in this term: no read by the lease any more, until another term. Returns
+    /// the number of this attempt.
+    pub fn begin_hand_over(&self, term: u64) -> u64 {
         self.handing_over.store(term, Ordering::SeqCst);
+        self.hand_overs.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Whether none was begun after the attempt of this number.
+    pub fn is_last_hand_over(&self, number: u64) -> bool {
+        self.hand_overs.load(Ordering::Relaxed) == number
     }
 
     /// Whether leadership was to be handed over in this term.

@@ -8,7 +8,8 @@
 //! are fresh.
 //!
 //! When all are stopped, one that is just waking is given up, however long its disk takes, or ended as soon as it is awake.
-//! So what opens a group waits for nothing any more once openraft runs: else one that is given up there would go on.
+//! So what opens a group waits for nothing any more once openraft runs: else one that is given up there would go on. The same
+//! goes for one that is ended because its replica was taken out of service.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use std::sync::{Arc, Weak};
 use openraft::Config;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, broadcast, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, broadcast, mpsc, watch};
 use tokio::time::Instant;
 
 use super::awake::{Beginning, Group, GroupRaft, InUse, Purpose};
@@ -86,6 +87,8 @@ pub struct Groups {
     pub(super) departure: Mutex<Departure>,
     /// Whether no group is woken any more.
     stopped: watch::Sender<bool>,
+    /// Told when a group is ended whose replica was taken out of service.
+    pub(super) out_of_service: Notify,
     me: Weak<Groups>,
 }
 
@@ -163,6 +166,7 @@ impl Groups {
             boot: u64::from_be_bytes(boot),
             departure: Mutex::default(),
             stopped: watch::Sender::new(false),
+            out_of_service: Notify::new(),
             me: Weak::clone(me),
         }))
     }
@@ -207,6 +211,19 @@ impl Groups {
         let mut stopped = self.stopped.subscribe();
         // Who tells it is there as long as this runs.
         let _ = stopped.wait_for(|is_stopped| *is_stopped).await;
+    }
+
+    /// Waits until the range's group is ended because its replica was taken out of service.
+    async fn until_out_of_service(&self, range: RangeId) {
+        loop {
+            // Whoever tells has taken it out of service before: so this hears of it from here on, or sees it.
+            let told = self.out_of_service.notified();
+            let replica = self.parts.engine.group_replica(range);
+            if replica.is_none_or(|replica| replica.damage().is_some()) {
+                return;
+            }
+            told.await;
+        }
     }
 
     /// Tells whom it concerns that the range's leader or membership has changed.
@@ -298,6 +315,7 @@ impl Groups {
             biased;
             opened = self.open(range, asleep) => opened,
             () = self.until_stopped() => Err(stopping()),
+            () = self.until_out_of_service(range) => Err(gone()),
         };
         let mut slots = self.slots.lock();
         match opened {
@@ -428,7 +446,7 @@ impl Groups {
     }
 
     /// Ends a group after which nobody wakes it again.
-    async fn stop_group(&self, range: RangeId) {
+    pub(super) async fn stop_group(&self, range: RangeId) {
         self.until_not_busy(range).await;
         let awake = self.slots.lock().awake(range);
         if let Some(group) = awake {
@@ -442,6 +460,11 @@ impl Groups {
 /// No group is woken here any more.
 fn stopping() -> Refusal {
     Refusal::unavailable("this node is stopping", 1)
+}
+
+/// Its replica is not served here any more.
+fn gone() -> Refusal {
+    Refusal::unavailable("this node's copy of the part of the table was taken out of service", 1)
 }
 
 /// The rhythm of beacons.

@@ -4,6 +4,9 @@
 //! What was applied is in memory and goes to the file with the next flush, together with where the group stands; so
 //! after a start the machine stands where its file does, and openraft has what follows applied again.
 //!
+//! openraft's worker that calls this outlives its instance: it finishes what it was given. The next instance may begin meanwhile,
+//! so the engine sees to it that what both have is applied once.
+//!
 //! A split is carried out by the engine, too, but not on an apply thread: it takes as long as copying the range, and
 //! other ranges' entries would wait behind it. Where the disk is full it is waited for; what has been committed cannot
 //! be refused any more.
@@ -28,7 +31,7 @@ use crate::storage::workers::Workers;
 use super::convert::{log_id, place_of, split_of, stored_membership};
 use super::pieces::{PieceTarget, Wanted};
 use super::snapshot::{GroupSnapshot, GroupSnapshotMeta, ReceivedSnapshot, SnapshotData, StoredSnapshot, meta_of};
-use super::types::{LogId, StoredMembership, Types};
+use super::types::{Applied, LogId, StoredMembership, Types};
 
 /// Entries applied in one go: between two batches other ranges of the same thread get their turn.
 const BATCH_ENTRIES: usize = 256;
@@ -74,7 +77,8 @@ impl GroupMachine {
                 done => break done.map_err(broken)?,
             }
         };
-        if let Some(responder) = responder {
+        // What it came to where another instance had it applied is not known.
+        if let Some(responder) = responder.filter(|_| applied != Applied::Nothing) {
             responder.send(applied);
         }
         Ok(())

@@ -114,23 +114,30 @@ impl GroupOperations for Groups {
             return Ok(());
         }
         let term = until_near(&group, to).await?;
-        group.begin_hand_over(term);
-        self.end_unless_relieved(range, &group, term);
+        let attempt = group.begin_hand_over(term);
+        self.end_unless_relieved(range, &group, term, attempt);
         group.raft.trigger().transfer_leader(to).await.map_err(|_| ended())?;
         until_relieved(&group, to, term).await
     }
 }
 
 impl Groups {
-    /// Ends this leader, which hands over in this term, and wakes it anew where nobody relieves it.
-    fn end_unless_relieved(&self, range: RangeId, group: &Arc<Group>, term: u64) {
+    /// Ends this leader, which hands over in this term, and wakes it anew where nobody relieves it. Where another attempt was
+    /// begun meanwhile, that one's time counts.
+    fn end_unless_relieved(&self, range: RangeId, group: &Arc<Group>, term: u64, attempt: u64) {
         let Some(me) = self.me() else { return };
         let (group, deadline) = (Arc::clone(group), Instant::now() + HAND_OVER_END);
         // A task of its own: who asked for the hand-over may go away, and the range must not stay as it is then.
         self.spawn(async move {
             group.until(deadline, |metrics| (metrics.current_term > term).then_some(())).await;
-            let view = group.view();
-            if view.leads && view.term == term && me.end_group(range, &group).await {
+            // What is published says nothing new while openraft waits for its disk, and its end would wait for that, too: so
+            // it is asked, and answers when it goes on. An error says that it has ended.
+            let asked = group.raft.with_raft_state(|state| state.vote_ref().leader_id.term).await;
+            let is_relieved = !asked.is_ok_and(|now| now == term) || !group.view().leads;
+            if is_relieved || !group.is_last_hand_over(attempt) {
+                return;
+            }
+            if me.end_group(range, &group).await {
                 tracing::warn!(%range, term, "nobody has taken leadership over: the group begins anew");
                 me.wake_later(range);
             }

@@ -21,13 +21,11 @@ impl GroupInstances for Groups {
     }
 
     /// The engine has taken the replica out of service before, so it is not woken again. It may be waking from parts that were
-    /// fetched before that, and is awake afterwards: so the end of that is waited for.
+    /// fetched before that, and is awake afterwards: so the end of that is waited for, and one that waits for its disk
+    /// is given up.
     async fn end(&self, range: RangeId) {
-        self.until_not_busy(range).await;
-        let awake = self.slots.lock().awake(range);
-        if let Some(group) = awake {
-            self.end_group(range, &group).await;
-        }
+        self.out_of_service.notify_waiters();
+        self.stop_group(range).await;
         let mut slots = self.slots.lock();
         // What is left busy is somebody else's, who finds no replica.
         if slots.asleep(range).is_some() {

@@ -79,3 +79,40 @@ async fn a_waking_that_waits_for_its_disk_is_given_up_by_the_stop() {
     assert_eq!(groups.stats().slots, SlotCounts::default(), "nothing of it is left");
     ground.simulated.hold_syncs(false);
 }
+
+/// Nobody serves its replica any more, so there is nothing to wait for either.
+#[tokio::test]
+async fn a_waking_that_waits_for_its_disk_is_given_up_where_its_replica_goes() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    ground.simulated.hold_syncs(true);
+    let (sender, _synced) = Types::oneshot();
+    parts.log.append(vec![blank(1, 1)], IOFlushed::signal(sender)).await.unwrap();
+    assert!(ground.simulated.wait_for_held_sync());
+    let groups = groups_of(&node);
+    let mut waking = Box::pin(groups.wake(range(1), Purpose::Request));
+    assert!(waking.as_mut().now_or_never().is_none(), "it has begun");
+    // It has fetched its replica when it waits for the first time.
+    tokio::task::yield_now().await;
+    node.engine.retire_replica(range(1)).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), GroupInstances::end(&*groups, range(1))).await;
+    assert!(ended.is_ok(), "it waits for the disk");
+    assert!(waking.await.is_err());
+    assert_eq!(groups.stats().slots, SlotCounts::default(), "nothing of it is left");
+    ground.simulated.hold_syncs(false);
+}
+
+/// The time of one that has failed is not the next one's.
+#[tokio::test]
+async fn only_the_last_attempt_to_hand_over_ends_a_leader() {
+    let ground = Ground::simulated();
+    let node = ground.start();
+    node.engine.create_member(&record(1), founding(&[1])).unwrap();
+    let groups = groups_of(&node);
+    let group = groups.wake(range(1), Purpose::Upkeep).await.unwrap();
+    let attempts = [1, 1].map(|term| group.begin_hand_over(term));
+    assert_eq!(attempts.map(|attempt| group.is_last_hand_over(attempt)), [false, true]);
+    drop(group);
+    groups.stop().await;
+}

@@ -1,6 +1,7 @@
 //! A node's engine with groups on it, over real files or over a disk that loses power, and openraft's own suite on both.
 
 mod ending;
+mod instances;
 mod log;
 mod members;
 mod raft;

@@ -197,6 +197,30 @@ async fn a_split_that_does_not_hold_leaves_the_range_as_it_was() {
     assert_eq!(twice.await.unwrap(), (Applied::Split(Ok(())), Applied::Split(Err(SplitRefused::Done))));
 }
 
+/// An instance of the group that has ended comes to it when more has been applied.
+#[tokio::test]
+async fn a_split_that_comes_twice_is_judged_once() {
+    let (refusing, splitting) = (Ground::files(), Ground::files());
+    let node = refusing.start();
+    let mut parts = node.member(1, founding(&[1])).await;
+    let mut late = node.wake(1).await;
+    let entries = || vec![split_entry(&split(&[1, 2])), members(4, 51, &[1, 2])];
+    apply(&mut parts.machine, before()).await;
+    apply(&mut parts.machine, entries()).await;
+    apply(&mut late.machine, entries()).await;
+    assert!(parts.replica.split().is_none(), "it was refused, and the members of now do not count");
+    assert!(node.engine.replica_of(range(LOWER)).is_none());
+    assert_eq!(parts.replica.machine_state().unwrap().unwrap().applied, LogPlace { term: 4, index: 51 });
+    let node = splitting.start();
+    let mut parts = split_range(&node).await;
+    let mut late = node.wake(1).await;
+    apply(&mut parts.machine, vec![blank(4, 51)]).await;
+    apply(&mut late.machine, vec![split_entry(&split(&[1]))]).await;
+    assert_eq!(parts.replica.machine_state().unwrap().unwrap().applied, LogPlace { term: 4, index: 51 });
+    assert_eq!(parts.replica.applied_index(), 51, "the state does not go back to the split");
+    check_children(&node).await;
+}
+
 /// Power goes after the split, before the parent's file has it: the entries are applied again, and the children are not made
 /// again, for they have gone on meanwhile.
 #[tokio::test]
