@@ -222,14 +222,10 @@ impl Engine {
             }
         }
         self.restore_splits()?;
-        for (range, found) in replayed.ranges {
-            let entries = found.entries;
-            if entries.is_empty() {
-                continue;
-            }
+        for (range, found) in replayed.ranges.iter().filter(|(_, found)| !found.entries.is_empty()) {
             self.parts.notices.write(format!(
                 "the commit log holds {} entries of range {range}, which this node's database does not know",
-                entries.len()
+                found.entries.len()
             ));
         }
         Ok(())
