@@ -179,12 +179,12 @@ impl Replica {
         let mut rebuilt = rebuilt.map_err(StoreError::Damaged)?;
         rebuilt.vote = rebuilt.vote.or_else(|| first_vote(state.machine.as_ref()?, None));
         let log = KeptLog::new(self.name.range, self.name.tenant, rebuilt);
-        *side = LogSide::Known(Arc::clone(&log));
-        drop(side);
         *self.side.in_file.lock() = state.machine.clone();
         self.memory.write().machine = state.machine;
         self.committed.fetch_max(state.applied_index, Ordering::AcqRel);
         self.note_applied(state.applied_index);
+        // At last: whoever finds the log known takes the rest for known, too.
+        *side = LogSide::Known(Arc::clone(&log));
         Ok(log)
     }
 

@@ -265,7 +265,7 @@ impl Engine {
         let (name, index) = (replica.name, machine.applied.index);
         let quantity = store.state()?.item_count;
         // Until it is the replica's: an instance of the group that has ended may still have entries to apply.
-        let _nothing_is_applied = replica.moving();
+        let nothing_is_applied = replica.moving();
         if replica.group_applied() > Some(index) {
             return Err(StoreError::Failed("the replica has applied more than is in the snapshot".to_owned()));
         }
@@ -276,6 +276,7 @@ impl Engine {
         }
         store.expect_at_least(index);
         let old = replica.adopt(store, file, self.next_number(), &machine);
+        drop(nothing_is_applied);
         old.release();
         if let Err(error) = self.parts.keeper.remove(name.file(before)) {
             tracing::warn!(%error, replica = %name.replica, "the file before a snapshot could not be removed; the next start does it");
