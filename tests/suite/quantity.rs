@@ -1,10 +1,11 @@
 //! How many items a node says a range has, after everything that can happen to items and to a node: writes, replacements,
 //! deletions, conditions that fail, clean stops, and power cuts at any moment.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use dstore::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use dstore::coordination::values::{NodeDetails, NodeStatus, to_json};
@@ -18,6 +19,7 @@ use dstore::services::ranges::{RangeAddress, RangeService};
 use proptest::prelude::*;
 
 use crate::engine::{Node, create, open, put, small};
+use crate::process::DEADLINE;
 use crate::ranges::{Cluster, NODE, PLANE};
 
 /// What is done to a range, or to its node.
@@ -45,21 +47,41 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..120)
 }
 
-/// Copies what a power cut at this moment leaves: every answered write is synced, so the files as they are.
-fn copied(from: &Path) -> tempfile::TempDir {
-    fn copy(from: &Path, to: &Path) {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
-            let target = to.join(entry.file_name());
-            match entry.file_type().unwrap().is_dir() {
-                true => copy(&entry.path(), &target),
-                false => drop(std::fs::copy(entry.path(), target).unwrap()),
+/// Everything below a folder, by path.
+fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn look(folder: &Path, root: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => look(&path, root, found),
+                false => drop(found.insert(path.strip_prefix(root).unwrap().to_owned(), std::fs::read(&path).unwrap())),
             }
         }
     }
+    let mut found = BTreeMap::new();
+    look(folder, folder, &mut found);
+    found
+}
+
+/// What a power cut leaves: every answered write is synced, so the files as they are. A cut is a moment, and reading is not:
+/// what is read twice the same was like that between the two.
+fn copied(from: &Path) -> tempfile::TempDir {
+    let mut before = contents(from);
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let now = contents(from);
+        if now == before {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the node never rests");
+        before = now;
+    }
     let to = tempfile::tempdir().unwrap();
-    copy(from, to.path());
+    for (path, bytes) in before {
+        let target = to.path().join(path);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        std::fs::write(target, bytes).unwrap();
+    }
     to
 }
 
