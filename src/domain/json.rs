@@ -74,10 +74,15 @@ pub fn write_string(buffer: &mut Vec<u8>, text: &str) {
 
 /// [`write_string`] for bytes that are known to be UTF-8.
 pub(crate) fn write_utf8(buffer: &mut Vec<u8>, text: &[u8]) {
-    buffer.reserve(text.len() + 2);
-    buffer.push(b'"');
+    write_between(buffer, b"\"", text, b"\"");
+}
+
+/// Appends the inside of a JSON string with what stands around it, quotes included.
+pub(crate) fn write_between(buffer: &mut Vec<u8>, before: &[u8], text: &[u8], behind: &[u8]) {
+    buffer.reserve(before.len() + text.len() + behind.len());
+    buffer.extend_from_slice(before);
     write_string_part(buffer, text);
-    buffer.push(b'"');
+    buffer.extend_from_slice(behind);
 }
 
 /// Appends the inside of a JSON string, without the quotes.

@@ -11,29 +11,32 @@
 //!
 //! The length and the date are the server's ([`crate::api::server`]).
 
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
-use actix_web::http::{StatusCode, header::HeaderMap};
-use actix_web::{HttpRequest, HttpResponse};
 
 use super::failure::Failure;
+use super::head::{Head, Sent};
 use super::{cors, encoding};
 use crate::api::observed;
 use crate::services::observing;
 
-const JSON: &str = "application/x-amz-json-1.0";
 const PLAIN_JSON: &str = "application/json";
-const SERVER: &str = "dStore";
+// Made once: each time it is made, it is looked at letter by letter.
+static JSON_VALUE: HeaderValue = HeaderValue::from_static("application/x-amz-json-1.0");
+static PLAIN_JSON_VALUE: HeaderValue = HeaderValue::from_static(PLAIN_JSON);
+static SERVER: HeaderValue = HeaderValue::from_static("dStore");
 /// The header with the request's tag.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const CHECKSUM: HeaderName = HeaderName::from_static("x-amz-crc32");
 
 /// The answer to a call that was done.
-pub fn done(request: &HttpRequest, body: Vec<u8>) -> HttpResponse {
-    answer(request.headers(), StatusCode::OK, body)
+pub fn done(asked: &Head<'_>, body: Vec<u8>) -> HttpResponse {
+    answer(asked, StatusCode::OK, body)
 }
 
 /// The answer to a call that was not.
-pub fn failed(request: &HttpRequest, failure: &Failure) -> HttpResponse {
+pub fn failed(asked: &Head<'_>, failure: &Failure) -> HttpResponse {
     // Who is told to come again is told so because there are many; and maybe before anybody knows who it is.
     if failure.status() >= 500 && failure.retry_after_seconds().is_none() {
         let (kind, detail) = (failure.name(), failure.message());
@@ -41,7 +44,7 @@ pub fn failed(request: &HttpRequest, failure: &Failure) -> HttpResponse {
         tracing::warn!(kind, detail, request_id, "call refused");
     }
     let status = StatusCode::from_u16(failure.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut answer = answer(request.headers(), status, failure.body());
+    let mut answer = answer(asked, status, failure.body());
     if let Some(seconds) = failure.retry_after_seconds() {
         answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
@@ -51,13 +54,13 @@ pub fn failed(request: &HttpRequest, failure: &Failure) -> HttpResponse {
     answer
 }
 
-fn answer(asked: &HeaderMap, status: StatusCode, body: Vec<u8>) -> HttpResponse {
-    let (body, is_packed) = encoding::pack(asked, body);
+fn answer(asked: &Head<'_>, status: StatusCode, body: Vec<u8>) -> HttpResponse {
+    let (body, is_packed) = encoding::pack(asked.headers, body);
     let checksum = crc32fast::hash(&body);
     let mut answer = HttpResponse::build(status).body(body);
     let told = answer.headers_mut();
-    told.insert(header::CONTENT_TYPE, HeaderValue::from_static(json_of(asked)));
-    told.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    told.insert(header::CONTENT_TYPE, json_of(asked.content_type).clone());
+    told.insert(header::SERVER, SERVER.clone());
     told.insert(CHECKSUM, HeaderValue::from(checksum));
     if let Some(tag) = observed::tag_value() {
         told.insert(REQUEST_ID, tag);
@@ -70,20 +73,23 @@ fn answer(asked: &HeaderMap, status: StatusCode, body: Vec<u8>) -> HttpResponse 
 }
 
 /// What a load balancer asks, and AWS's tools do: that there is somebody at this host.
-pub fn healthy(request: &HttpRequest, host: &str) -> HttpResponse {
-    let mut answer = HttpResponse::Ok().content_type("text/plain").body(format!("healthy: {host}"));
-    answer.headers_mut().insert(header::SERVER, HeaderValue::from_static(SERVER));
-    cors::allow(request.headers(), answer.headers_mut());
+pub fn healthy(asked: &Head<'_>) -> HttpResponse {
+    let mut answer = HttpResponse::Ok().content_type("text/plain").body(format!("healthy: {}", asked.host));
+    answer.headers_mut().insert(header::SERVER, SERVER.clone());
+    cors::allow(asked, answer.headers_mut());
     answer
 }
 
-fn json_of(asked: &HeaderMap) -> &'static str {
-    let essence = |value: &HeaderValue| {
+fn json_of(content_type: Sent<'_>) -> &'static HeaderValue {
+    let is_plain = |value: &HeaderValue| {
         let bytes = value.as_bytes();
         let essence = bytes.split(|byte| *byte == b';').next().unwrap_or(bytes);
         essence.trim_ascii().eq_ignore_ascii_case(PLAIN_JSON.as_bytes())
     };
-    if asked.get(header::CONTENT_TYPE).is_some_and(essence) { PLAIN_JSON } else { JSON }
+    match content_type.first() {
+        Some(value) if *value != JSON_VALUE && is_plain(value) => &PLAIN_JSON_VALUE,
+        _ => &JSON_VALUE,
+    }
 }
 
 #[cfg(test)]
@@ -120,7 +126,7 @@ mod tests {
     fn an_answer_has_the_headers_of_the_service() {
         let request = TestRequest::default().insert_header(("origin", "https://page.example")).to_http_request();
         let tag = RequestTag::of_numbers([1, u128::MAX]);
-        let answer = tagged(tag, || done(&request, b"{}".to_vec()));
+        let answer = tagged(tag, || done(&Head::of(&request), b"{}".to_vec()));
         assert_eq!(answer.status(), 200);
         assert_eq!(header(&answer, "content-type"), "application/x-amz-json-1.0");
         // python3 -c 'import zlib; print(zlib.crc32(b"{}"))'
@@ -128,7 +134,7 @@ mod tests {
         assert_eq!(header(&answer, "access-control-allow-origin"), "*");
         assert_eq!(header(&answer, "x-amzn-requestid"), "000000000000000000000000017VVVVVVVVVVVVVVVVVVVVVVVVV");
         let request = TestRequest::default().insert_header(("content-type", "application/json; charset=utf-8"));
-        let answer = failed(&request.to_http_request(), &Failure::validation("no"));
+        let answer = failed(&Head::of(&request.to_http_request()), &Failure::validation("no"));
         assert_eq!((answer.status().as_u16(), header(&answer, "content-type")), (400, "application/json"));
         assert_eq!(header(&answer, "access-control-allow-origin"), "");
     }
@@ -136,7 +142,7 @@ mod tests {
     #[test]
     fn the_checksum_is_of_what_is_sent() {
         let request = TestRequest::default().insert_header(("accept-encoding", "gzip")).to_http_request();
-        let answer = done(&request, vec![b'a'; 10_000]);
+        let answer = done(&Head::of(&request), vec![b'a'; 10_000]);
         assert_eq!(header(&answer, "content-encoding"), "gzip");
         let told = header(&answer, "x-amz-crc32").to_owned();
         let body = answer.into_body().try_into_bytes().unwrap();

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::dispatch::Operation;
 use super::failure::Failure;
@@ -23,6 +24,9 @@ pub type DynamoState = crate::api::rest::RestState;
 
 /// What a function answers: the JSON of the body. An empty one is a body of no bytes.
 pub type Answered = Result<Vec<u8>, Failure>;
+
+/// Tables, and what was read and written of each: most calls are about one.
+pub type Noted = SmallVec<[(Arc<TableDefinition>, Cost); 1]>;
 
 /// A call on its way to its function.
 pub struct Call<'a> {
@@ -43,7 +47,7 @@ pub struct Call<'a> {
     /// Host and port by which the client reached this process, for DescribeEndpoints; may be empty.
     pub host: &'a str,
     /// What was read and written of which table.
-    pub served: RefCell<Vec<(Arc<TableDefinition>, Cost)>>,
+    pub served: RefCell<Noted>,
 }
 
 impl Call<'_> {

@@ -26,9 +26,10 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 
 use super::body_budget::{self, Held};
-use super::call::{Answered, Call, DynamoState};
+use super::call::{Answered, Call, DynamoState, Noted};
 use super::failure::Failure;
-use super::sigv4::{Parts, Signable, TARGET, parameter};
+use super::head::{Head, text_of};
+use super::sigv4::{Parts, parameter};
 use super::{answer, cors, credential, encoding, items, malformed, metered, reading, tables};
 use crate::api::body::{self, Limits};
 use crate::domain::observed::Stage;
@@ -171,23 +172,29 @@ pub async fn serve(
     request: &HttpRequest,
     payload: &mut Payload,
 ) -> Result<HttpResponse, HttpResponse> {
+    let head = Head::of(request);
     match *request.method() {
-        Method::POST => post(state, request, payload).await,
-        Method::GET | Method::HEAD => Err(answer::healthy(request, host(request))),
-        Method::OPTIONS if cors::is_asked(request) => Err(cors::preflight(request)),
-        _ => Err(answer::failed(request, &Failure::not_there())),
+        Method::POST => post(state, request, &head, payload).await,
+        Method::GET | Method::HEAD => Err(answer::healthy(&head)),
+        Method::OPTIONS if head.origin.is_given() => Err(cors::preflight(&head)),
+        _ => Err(answer::failed(&head, &Failure::not_there())),
     }
 }
 
-async fn post(state: &DynamoState, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, HttpResponse> {
+async fn post(
+    state: &DynamoState,
+    request: &HttpRequest,
+    head: &Head<'_>,
+    payload: &mut Payload,
+) -> Result<HttpResponse, HttpResponse> {
     let began = Instant::now();
     let mut admitted = Admitted::default();
-    let body = admit(state, request, payload, &mut admitted).await;
-    let mut served = Vec::new();
+    let body = admit(state, request, head, payload, &mut admitted).await;
+    let mut served = Noted::new();
     let mut is_read = true;
     let answered = match (body, admitted.operation, &admitted.key) {
         (Ok(body), Some(operation), Some(key)) => {
-            let call = call(state, request, operation, key, body);
+            let call = call(state, head, operation, key, body);
             let answered = match &call {
                 Ok(call) => run(call).await.map_err(|failure| malformed::before(call.operation, &call.body, failure)),
                 Err(failure) => Err(failure.clone()),
@@ -205,8 +212,8 @@ async fn post(state: &DynamoState, request: &HttpRequest, payload: &mut Payload)
     };
     metered::count(state, &admitted, &served, began, &answered);
     let response = match answered {
-        Ok(body) => answer::done(request, body),
-        Err(failure) => answer::failed(request, &failure),
+        Ok(body) => answer::done(head, body),
+        Err(failure) => answer::failed(head, &failure),
     };
     if is_read { Ok(response) } else { Err(response) }
 }
@@ -226,33 +233,26 @@ pub(super) struct Admitted {
 async fn admit(
     state: &DynamoState,
     request: &HttpRequest,
+    head: &Head<'_>,
     payload: &mut Payload,
     admitted: &mut Admitted,
 ) -> Result<Bytes, Failure> {
-    if head_bytes(request) > HEAD_BYTES_MAX {
+    if head.bytes > HEAD_BYTES_MAX {
         return Err(Failure::head_too_large());
     }
-    let query = request.uri().query().unwrap_or_default();
-    let operation = operation(request, query).ok_or_else(Failure::unknown_operation)?;
+    let operation = operation(head).ok_or_else(Failure::unknown_operation)?;
     admitted.operation = Some(operation);
-    let signable = Signable {
-        method: request.method().as_str(),
-        path: request.uri().path(),
-        query,
-        headers: request.headers(),
-        host: host(request),
-    };
-    let parts = Parts::find(&signable)?;
+    let parts = Parts::find(head)?;
     let signed = parts.read()?;
     let now = state.clock.now();
     signed.check_time(now.0 / 1_000_000)?;
     signed.check_scope()?;
-    let key = credential::find(state, &signed, signable.host, now).await?;
+    let key = credential::find(state, &signed, head.host, now).await?;
     observing::lap(Stage::Authenticate);
     let budget = &state.body_budget;
     let packed = body_budget::collect(budget, request, payload, limits(state), &mut admitted.room).await?;
     observing::lap(Stage::Body);
-    signed.verify(&signable, &key, &packed)?;
+    signed.verify(head, &key, &packed)?;
     // A body may take long to arrive, and the key may have been revoked meanwhile.
     if !state.access.access_keys.has_still(signed.access_key_id, &key) {
         return Err(Failure::unrecognized_client());
@@ -261,12 +261,12 @@ async fn admit(
     let caller = admitted.key.insert(key).caller();
     metered::about(operation, caller);
     credential::check(caller, operation.need(), operation.name())?;
-    encoding::unpack(request.headers(), packed)
+    if head.content_encoding.is_given() { encoding::unpack(head.headers, packed) } else { Ok(packed) }
 }
 
 fn call<'a>(
     state: &'a DynamoState,
-    request: &'a HttpRequest,
+    head: &Head<'a>,
     operation: Operation,
     key: &'a AccessKey,
     body: Bytes,
@@ -281,33 +281,18 @@ fn call<'a>(
         tenant_id: *tenant_id,
         body,
         location: &state.location,
-        host: host(request),
+        host: head.host,
         served: Default::default(),
     })
 }
 
 /// The operation that is asked for: in the header, or in the query string of a presigned URL.
-fn operation(request: &HttpRequest, query: &str) -> Option<Operation> {
+fn operation(head: &Head<'_>) -> Option<Operation> {
     let name = |target: &str| target.strip_prefix(TARGET_PREFIX).and_then(Operation::find);
-    match request.headers().get(TARGET) {
-        Some(target) => name(target.to_str().ok()?),
-        None => name(&parameter(query, "X-Amz-Target")?),
+    match head.target.first() {
+        Some(target) => name(text_of(target)?),
+        None => name(&parameter(head.query, "X-Amz-Target")?),
     }
-}
-
-/// The host that the client asked, with its port if it sent one.
-fn host(request: &HttpRequest) -> &str {
-    let sent = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    // HTTP/2 has it in the request line.
-    sent.or_else(|| request.uri().authority().map(|authority| authority.as_str())).unwrap_or_default()
-}
-
-/// Bytes of the request line and the headers, as HTTP/1.1 writes them.
-fn head_bytes(request: &HttpRequest) -> usize {
-    let target = request.uri().path().len() + request.uri().query().map_or(0, |query| 1 + query.len());
-    let line = request.method().as_str().len() + target + " HTTP/1.1\r\n ".len();
-    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
-    line + headers.sum::<usize>()
 }
 
 /// For the fuzzer: whatever is sent is let in or refused, and refused in JSON.

@@ -34,6 +34,7 @@ pub mod encoding;
 pub mod expressions;
 pub mod failure;
 pub mod fuzzing;
+pub mod head;
 pub mod index_units;
 pub mod items;
 pub mod legacy;

@@ -19,7 +19,7 @@ use super::failure::Failure;
 use super::names::{Named, named};
 use super::request::{NAME_RULE, Text, is_spelled};
 use crate::domain::TableName;
-use crate::domain::document::{BuildError, Builder, Document};
+use crate::domain::document::{BuildError, Builder, Document, Node};
 use crate::domain::key::{KeyType, KeyValue, PackedKey};
 use crate::domain::limits::{ID_BYTES_MAX, ITEM_BYTES_MAX, SORT_BYTES_MAX};
 use crate::domain::local_index::LocalIndex;
@@ -49,7 +49,12 @@ pub struct KeySchema<'a> {
 impl KeyAttribute<'_> {
     /// Whether this item has it, with a value of its type.
     pub fn fits(&self, attributes: &Document) -> bool {
-        attributes.get(self.name).is_some_and(|value| value.type_code() == self.key_type.type_code())
+        self.find(attributes).is_some()
+    }
+
+    /// Its value in this item; none where it has another type, or is not there.
+    fn find<'d>(&self, attributes: &'d Document) -> Option<Node<'d>> {
+        attributes.get(self.name).filter(|value| value.type_code() == self.key_type.type_code())
     }
 }
 
@@ -229,11 +234,17 @@ pub fn split_item(split: Split, schema: &KeySchema<'_>) -> Result<SplitItem, Fai
 /// # Errors
 /// ValidationException: "The provided key element does not match the schema", or what [`split_item`] says of values.
 pub fn key_of(attributes: Document, schema: &KeySchema<'_>) -> Result<ItemKey, Failure> {
-    if attributes.entries().len() != schema.len() || !schema.attributes().all(|attribute| attribute.fits(&attributes)) {
-        return Err(Failure::validation("The provided key element does not match the schema"));
-    }
-    let packed = packed_key(&attributes, schema)?;
+    let found = schema.id.find(&attributes).and_then(|id| match schema.sort {
+        Some(sort) => sort.find(&attributes).map(|sort| (id, Some(sort))),
+        None => Some((id, None)),
+    });
+    let (id, sort) = found.filter(|_| attributes.entries().len() == schema.len()).ok_or_else(no_match)?;
+    let packed = pack(id, sort, schema)?;
     Ok(ItemKey { packed, attributes })
+}
+
+fn no_match() -> Failure {
+    Failure::validation("The provided key element does not match the schema")
 }
 
 /// The packed key of attributes that are there and of the right types. There may be others beside them.
@@ -241,21 +252,24 @@ pub fn key_of(attributes: Document, schema: &KeySchema<'_>) -> Result<ItemKey, F
 /// # Errors
 /// ValidationException where a value is empty or too long.
 pub fn packed_key(attributes: &Document, schema: &KeySchema<'_>) -> Result<PackedKey, Failure> {
-    let id = key_value(attributes, schema.id, ID_BYTES_MAX, true)?;
-    let sort = schema.sort.map(|sort| key_value(attributes, sort, SORT_BYTES_MAX, false)).transpose()?;
-    Ok(PackedKey::new(&id, sort.as_ref()))
+    let id = attributes.get(schema.id.name).ok_or_else(no_match)?;
+    let sort = schema.sort.and_then(|sort| attributes.get(sort.name));
+    pack(id, sort, schema)
 }
 
-fn key_value(
-    attributes: &Document,
-    attribute: KeyAttribute<'_>,
-    bytes_max: usize,
-    is_id: bool,
-) -> Result<KeyValue, Failure> {
-    let node = attributes.get(attribute.name);
+/// The packed key of these values.
+fn pack(id: Node<'_>, sort: Option<Node<'_>>, schema: &KeySchema<'_>) -> Result<PackedKey, Failure> {
+    let id = key_value(id, schema.id, ID_BYTES_MAX, true)?;
+    let sort = schema.sort.map(|attribute| {
+        let sort = sort.ok_or_else(no_match)?;
+        key_value(sort, attribute, SORT_BYTES_MAX, false)
+    });
+    Ok(PackedKey::new(&id, sort.transpose()?.as_ref()))
+}
+
+fn key_value(node: Node<'_>, attribute: KeyAttribute<'_>, bytes_max: usize, is_id: bool) -> Result<KeyValue, Failure> {
     // Types were compared before, and a number in a document is one.
-    let mismatch = || Failure::validation("The provided key element does not match the schema");
-    let value = node.and_then(|node| KeyValue::from_node(attribute.key_type, &node)).ok_or_else(mismatch)?;
+    let value = KeyValue::from_node(attribute.key_type, &node).ok_or_else(no_match)?;
     check_key_value(&value, attribute.name, bytes_max, is_id)?;
     Ok(value)
 }

@@ -52,7 +52,7 @@ pub async fn answer(state: Arc<RestState>, request: HttpRequest, mut payload: Pa
 /// The answer; as an error where the body of the request may not have been read to its end.
 async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, HttpResponse> {
     if dynamodb::dispatch::is_door(request) {
-        return Box::pin(dynamodb::dispatch::serve(state, request, payload)).await;
+        return dynamodb::dispatch::serve(state, request, payload).await;
     }
     let began = std::time::Instant::now();
     let Some((route, given)) = RawPath::cut(request.uri().path()).and_then(|path| routes::find(&path)) else {

@@ -9,6 +9,8 @@
 
 use std::cmp::Ordering;
 
+use smallvec::SmallVec;
+
 use super::check::{DocumentError, check_leaf};
 use super::encoding::{
     BINARY, BINARY_SET, FALSE, FORMAT_VERSION, HEADER_BYTES, LIST, MAP, NULL, NUMBER, NUMBER_SET, Reader, STRING,
@@ -81,8 +83,8 @@ pub struct Builder {
     frame: Frame,
     /// Those around it, outermost first. Most documents have none, and nothing is allocated for these.
     outer: Vec<Frame>,
-    /// Where the entries of the open maps start, innermost last.
-    entries: Vec<u32>,
+    /// Where the entries of the open maps start, innermost last. For most documents nothing is allocated for these, either.
+    entries: SmallVec<[u32; 16]>,
     scratch: Vec<u8>,
     item_size: usize,
     /// A name was given and its value has not come yet.
@@ -99,7 +101,7 @@ impl Builder {
             buffer,
             frame: root,
             outer: Vec::new(),
-            entries: Vec::with_capacity(16),
+            entries: SmallVec::new(),
             scratch: Vec::new(),
             item_size: 0,
             named: false,

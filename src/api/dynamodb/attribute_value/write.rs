@@ -22,7 +22,7 @@ fn write_merged(document: Entries<'_>, keys: Entries<'_>, json: &mut Vec<u8>) {
     json.push(b'{');
     let mut is_first = true;
     for (key_name, key) in keys.raw() {
-        while let Some((name, value)) = rest.next_if(|(name, _)| *name < key_name) {
+        while let Some((name, value)) = rest.next_if(|(name, _)| is_before(name, key_name)) {
             write_entry(name, value, &mut is_first, json);
         }
         rest.next_if(|(name, _)| *name == key_name);
@@ -32,6 +32,14 @@ fn write_merged(document: Entries<'_>, keys: Entries<'_>, json: &mut Vec<u8>) {
         write_entry(name, value, &mut is_first, json);
     }
     json.push(b'}');
+}
+
+/// Whether a name stands before another. Most differ in their first letter.
+fn is_before(name: &[u8], other: &[u8]) -> bool {
+    match (name.first(), other.first()) {
+        (Some(first), Some(of_other)) if first != of_other => first < of_other,
+        _ => name < other,
+    }
 }
 
 fn write_entries(entries: Entries<'_>, json: &mut Vec<u8>) {
@@ -44,11 +52,8 @@ fn write_entries(entries: Entries<'_>, json: &mut Vec<u8>) {
 }
 
 fn write_entry(name: &[u8], value: Raw<'_>, is_first: &mut bool, json: &mut Vec<u8>) {
-    if !std::mem::take(is_first) {
-        json.push(b',');
-    }
-    json::write_utf8(json, name);
-    json.push(b':');
+    let before: &[u8] = if std::mem::take(is_first) { b"\"" } else { b",\"" };
+    json::write_between(json, before, name, b"\":");
     write_raw(value, json);
 }
 
@@ -60,9 +65,7 @@ fn write_raw(value: Raw<'_>, json: &mut Vec<u8>) {
 }
 
 fn write_text(text: &[u8], json: &mut Vec<u8>) {
-    json.extend_from_slice(b"{\"S\":");
-    json::write_utf8(json, text);
-    json.push(b'}');
+    json::write_between(json, b"{\"S\":\"", text, b"\"}");
 }
 
 /// Appends one value with its type.

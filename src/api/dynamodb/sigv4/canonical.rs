@@ -4,85 +4,83 @@
 //! <method>\n<path>\n<query, sorted>\n<name:value of each signed header\n>…\n<names of signed headers>\n<hash of the body>
 //! ```
 
-use actix_web::http::header::{self, HeaderMap, HeaderValue};
+use actix_web::http::header::HeaderValue;
+use memchr::memchr;
 
-use super::{Signable, TARGET, TIME};
+use super::names::Names;
+use super::spelling::{cut, pieces};
+use crate::api::dynamodb::head::{Head, Sent};
 
-/// Room for the text as nearly all clients sign it.
-const TEXT_BYTES: usize = 512;
-
-/// The canonical text. `names` are the headers that are signed, `headers` is how the signature spells them.
-pub(super) fn request(
-    request: &Signable<'_>,
-    names: &[&str],
-    headers: &str,
-    is_in_query: bool,
-    payload: &[u8],
-) -> Vec<u8> {
-    let mut text = Vec::with_capacity(TEXT_BYTES);
-    let path = if request.path.is_empty() { "/" } else { request.path };
-    for line in [request.method, path, &query(request.query, is_in_query)] {
+/// Appends the canonical text; `names` are the headers that are signed.
+pub(super) fn write(text: &mut Vec<u8>, head: &Head<'_>, names: Names<'_>, is_in_query: bool, payload: &[u8]) {
+    let path = if head.path.is_empty() { "/" } else { head.path };
+    for line in [head.method, path, &query(head.query, is_in_query)] {
         text.extend_from_slice(line.as_bytes());
         text.push(b'\n');
     }
-    for name in names {
-        push_header(&mut text, request, name);
+    for name in names.each() {
+        push_header(text, head, name);
     }
     text.push(b'\n');
-    text.extend_from_slice(headers.as_bytes());
+    text.extend_from_slice(names.spelled().as_bytes());
     text.push(b'\n');
     text.extend_from_slice(payload);
-    text
 }
 
 /// The line of one header, its name in lower case.
-fn push_header(text: &mut Vec<u8>, request: &Signable<'_>, name: &str) {
+fn push_header(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
     let start = text.len();
     text.extend_from_slice(name.as_bytes());
     text[start..].make_ascii_lowercase();
     text.push(b':');
     if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
-        text.extend_from_slice(request.host.as_bytes());
+        text.extend_from_slice(head.host.as_bytes());
     } else {
-        push_values(text, values(request.headers, name));
+        push_values(text, head, name);
     }
     text.push(b'\n');
 }
 
-/// All values of a header. For what every client signs no name has to be made.
-fn values<'h>(headers: &'h HeaderMap, name: &str) -> std::slice::Iter<'h, HeaderValue> {
-    match name {
-        "content-type" => headers.get_all(header::CONTENT_TYPE),
-        "x-amz-date" => headers.get_all(TIME),
-        "x-amz-target" => headers.get_all(TARGET),
-        name => headers.get_all(name),
+/// The values of a header, with commas between. What every client signs was found already.
+fn push_values(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
+    let found = match name {
+        "content-type" => head.content_type,
+        "x-amz-date" => head.time,
+        "x-amz-target" => head.target,
+        _ => Sent::default(),
+    };
+    if let Some(value) = found.only() {
+        return push_value(text, value);
     }
-}
-
-/// The values, trimmed, their runs of spaces made one, with commas between.
-fn push_values<'h>(text: &mut Vec<u8>, values: impl Iterator<Item = &'h HeaderValue>) {
-    for (number, value) in values.enumerate() {
+    for (number, value) in head.headers.get_all(name).enumerate() {
         if number > 0 {
             text.push(b',');
         }
-        let value = value.as_bytes().trim_ascii();
-        // As nearly all are.
-        if !value.contains(&b' ') {
-            text.extend_from_slice(value);
-            continue;
+        push_value(text, value);
+    }
+}
+
+/// A value, trimmed, its runs of spaces made one.
+fn push_value(text: &mut Vec<u8>, value: &HeaderValue) {
+    let value = value.as_bytes().trim_ascii();
+    // As nearly all are.
+    if memchr(b' ', value).is_none() {
+        return text.extend_from_slice(value);
+    }
+    let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    for (number, word) in words.enumerate() {
+        if number > 0 {
+            text.push(b' ');
         }
-        let words = value.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
-        for (number, word) in words.enumerate() {
-            if number > 0 {
-                text.push(b' ');
-            }
-            text.extend_from_slice(word);
-        }
+        text.extend_from_slice(word);
     }
 }
 
 /// The query string: names and values decoded once, encoded in the one way, and sorted. The signature itself is not signed.
 fn query(query: &str, is_in_query: bool) -> String {
+    if query.is_empty() {
+        return String::new();
+    }
     let mut pairs: Vec<(String, String)> = pairs(query)
         .map(|(name, value)| (encoded(&decoded(name)), encoded(&decoded(value))))
         .filter(|(name, _)| !(is_in_query && name == "X-Amz-Signature"))
@@ -101,7 +99,7 @@ fn query(query: &str, is_in_query: bool) -> String {
 }
 
 fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
-    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+    pieces(query, b'&').filter(|pair| !pair.is_empty()).map(|pair| cut(pair, b'=').unwrap_or((pair, "")))
 }
 
 /// The first parameter of this name in the query string, decoded.
@@ -179,6 +177,8 @@ pub(super) fn fuzz_key() -> crate::services::access_keys::AccessKey {
 
 #[cfg(test)]
 mod tests {
+    use actix_web::http::header::{HeaderMap, HeaderName};
+
     use super::*;
 
     #[test]
@@ -202,12 +202,12 @@ mod tests {
             ("x-more", "  "),
             ("x-more", "two   words"),
         ] {
-            headers.append(header::HeaderName::try_from(name).unwrap(), HeaderValue::from_str(value).unwrap());
+            headers.append(HeaderName::try_from(name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let asked = Signable { method: "POST", path: "", query: "b=1&a", headers: &headers, host: "h:80" };
+        let head = Head::new("POST", "", "b=1&a", "h:80", &headers);
         let spelled = "content-type;Host;X-Amz-Date;x-amz-target;X-More;x-none;no name";
-        let names: Vec<&str> = spelled.split(';').collect();
-        let text = request(&asked, &names, spelled, false, b"00");
+        let mut text = Vec::new();
+        write(&mut text, &head, Names::unchecked(spelled), false, b"00");
         let lines = [
             "POST",
             "/",

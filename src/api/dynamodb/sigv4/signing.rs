@@ -4,7 +4,9 @@ use actix_web::http::header::HeaderMap;
 use hmac::Mac;
 use sha2::{Digest, Sha256};
 
-use super::{ALGORITHM, SERVICE, Signable, TERMINATOR, basic, canonical, hex};
+use super::names::Names;
+use super::{ALGORITHM, SERVICE, TERMINATOR, basic, canonical, hex};
+use crate::api::dynamodb::head::Head;
 use crate::services::access_keys::{AccessKey, SigningScope};
 
 /// What a request is signed with.
@@ -22,9 +24,9 @@ pub(crate) struct Signer<'a> {
 impl Signer<'_> {
     /// The value of `Authorization` for a POST of this body with these headers, of which these are signed.
     pub(crate) fn authorization(&self, headers: &HeaderMap, signed: &str, body: &[u8]) -> String {
-        let request = Signable { method: "POST", path: "/", query: "", headers, host: self.host };
-        let names: Vec<&str> = signed.split(';').collect();
-        let text = canonical::request(&request, &names, signed, false, digits(Sha256::digest(body)).as_bytes());
+        let head = Head { host: self.host, ..Head::new("POST", "/", "", "", headers) };
+        let (names, mut text) = (Names::unchecked(signed), Vec::new());
+        canonical::write(&mut text, &head, names, false, digits(Sha256::digest(body)).as_bytes());
         let (hash, time) = (digits(Sha256::digest(&text)), self.time());
         let (date, region) = (&time[..8], "anywhere");
         let scope = format!("{date}/{region}/{SERVICE}/{TERMINATOR}");
