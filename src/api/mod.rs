@@ -16,6 +16,7 @@
 //! | [`inside`] | `/inside/v1/…`: what members ask of control |
 //! | [`usage_metrics`] | what was served, as numbers for `/metrics` |
 //! | [`observed`] | tags, traces and times of requests |
+//! | [`doors`] | the port of clients: REST, or the protocol of DynamoDB |
 //! | [`rest`] | `/v1/…`: tenants, tables and items, at the proxy and at the node alike |
 //! | [`dynamodb`] | the protocol of DynamoDB, at `/` beside REST |
 
@@ -23,6 +24,7 @@ pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod calls;
+pub mod doors;
 pub mod dynamodb;
 pub mod error;
 pub mod gate;

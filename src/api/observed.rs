@@ -30,12 +30,8 @@ pub fn sent(request: &HttpRequest) -> Sent {
     Sent { tag: one(&TAG).and_then(RequestTag::from_bytes), trace: one(&TRACE).and_then(TraceContext::parse) }
 }
 
-/// Answers a client's request by `answer`, notes it, and puts its tag into the answer.
-pub async fn client(
-    observing: &Observing,
-    request: &HttpRequest,
-    answer: impl Future<Output = HttpResponse>,
-) -> HttpResponse {
+/// Answers a client's request that came with this by `answer`, notes it, and puts its tag into the answer.
+pub async fn client(observing: &Observing, sent: Sent, answer: impl Future<Output = HttpResponse>) -> HttpResponse {
     let noted = async {
         let mut response = answer.await;
         if !response.headers().contains_key(dynamodb::answer::REQUEST_ID)
@@ -46,12 +42,14 @@ pub async fn client(
         observing.ended(response.status().as_u16());
         response
     };
-    let mut sent = sent(request);
-    if dynamodb::dispatch::is_door(request) {
-        let made = || RequestTag::of_numbers([observing.numbers.next(), observing.numbers.next()]);
-        sent.tag.get_or_insert_with(made);
-    }
     observing::within(observing.begin(sent, Surface::Client), noted).await
+}
+
+/// The same, with a tag as calls of the DynamoDB protocol have it where the client chose none.
+pub fn with_long_tag(mut sent: Sent, observing: &Observing) -> Sent {
+    let made = || RequestTag::of_numbers([observing.numbers.next(), observing.numbers.next()]);
+    sent.tag.get_or_insert_with(made);
+    sent
 }
 
 /// The tag of the request of this task, for a header: every tag can stand in one.

@@ -16,8 +16,9 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::api::body::Limits;
+use crate::api::doors::surface;
 use crate::api::dynamodb::body_budget::BodyBudget;
-use crate::api::rest::{RestState, surface};
+use crate::api::rest::RestState;
 use crate::api::server::{self, Listener, RunningServer, ServerOptions};
 use crate::crypto::Key256;
 use crate::domain::ids::{PrincipalId, SessionId, TableId, TenantId};

@@ -79,7 +79,6 @@ pub(crate) fn write_utf8(buffer: &mut Vec<u8>, text: &[u8]) {
 
 /// Appends the inside of a JSON string with what stands around it, quotes included.
 pub(crate) fn write_between(buffer: &mut Vec<u8>, before: &[u8], text: &[u8], behind: &[u8]) {
-    buffer.reserve(before.len() + text.len() + behind.len());
     buffer.extend_from_slice(before);
     write_string_part(buffer, text);
     buffer.extend_from_slice(behind);

@@ -31,9 +31,10 @@ use rustls::ServerConfig;
 
 use crate::api::admin::{self, AdminState};
 use crate::api::body::Limits;
+use crate::api::doors::surface;
 use crate::api::dynamodb::body_budget::BodyBudget;
 use crate::api::health::{Condition, Health};
-use crate::api::rest::{Readiness, RestState, surface};
+use crate::api::rest::{Readiness, RestState};
 use crate::api::server::{self, RunningServer, ServerOptions};
 use crate::coordination::embedded::{EmbeddedOptions, EmbeddedStore};
 use crate::coordination::values::{NodeDetails, NodeStatus};

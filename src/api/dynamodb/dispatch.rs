@@ -248,7 +248,6 @@ async fn admit(
     signed.check_time(now.0 / 1_000_000)?;
     signed.check_scope()?;
     let key = credential::find(state, &signed, head.host, now).await?;
-    observing::lap(Stage::Authenticate);
     let budget = &state.body_budget;
     let packed = body_budget::collect(budget, request, payload, limits(state), &mut admitted.room).await?;
     observing::lap(Stage::Body);

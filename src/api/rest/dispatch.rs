@@ -7,14 +7,8 @@
 //! 4. tenant and table are there, and are those that the credential means (404);
 //! 5. the body is of a known type (415), small enough (413) and fast enough (408).
 //!
-//! What stands at `/` is for the protocol of DynamoDB ([`crate::api::dynamodb`]), but for the start page that a browser asks for.
-//!
 //! Handlers of items are awaited in place; the others are boxed, because the future of a request is as
 //! large as its largest branch and is moved about.
-
-use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::{HttpRequest, HttpResponse};
@@ -25,35 +19,17 @@ use super::routes::{self, Action, Scope};
 use super::state::RestState;
 use super::{items, listing, metered, openapi, receipts, start_page, tables, tenants, write};
 use crate::api::path::{Query, RawPath, decode_segment};
-use crate::api::{auth, body, dynamodb, error, observed};
+use crate::api::{auth, body, error, observed};
 use crate::domain::observed::Stage;
 use crate::domain::{Refusal, RefusalKind, TableName, TenantName};
 use crate::services::observing;
 
-/// The function that answers requests, for [`crate::api::server::start`].
-pub fn surface(
-    state: Arc<RestState>,
-) -> impl Fn(HttpRequest, Payload) -> Pin<Box<dyn Future<Output = HttpResponse>>> + Clone {
-    move |request, payload| Box::pin(answer(state.clone(), request, payload))
-}
-
-/// Answers one request.
-pub async fn answer(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
-    // In place: it is large, and would be moved from one future to the next.
-    let answer = pin!(async {
-        match serve(&state, &request, &mut payload).await {
-            Ok(answer) => answer,
-            Err(refused) => body::close_after(refused, payload),
-        }
-    });
-    observed::client(&state.observing, &request, answer).await
-}
-
-/// The answer; as an error where the body of the request may not have been read to its end.
-async fn serve(state: &RestState, request: &HttpRequest, payload: &mut Payload) -> Result<HttpResponse, HttpResponse> {
-    if dynamodb::dispatch::is_door(request) {
-        return dynamodb::dispatch::serve(state, request, payload).await;
-    }
+/// Answers one request; as an error where its body may not have been read to its end.
+pub async fn serve(
+    state: &RestState,
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> Result<HttpResponse, HttpResponse> {
     let began = std::time::Instant::now();
     let Some((route, given)) = RawPath::cut(request.uri().path()).and_then(|path| routes::find(&path)) else {
         let known = "there is nothing under this path; GET /v1/openapi.json lists what there is";

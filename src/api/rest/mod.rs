@@ -44,6 +44,5 @@ pub mod write;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{answer, surface};
 pub use rid::RID_HEADER;
 pub use state::{Readiness, RestState};

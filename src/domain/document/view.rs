@@ -159,6 +159,12 @@ impl<'a> Iterator for Entries<'a> {
         self.rest = reader.rest();
         entry.map(|(name, value)| (text(name), Node::of(value)))
     }
+
+    /// Without a look at what they hold.
+    fn count(self) -> usize {
+        let mut reader = Reader::new(self.rest);
+        std::iter::from_fn(|| reader.entry()).count()
+    }
 }
 
 /// The values of a list. What is equal holds equal values.

@@ -1,5 +1,7 @@
 //! PutItem: the item becomes what the request brings, whatever it was.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 
 use super::body::Body;
@@ -13,7 +15,7 @@ use crate::api::dynamodb::expressions::{self, Parameters};
 use crate::api::dynamodb::failure::Failure;
 use crate::api::dynamodb::request::{self, Names, Raw, ReturnValues, Text};
 use crate::api::dynamodb::table_lookup::{self, KeySchema, SplitItem};
-use crate::domain::table::TableSpecification;
+use crate::domain::table::{TableDefinition, TableSpecification};
 use crate::expression::Condition;
 use crate::replication::operation::{Change, Images};
 
@@ -80,11 +82,17 @@ impl Asked<'_> {
     }
 }
 
-/// PutItem.
-///
-/// # Errors
-/// [`Failure`], as AWS has it.
-pub async fn put_item(call: &Call<'_>) -> Answered {
+/// A request that was read and checked.
+struct Ready<'a> {
+    table: Arc<TableDefinition>,
+    /// The table as the request calls it.
+    table_name: Text<'a>,
+    choices: Choices,
+    write: Write,
+}
+
+/// Reads and checks a request: all that is done before the range is asked.
+fn ready<'a>(call: &'a Call<'_>) -> Result<Ready<'a>, Failure> {
     let asked: Asked<'_> = request::parse(&call.body)?;
     let choices = asked.choices()?;
     // The table is looked up first, because its key attributes are parted from the others while they are read; what is wrong
@@ -102,6 +110,15 @@ pub async fn put_item(call: &Call<'_>) -> Answered {
     };
     let change = Change::Put(split.document);
     let write = Write { key: split.key, change, condition, images, capacity: choices.capacity };
+    Ok(Ready { table, table_name: asked.table_name, choices, write })
+}
+
+/// PutItem.
+///
+/// # Errors
+/// [`Failure`], as AWS has it.
+pub async fn put_item(call: &Call<'_>) -> Answered {
+    let Ready { table, table_name, choices, write } = ready(call)?;
     let written = write.run(call, &table).await?;
     let keys = Some(&written.keys).filter(|_| choices.collection_metrics);
     let metrics = collections::metrics(call, &table, keys).await;
@@ -109,7 +126,7 @@ pub async fn put_item(call: &Call<'_>) -> Answered {
     if let Some(before) = &written.before {
         body.item("Attributes", before, Some(&written.keys));
     }
-    body.consumed(asked.table_name.get().unwrap_or_default(), &written.consumed, choices.capacity);
+    body.consumed(table_name.get().unwrap_or_default(), &written.consumed, choices.capacity);
     body.collection(metrics.as_deref());
     Ok(body.finish())
 }

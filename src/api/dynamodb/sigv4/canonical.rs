@@ -19,7 +19,14 @@ pub(super) fn write(text: &mut Vec<u8>, head: &Head<'_>, names: Names<'_>, is_in
         text.push(b'\n');
     }
     for name in names.each() {
-        push_header(text, head, name);
+        let start = text.len();
+        text.extend_from_slice(name.as_bytes());
+        if !names.are_lower {
+            text[start..].make_ascii_lowercase();
+        }
+        text.push(b':');
+        push_values(text, head, name);
+        text.push(b'\n');
     }
     text.push(b'\n');
     text.extend_from_slice(names.spelled().as_bytes());
@@ -27,22 +34,11 @@ pub(super) fn write(text: &mut Vec<u8>, head: &Head<'_>, names: Names<'_>, is_in
     text.extend_from_slice(payload);
 }
 
-/// The line of one header, its name in lower case.
-fn push_header(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
-    let start = text.len();
-    text.extend_from_slice(name.as_bytes());
-    text[start..].make_ascii_lowercase();
-    text.push(b':');
-    if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
-        text.extend_from_slice(head.host.as_bytes());
-    } else {
-        push_values(text, head, name);
-    }
-    text.push(b'\n');
-}
-
 /// The values of a header, with commas between. What every client signs was found already.
 fn push_values(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
+    if name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority") {
+        return text.extend_from_slice(head.host.as_bytes());
+    }
     let found = match name {
         "content-type" => head.content_type,
         "x-amz-date" => head.time,

@@ -11,7 +11,11 @@ pub(super) const HEADERS_MAX: usize = 128;
 
 /// Names with semicolons between, as the signature spells them.
 #[derive(Clone, Copy)]
-pub(super) struct Names<'a>(&'a str);
+pub(super) struct Names<'a> {
+    spelled: &'a str,
+    /// Whether no letter is a capital, as clients send them.
+    pub(super) are_lower: bool,
+}
 
 impl<'a> Names<'a> {
     /// Takes them if they may be signed with this head.
@@ -19,7 +23,7 @@ impl<'a> Names<'a> {
     /// # Errors
     /// Where there are too many, one stands twice, or one is left out that must be signed.
     pub(super) fn check(spelled: &'a str, head: &Head<'_>) -> Result<Self, Failure> {
-        let names = Self(spelled);
+        let names = Self::unchecked(spelled);
         let (mut count, mut last) = (0, "");
         let (mut is_ordered, mut has_host, mut has_target) = (true, false, false);
         for name in names.each() {
@@ -33,7 +37,7 @@ impl<'a> Names<'a> {
             return Err(Failure::incomplete_signature("SignedHeaders names more headers than a request has."));
         }
         // Clients send them in lower case and in order, and then no two can be the same.
-        if !(is_ordered && names.are_lower()) && names.have_one_twice() {
+        if !(is_ordered && names.are_lower) && names.have_one_twice() {
             return Err(Failure::incomplete_signature("SignedHeaders names a header more than once."));
         }
         if !has_host {
@@ -49,24 +53,21 @@ impl<'a> Names<'a> {
         Ok(names)
     }
 
-    #[cfg(test)]
+    /// Takes them as they are.
     pub(super) fn unchecked(spelled: &'a str) -> Self {
-        Self(spelled)
+        // Without an end at the first one, so that many letters are looked at at once.
+        let has_upper = spelled.bytes().fold(false, |any, byte| any | byte.is_ascii_uppercase());
+        Self { spelled, are_lower: !has_upper }
     }
 
     /// One after the other.
     pub(super) fn each(self) -> impl Iterator<Item = &'a str> {
-        pieces(self.0, b';')
+        pieces(self.spelled, b';')
     }
 
     /// All of them, as they are spelled.
     pub(super) fn spelled(self) -> &'a str {
-        self.0
-    }
-
-    /// Whether no letter is a capital. Without an end at the first, so that many are looked at at once.
-    fn are_lower(self) -> bool {
-        !self.0.bytes().fold(false, |any, byte| any | byte.is_ascii_uppercase())
+        self.spelled
     }
 
     /// Whether one stands there twice, in whatever case.

@@ -7,7 +7,13 @@ use sha2::{Digest, Sha256};
 
 /// What stands before and behind the first `at`, an ASCII character; none where there is none.
 pub(super) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
-    let place = memchr(at, text.as_bytes())?;
+    // It is worth a search for many bytes at once only where it is not near.
+    const NEAR_BYTES: usize = 16;
+    let (near, far) = text.as_bytes().split_at(text.len().min(NEAR_BYTES));
+    let place = match near.iter().position(|byte| *byte == at) {
+        Some(place) => place,
+        None => near.len() + memchr(at, far)?,
+    };
     Some((&text[..place], &text[place + 1..]))
 }
 
