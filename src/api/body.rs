@@ -24,6 +24,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 
+use super::deadline::Deadline;
 use crate::domain::limits::BODY_BYTES_MAX;
 use crate::domain::{Refusal, RefusalKind};
 
@@ -223,13 +224,12 @@ pub async fn shown<T>(answer: impl Future<Output = T>) -> T {
 struct Pieces<'a> {
     payload: &'a mut Payload,
     time_max: Duration,
-    /// Made when a piece is waited for.
-    deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    deadline: Deadline,
 }
 
 impl<'a> Pieces<'a> {
     fn new(payload: &'a mut Payload, time_max: Duration) -> Self {
-        Self { payload, time_max, deadline: None }
+        Self { payload, time_max, deadline: Deadline::new(time_max) }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
@@ -255,8 +255,7 @@ impl<'a> Pieces<'a> {
     /// Waits until the time of the body is over.
     fn until_late(&mut self, context: &mut Context<'_>) -> Poll<Refusal> {
         let time_max = self.time_max;
-        let deadline = self.deadline.get_or_insert_with(|| Box::pin(tokio::time::sleep(time_max)));
-        deadline.as_mut().poll(context).map(|()| {
+        self.deadline.poll(context).map(|()| {
             let message = format!("the body did not arrive within {} seconds", time_max.as_secs_f32());
             Refusal::new(RefusalKind::TooSlow, message)
         })

@@ -7,6 +7,7 @@
 //! | [`server`] | sockets, TLS, limits and a graceful stop, for every surface |
 //! | [`path`] | paths and query strings, decoded once |
 //! | [`body`] | bodies, within a size and a time |
+//! | [`deadline`] | the end of waiting for a body |
 //! | [`auth`] | who is asking, and whether they may: in one place, before any handler |
 //! | [`error`] | the one table from a refusal to a status and a problem |
 //! | [`calls`] | routes of JSON in and out, as data |
@@ -24,6 +25,7 @@ pub mod admin;
 pub mod auth;
 pub mod body;
 pub mod calls;
+pub mod deadline;
 pub mod doors;
 pub mod dynamodb;
 pub mod error;
