@@ -2,11 +2,11 @@
 //!
 //! A timer of the runtime costs each such wait an allocation, a place in a wheel under a lock, and all of that once more when it
 //! is given up; and of a million none goes off. So waits stand in a list of their thread here, and as long as there are any, one
-//! task looks at the list every [`LOOK_EVERY`] and wakes whose time is over. Nothing looks at a clock for a single wait: what
-//! is counted are the looks. Therefore a wait ends up to two of them late, and never early.
+//! task looks at the list every [`LOOK_EVERY`] and wakes whose time is over. The clock is looked at once for all: the time of
+//! a wait runs from the first look at it. So it ends up to two looks late, and never early.
 //!
 //! What the next author must keep: a wait that is dropped takes its entry with it, and a task that ends, by itself or
-//! together with its runtime, says so; else nobody would ever look again.
+//! together with its runtime, says so; else nobody would ever look again. A thread drives one runtime at a time.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use slab::Slab;
+use tokio::time::Instant;
 
 /// Time between two looks.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Places that are kept when nobody waits: many may have waited at once, and all are walked over at each look.
+const PLACES_KEPT: usize = 1024;
 
 thread_local! {
     static WAITS: Arc<Mutex<Waits>> = Arc::default();
@@ -31,9 +35,26 @@ struct Waits {
 }
 
 struct Wait {
-    /// At the last of these its time is over.
-    looks_left: u32,
+    time_max: Duration,
+    /// When its time is over; known from the first look on.
+    ends_at: Option<Instant>,
+    is_late: bool,
     waker: Waker,
+}
+
+impl Wait {
+    fn new(time_max: Duration, waker: Waker) -> Self {
+        Self { time_max, ends_at: None, is_late: false, waker }
+    }
+
+    /// Whether its time is over; one that is too long to be told never ends.
+    fn look(&mut self, now: Instant) -> bool {
+        match self.ends_at {
+            Some(ends_at) => self.is_late = now >= ends_at,
+            None => self.ends_at = now.checked_add(self.time_max),
+        }
+        self.is_late
+    }
 }
 
 /// The time of one wait, from its first poll on.
@@ -56,7 +77,7 @@ impl Deadline {
         };
         let mut waits = waits.lock();
         let wait = &mut waits.waits[*place];
-        if wait.looks_left == 0 {
+        if wait.is_late {
             return Poll::Ready(());
         }
         if !wait.waker.will_wake(context.waker()) {
@@ -81,19 +102,14 @@ impl Drop for Deadline {
 fn enter(time_max: Duration, waker: Waker) -> (Arc<Mutex<Waits>>, usize) {
     let shared = WAITS.with(Arc::clone);
     let mut waits = shared.lock();
-    let place = waits.waits.insert(Wait { looks_left: looks(time_max), waker });
-    if !std::mem::replace(&mut waits.is_watched, true) {
+    let place = waits.waits.insert(Wait::new(time_max, waker));
+    let is_watched = std::mem::replace(&mut waits.is_watched, true);
+    // A runtime that is over drops the task at once, which then says so under the lock.
+    drop(waits);
+    if !is_watched {
         tokio::spawn(watch(Watch { waits: Arc::clone(&shared), is_over: false }));
     }
-    drop(waits);
     (shared, place)
-}
-
-/// Looks until so much time has surely passed: the first may come at once.
-fn looks(time: Duration) -> u32 {
-    const MILLIS: u32 = LOOK_EVERY.as_millis() as u32;
-    let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-    seconds.saturating_mul(1000 / MILLIS).saturating_add(time.subsec_millis() / MILLIS + 2)
 }
 
 /// A task that looks.
@@ -104,17 +120,14 @@ struct Watch {
 
 impl Watch {
     /// Looks once; gives those to be woken. It is over when nobody waits any more.
-    fn look(&mut self) -> Vec<Waker> {
+    fn look(&mut self, now: Instant) -> Vec<Waker> {
         let mut waits = self.waits.lock();
-        let mut late = Vec::new();
-        for (_, wait) in &mut waits.waits {
-            wait.looks_left = wait.looks_left.saturating_sub(1);
-            if wait.looks_left == 0 {
-                late.push(wait.waker.clone());
-            }
-        }
+        let late = waits.waits.iter_mut().filter_map(|(_, wait)| wait.look(now).then(|| wait.waker.clone())).collect();
         self.is_over = waits.waits.is_empty();
         waits.is_watched = !self.is_over;
+        if self.is_over && waits.waits.capacity() > PLACES_KEPT {
+            waits.waits = Slab::new();
+        }
         late
     }
 }
@@ -131,7 +144,7 @@ impl Drop for Watch {
 async fn watch(mut watch: Watch) {
     while !watch.is_over {
         tokio::time::sleep(LOOK_EVERY).await;
-        watch.look().into_iter().for_each(Waker::wake);
+        watch.look(Instant::now()).into_iter().for_each(Waker::wake);
     }
 }
 
@@ -149,11 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn no_wait_ends_early() {
-        for (millis, least) in [(0, 2), (1, 2), (99, 2), (100, 3), (250, 4), (30_000, 302)] {
-            assert_eq!(looks(Duration::from_millis(millis)), least, "{millis} ms");
-        }
-        assert_eq!(looks(Duration::MAX), u32::MAX);
+    fn a_wait_ends_at_the_first_look_after_its_time_and_not_before() {
+        let began = Instant::now();
+        let at = |millis| began + Duration::from_millis(millis);
+        let mut wait = Wait::new(Duration::from_millis(250), Waker::noop().clone());
+        let looks = [70, 170, 270, 319, 320, 900].map(|millis| wait.look(at(millis)));
+        assert_eq!(looks, [false, false, false, false, true, true], "its time runs from the first look on");
+        let mut endless = Wait::new(Duration::MAX, Waker::noop().clone());
+        assert_eq!([at(0), at(1)].map(|now| endless.look(now)), [false, false]);
     }
 
     #[tokio::test]
@@ -199,15 +215,25 @@ mod tests {
     }
 
     #[test]
-    fn all_that_wait_are_counted_down_together() {
-        let waits = Arc::new(Mutex::new(Waits::default()));
-        for looks_left in [1, 2] {
-            waits.lock().waits.insert(Wait { looks_left, waker: Waker::noop().clone() });
+    fn all_that_wait_are_looked_at_and_many_places_are_given_back() {
+        let (began, waits) = (Instant::now(), Arc::new(Mutex::new(Waits::default())));
+        for seconds in 0..2000 {
+            waits.lock().waits.insert(Wait::new(Duration::from_secs(seconds), Waker::noop().clone()));
         }
         let mut watch = Watch { waits: Arc::clone(&waits), is_over: false };
-        assert_eq!((watch.look().len(), watch.look().len()), (1, 2));
+        let late = |watch: &mut Watch, seconds| watch.look(began + Duration::from_secs(seconds)).len();
+        assert_eq!([late(&mut watch, 0), late(&mut watch, 1), late(&mut watch, 9)], [0, 2, 10]);
         assert!(!watch.is_over, "who is late is woken until it goes");
         waits.lock().waits.clear();
-        assert_eq!((watch.look().len(), watch.is_over, waits.lock().is_watched), (0, true, false));
+        assert_eq!(late(&mut watch, 10), 0);
+        assert!(watch.is_over && !waits.lock().is_watched && waits.lock().waits.capacity() <= PLACES_KEPT);
+    }
+
+    #[test]
+    fn without_a_runtime_nobody_is_said_to_look() {
+        let mut deadline = Deadline::new(Duration::ZERO);
+        let wait = || deadline.poll(&mut Context::from_waker(Waker::noop()));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(wait)).is_err());
+        assert!(!waiting().1);
     }
 }

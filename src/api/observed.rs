@@ -30,6 +30,13 @@ pub fn sent(request: &HttpRequest) -> Sent {
     Sent { tag: one(&TAG).and_then(RequestTag::from_bytes), trace: one(&TRACE).and_then(TraceContext::parse) }
 }
 
+/// What the headers say of a call of the DynamoDB protocol: with a tag of its form where the client chose none.
+pub fn with_long_tag(mut sent: Sent, observing: &Observing) -> Sent {
+    let made = || RequestTag::of_numbers([observing.numbers.next(), observing.numbers.next()]);
+    sent.tag.get_or_insert_with(made);
+    sent
+}
+
 /// Answers a client's request that came with this by `answer`, notes it, and puts its tag into the answer.
 pub async fn client(observing: &Observing, sent: Sent, answer: impl Future<Output = HttpResponse>) -> HttpResponse {
     let noted = async {
@@ -43,13 +50,6 @@ pub async fn client(observing: &Observing, sent: Sent, answer: impl Future<Outpu
         response
     };
     observing::within(observing.begin(sent, Surface::Client), noted).await
-}
-
-/// The same, with a tag as calls of the DynamoDB protocol have it where the client chose none.
-pub fn with_long_tag(mut sent: Sent, observing: &Observing) -> Sent {
-    let made = || RequestTag::of_numbers([observing.numbers.next(), observing.numbers.next()]);
-    sent.tag.get_or_insert_with(made);
-    sent
 }
 
 /// The tag of the request of this task, for a header: every tag can stand in one.

@@ -16,7 +16,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
 
 use super::failure::Failure;
-use super::head::{Head, Sent};
+use super::head::{Head, SentHeader};
 use super::{cors, encoding};
 use crate::api::observed;
 use crate::services::observing;
@@ -80,7 +80,7 @@ pub fn healthy(asked: &Head<'_>) -> HttpResponse {
     answer
 }
 
-fn json_of(content_type: Sent<'_>) -> &'static HeaderValue {
+fn json_of(content_type: SentHeader<'_>) -> &'static HeaderValue {
     let is_plain = |value: &HeaderValue| {
         let bytes = value.as_bytes();
         let essence = bytes.split(|byte| *byte == b';').next().unwrap_or(bytes);

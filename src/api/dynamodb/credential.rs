@@ -14,7 +14,8 @@ use crate::services::access_keys::AccessKey;
 use crate::services::observing;
 use crate::services::ports::{Caller, Capability};
 
-/// The access key that a signature names.
+/// The access key that a signature names. Where it was not at hand and news of keys had to be waited for, that ends the stage of
+/// authentication.
 ///
 /// # Errors
 /// Where it is not known, or not at this host.

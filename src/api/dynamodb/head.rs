@@ -6,12 +6,12 @@ use actix_web::http::header::{HeaderMap, HeaderValue};
 
 /// A header as it was sent.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Sent<'a> {
+pub struct SentHeader<'a> {
     first: Option<&'a HeaderValue>,
     is_repeated: bool,
 }
 
-impl<'a> Sent<'a> {
+impl<'a> SentHeader<'a> {
     fn add(&mut self, value: &'a HeaderValue) {
         self.is_repeated = self.first.is_some();
         self.first.get_or_insert(value);
@@ -54,17 +54,17 @@ pub struct Head<'a> {
     /// Bytes of the request line and the headers, as HTTP/1.1 writes them, without the empty line.
     pub bytes: usize,
     /// `Authorization`.
-    pub authorization: Sent<'a>,
+    pub authorization: SentHeader<'a>,
     /// `X-Amz-Date`: the time of the signature.
-    pub time: Sent<'a>,
+    pub time: SentHeader<'a>,
     /// `X-Amz-Target`: the operation.
-    pub target: Sent<'a>,
+    pub target: SentHeader<'a>,
     /// `Content-Type`.
-    pub content_type: Sent<'a>,
+    pub content_type: SentHeader<'a>,
     /// `Content-Encoding`.
-    pub content_encoding: Sent<'a>,
+    pub content_encoding: SentHeader<'a>,
     /// `Origin`.
-    pub origin: Sent<'a>,
+    pub origin: SentHeader<'a>,
 }
 
 impl<'a> Head<'a> {
@@ -81,7 +81,7 @@ impl<'a> Head<'a> {
     pub fn new(method: &'a str, path: &'a str, query: &'a str, host: &'a str, headers: &'a HeaderMap) -> Self {
         let target = path.len() + query.len() + usize::from(!query.is_empty());
         let line = method.len() + target + "  HTTP/1.1\r\n".len();
-        let none = Sent::default();
+        let none = SentHeader::default();
         let mut head = Self {
             method,
             path,

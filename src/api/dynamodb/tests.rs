@@ -103,6 +103,19 @@ async fn every_operation_needs_a_signature() {
 }
 
 #[tokio::test]
+async fn a_head_may_have_16_kib() {
+    let fixture = Fixture::start().await;
+    access_key(&fixture, "acme", ALL);
+    // What all headers but the long one take is more than nothing and less than 600 bytes.
+    for (bytes, expected) in [((16 << 10) - 600, 200), ((16 << 10) - "x-long".len(), 400)] {
+        let long = "x".repeat(bytes);
+        let answer = Signing { more: vec![("x-long", &long)], ..Signing::new(&fixture) }.ask("ListTables", "{}").await;
+        assert_eq!(answer.status, expected, "{bytes}: {answer:?}");
+        assert_eq!(answer.text.contains("RequestHeaderSectionTooLargeException"), expected == 400);
+    }
+}
+
+#[tokio::test]
 async fn a_principal_may_do_what_it_has_the_capability_for() {
     let fixture = Fixture::start().await;
     for operation in Operation::ALL {

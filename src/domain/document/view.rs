@@ -243,3 +243,19 @@ macro_rules! counted {
 }
 
 counted!(Entries, Nodes, SetItems);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn as_many_are_counted_as_come(mut rest in proptest::collection::vec(0u8..13, 0..60), whole: bool) {
+            if whole {
+                rest = [&[1, b'a', STRING, 2, b'x', b'y'][..], &[1, b'b', NULL], &rest].concat();
+            }
+            let entries = Entries::new(&rest);
+            proptest::prop_assert_eq!(entries.count(), entries.fold(0, |count, _| count + 1));
+        }
+    }
+}

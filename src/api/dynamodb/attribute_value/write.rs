@@ -132,3 +132,14 @@ fn write_base64(bytes: &[u8], json: &mut Vec<u8>) {
     json.truncate(start + written);
     json.push(b'"');
 }
+
+#[cfg(test)]
+mod tests {
+    proptest::proptest! {
+        #[test]
+        fn names_are_ordered_by_their_bytes(name in "[ab]{0,3}", other in "[ab]{0,3}") {
+            let (name, other) = (name.as_bytes(), other.as_bytes());
+            proptest::prop_assert_eq!(super::is_before(name, other), name < other);
+        }
+    }
+}

@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use super::names::Names;
 use super::spelling::{cut, pieces};
-use crate::api::dynamodb::head::{Head, Sent};
+use crate::api::dynamodb::head::{Head, SentHeader};
 
 /// Appends the canonical text; `names` are the headers that are signed.
 pub(super) fn write(text: &mut Vec<u8>, head: &Head<'_>, names: Names<'_>, is_in_query: bool, payload: &[u8]) {
@@ -43,7 +43,7 @@ fn push_values(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
         "content-type" => head.content_type,
         "x-amz-date" => head.time,
         "x-amz-target" => head.target,
-        _ => Sent::default(),
+        _ => SentHeader::default(),
     };
     if let Some(value) = found.only() {
         return push_value(text, value);
