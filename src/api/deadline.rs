@@ -190,7 +190,11 @@ mod tests {
     async fn a_wait_that_is_given_up_leaves_nothing_and_the_next_is_watched_again() {
         for _ in 0..2 {
             let mut deadline = Deadline::new(Duration::from_secs(1));
-            poll_fn(|context| Poll::Ready(assert!(deadline.poll(context).is_pending()))).await;
+            poll_fn(|context| {
+                assert!(deadline.poll(context).is_pending());
+                Poll::Ready(())
+            })
+            .await;
             assert_eq!(waiting(), (1, true));
             drop(deadline);
             let ended = async {

@@ -32,20 +32,16 @@ pub fn surface(
 
 async fn by_rest(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     let answer = pin!(async {
-        match rest::dispatch::serve(&state, &request, &mut payload).await {
-            Ok(answer) => answer,
-            Err(refused) => body::close_after(refused, payload),
-        }
+        let answered = rest::dispatch::serve(&state, &request, &mut payload).await;
+        answered.unwrap_or_else(|refused| body::close_after(refused, payload))
     });
     observed::client(&state.observing, observed::sent(&request), answer).await
 }
 
 async fn by_dynamodb(state: Arc<RestState>, request: HttpRequest, mut payload: Payload) -> HttpResponse {
     let answer = pin!(async {
-        match dynamodb::dispatch::serve(&state, &request, &mut payload).await {
-            Ok(answer) => answer,
-            Err(refused) => body::close_after(refused, payload),
-        }
+        let answered = dynamodb::dispatch::serve(&state, &request, &mut payload).await;
+        answered.unwrap_or_else(|refused| body::close_after(refused, payload))
     });
     let sent = observed::with_long_tag(observed::sent(&request), &state.observing);
     observed::client(&state.observing, sent, answer).await

@@ -88,7 +88,7 @@ pub(super) fn time_of(text: &str) -> Option<(Cow<'_, str>, u64)> {
     Some((Cow::Owned(basic(seconds)), seconds))
 }
 
-pub(super) fn basic_time(text: &str) -> Option<jiff::civil::DateTime> {
+fn basic_time(text: &str) -> Option<jiff::civil::DateTime> {
     let bytes: &[u8; 16] = text.as_bytes().try_into().ok()?;
     let is_digit = |at: usize| matches!(at, 0..=7 | 9..=14);
     let is_basic = bytes[8] == b'T'
