@@ -4,6 +4,11 @@
 use actix_web::HttpRequest;
 use actix_web::http::header::{HeaderMap, HeaderValue};
 
+/// The header that names the operation.
+pub const TARGET: &str = "x-amz-target";
+/// The header with the time of the signature.
+pub const TIME: &str = "x-amz-date";
+
 /// A header as it was sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SentHeader<'a> {
@@ -103,8 +108,8 @@ impl<'a> Head<'a> {
             match name {
                 "host" => sent_host.add(value),
                 "authorization" => head.authorization.add(value),
-                "x-amz-date" => head.time.add(value),
-                "x-amz-target" => head.target.add(value),
+                TIME => head.time.add(value),
+                TARGET => head.target.add(value),
                 "content-type" => head.content_type.add(value),
                 "content-encoding" => head.content_encoding.add(value),
                 "origin" => head.origin.add(value),

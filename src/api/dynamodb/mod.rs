@@ -2,14 +2,15 @@
 //! JSON in and JSON out, names its operation in the header `X-Amz-Target`, and is signed with an access key (AWS
 //! Signature Version 4).
 //!
-//! The life of a call: [`dispatch`] is handed what stands at `/` → the operation is known → [`sigv4`] reads
-//! what the client signed → the access key is known and good → the body is collected and unpacked
-//! ([`encoding`]) → the signature is right → the capability is there → one function
-//! reads its parameters, calls a service and writes JSON → [`answer`] makes a response of it. A [`Failure`] anywhere takes the same way out.
+//! The life of a call: [`crate::api::doors`] hands [`dispatch`] what stands at `/` → the operation is known →
+//! [`sigv4`] reads what the client signed → the access key is known and good → the body is collected and unpacked
+//! ([`encoding`]) → the signature is right → the capability is there → one function reads its parameters, calls a
+//! service and writes JSON → [`answer`] makes a response of it. A [`Failure`] anywhere takes the same way out.
 //!
 //! | module | what |
 //! |---|---|
 //! | [`dispatch`], [`call`] | from a request to its function, and what the function is given |
+//! | [`head`] | the headers that calls look at, found in one pass |
 //! | [`sigv4`], [`credential`] | signatures, and whose they are |
 //! | [`encoding`], [`answer`], [`cors`] | what stands around the JSON |
 //! | [`body_budget`] | room for all bodies that are under way |

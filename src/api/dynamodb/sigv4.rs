@@ -36,7 +36,7 @@ use hmac::Mac;
 use sha2::{Digest, Sha256};
 
 use super::failure::Failure;
-use super::head::{Head, text_of};
+use super::head::{Head, TIME, text_of};
 use crate::services::access_keys::{AccessKey, SigningScope};
 
 use self::canonical::other_spellings;
@@ -349,8 +349,7 @@ pub fn fuzz_signature(data: &[u8]) {
         && !authorization.is_empty()
     {
         headers.insert(header::AUTHORIZATION, value);
-        let time = header::HeaderName::from_static("x-amz-date");
-        headers.insert(time, header::HeaderValue::from_static("20150830T123600Z"));
+        headers.insert(header::HeaderName::from_static(TIME), header::HeaderValue::from_static("20150830T123600Z"));
     }
     let head = Head::new("POST", "/", query, "example.com:8080", &headers);
     let Ok(parts) = Parts::find(&head) else { return };

@@ -1,9 +1,9 @@
 //! REST: `/v1/tenant/{tenant}/table/{table}/id/{id}` and what leads there. The same code answers at
 //! the proxy and at the node; what differs is behind the service traits in [`RestState`].
 //!
-//! The life of a request: [`crate::api::server`] hands it over as it came → [`dispatch`] finds its
-//! endpoint in [`routes`] → the token is checked and the endpoint's need with it → query parameters
-//! are read → tenant and table are looked up in memory → the body is collected → one handler
+//! The life of a request: [`crate::api::server`] hands it over as it came → [`crate::api::doors`] finds that it
+//! is for REST → [`dispatch`] finds its endpoint in [`routes`] → the token is checked and the endpoint's need with
+//! it → query parameters are read → tenant and table are looked up in memory → the body is collected → one handler
 //! translates, calls a service and translates back. A refusal anywhere becomes a problem in
 //! [`crate::api::error`].
 //!

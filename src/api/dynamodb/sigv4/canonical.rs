@@ -9,7 +9,7 @@ use memchr::memchr;
 
 use super::names::Names;
 use super::spelling::{cut, pieces};
-use crate::api::dynamodb::head::{Head, SentHeader};
+use crate::api::dynamodb::head::{Head, SentHeader, TARGET, TIME};
 
 /// Appends the canonical text; `names` are the headers that are signed.
 pub(super) fn write(text: &mut Vec<u8>, head: &Head<'_>, names: Names<'_>, is_in_query: bool, payload: &[u8]) {
@@ -41,8 +41,8 @@ fn push_values(text: &mut Vec<u8>, head: &Head<'_>, name: &str) {
     }
     let found = match name {
         "content-type" => head.content_type,
-        "x-amz-date" => head.time,
-        "x-amz-target" => head.target,
+        TIME => head.time,
+        TARGET => head.target,
         _ => SentHeader::default(),
     };
     if let Some(value) = found.only() {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::spelling::pieces;
 use crate::api::dynamodb::failure::Failure;
-use crate::api::dynamodb::head::Head;
+use crate::api::dynamodb::head::{Head, TARGET};
 
 /// Headers that a signature may name; a request has no more.
 pub(super) const HEADERS_MAX: usize = 128;
@@ -29,7 +29,7 @@ impl<'a> Names<'a> {
         for name in names.each() {
             is_ordered &= count == 0 || last < name;
             has_host |= name.eq_ignore_ascii_case("host") || name.eq_ignore_ascii_case(":authority");
-            has_target |= name.eq_ignore_ascii_case("x-amz-target");
+            has_target |= name.eq_ignore_ascii_case(TARGET);
             (count, last) = (count + 1, name);
         }
         // Each is hashed as often as it is named.
